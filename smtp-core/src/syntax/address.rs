@@ -1,0 +1,680 @@
+//! Mailboxes and paths: who a message is from and who it is for (RFC 5321 §4.1.2 and §4.1.3).
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use super::cursor::{Cursor, SyntaxError};
+
+/// The most octets of a path, angle brackets included: 1,024. RFC 5321 §4.5.3.1.3 asks for 256 at least.
+pub const PATH_LIMIT_OCTETS: usize = 1024;
+/// The most octets of a domain (RFC 1035 §2.3.4, RFC 5321 §4.5.3.1.2).
+const DOMAIN_LIMIT_OCTETS: usize = 255;
+const LABEL_LIMIT_OCTETS: usize = 63;
+
+/// What stands left of the `@`, without quotes: printable ASCII.
+///
+/// Compares with its case of letters, because only its own host knows what it means (RFC 5321 §2.4).
+/// `"alice"` and `alice` are one value (§4.1.2); quotes are written where the grammar needs them.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct LocalPart(Box<str>);
+
+impl LocalPart {
+    /// The characters, unquoted.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it is `postmaster` in any case of letters (RFC 5321 §2.3.5 and §4.5.1).
+    pub fn is_postmaster(&self) -> bool {
+        self.0.eq_ignore_ascii_case("postmaster")
+    }
+
+    fn parse_at(cursor: &mut Cursor<'_>) -> Result<Self, SyntaxError> {
+        if cursor.eat(b'"') { Self::parse_quoted(cursor) } else { Self::parse_dot_string(cursor) }
+    }
+
+    fn parse_dot_string(cursor: &mut Cursor<'_>) -> Result<Self, SyntaxError> {
+        let start = cursor.rest();
+        loop {
+            if cursor.take_while(is_atext).is_empty() {
+                return Err(cursor.error("a character of the local-part"));
+            }
+            if !cursor.eat(b'.') {
+                break;
+            }
+        }
+        Ok(Self(to_text(&start[..start.len() - cursor.rest().len()])))
+    }
+
+    fn parse_quoted(cursor: &mut Cursor<'_>) -> Result<Self, SyntaxError> {
+        let mut characters = Vec::new();
+        loop {
+            match cursor.next() {
+                Some(b'"') => return Ok(Self(to_text(&characters))),
+                Some(b'\\') => match cursor.next() {
+                    Some(octet @ b' '..=b'~') => characters.push(octet),
+                    _ => return Err(cursor.error("a printable character after the backslash")),
+                },
+                Some(octet @ b' '..=b'~') => characters.push(octet),
+                _ => return Err(cursor.error("a printable character or the closing quote")),
+            }
+        }
+    }
+
+    fn needs_quotes(&self) -> bool {
+        self.0.split('.').any(|atom| atom.is_empty() || !atom.bytes().all(is_atext))
+    }
+}
+
+impl fmt::Display for LocalPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.needs_quotes() {
+            return f.write_str(&self.0);
+        }
+        f.write_str("\"")?;
+        for c in self.0.chars() {
+            if matches!(c, '"' | '\\') {
+                f.write_str("\\")?;
+            }
+            fmt::Write::write_char(f, c)?;
+        }
+        f.write_str("\"")
+    }
+}
+
+impl fmt::Debug for LocalPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A domain: labels of letters, digits, hyphens and (as seen in the wild) underscores, with dots between.
+///
+/// Compares without case (RFC 5321 §2.4) and keeps the case it came with.
+#[derive(Clone)]
+pub struct Domain(Box<str>);
+
+impl Domain {
+    /// Parses `example.org`.
+    ///
+    /// # Errors
+    /// [`SyntaxError`] where a label is empty, too long or holds another character, where there is a final
+    /// dot, and where the whole has more than 255 octets.
+    pub fn parse(text: impl AsRef<[u8]>) -> Result<Self, SyntaxError> {
+        parse_whole(text.as_ref(), Self::parse_at)
+    }
+
+    /// The text, in the case it came with.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn parse_at(cursor: &mut Cursor<'_>) -> Result<Self, SyntaxError> {
+        let start = cursor.rest();
+        loop {
+            let label = cursor.take_while(is_label);
+            if label.is_empty() {
+                return Err(cursor.error("a letter or digit of the domain"));
+            }
+            if label.len() > LABEL_LIMIT_OCTETS {
+                return Err(cursor.error("a label of at most 63 octets"));
+            }
+            if label[0] == b'-' || label[label.len() - 1] == b'-' {
+                return Err(cursor.error("a label that neither starts nor ends with a hyphen"));
+            }
+            if !cursor.eat(b'.') {
+                break;
+            }
+        }
+        let domain = &start[..start.len() - cursor.rest().len()];
+        if domain.len() > DOMAIN_LIMIT_OCTETS {
+            return Err(cursor.error("a domain of at most 255 octets"));
+        }
+        Ok(Self(to_text(domain)))
+    }
+}
+
+impl PartialEq for Domain {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.eq_ignore_ascii_case(&other.0)
+    }
+}
+
+impl Eq for Domain {}
+
+impl Hash for Domain {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for octet in self.0.bytes() {
+            state.write_u8(octet.to_ascii_lowercase());
+        }
+        state.write_u8(0xff);
+    }
+}
+
+impl fmt::Display for Domain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Domain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Domain {
+    type Err = SyntaxError;
+    fn from_str(text: &str) -> Result<Self, SyntaxError> {
+        Self::parse(text)
+    }
+}
+
+/// An address in brackets in the place of a domain (RFC 5321 §4.1.3).
+#[derive(Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum AddressLiteral {
+    /// `[192.0.2.1]`: four decimal numbers without leading zeros.
+    V4(Ipv4Addr),
+    /// `[IPv6:2001:db8::1]`.
+    V6(Ipv6Addr),
+    /// `[tag:content]` of a kind registered later.
+    General {
+        /// Before the colon.
+        tag: Box<str>,
+        /// After it.
+        content: Box<str>,
+    },
+}
+
+impl AddressLiteral {
+    /// The address, where it is one of IP.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::V4(address) => Some(IpAddr::V4(*address)),
+            Self::V6(address) => Some(IpAddr::V6(*address)),
+            Self::General { .. } => None,
+        }
+    }
+
+    fn parse_at(cursor: &mut Cursor<'_>) -> Result<Self, SyntaxError> {
+        cursor.expect(b'[', "an opening bracket")?;
+        let before = cursor.clone();
+        let content = cursor.take_while(|octet| matches!(octet, b'!'..=b'Z' | b'^'..=b'~'));
+        let text = to_text(content);
+        let literal = if let Some(address) = strip_word(&text, "IPv6:") {
+            address.parse().map(Self::V6).map_err(|_| before.error("an IPv6 address"))?
+        } else if let Some((tag, content)) = text.split_once(':') {
+            let tag_is_valid = !tag.is_empty()
+                && !tag.ends_with('-')
+                && tag.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-');
+            if !tag_is_valid || content.is_empty() {
+                return Err(before.error("a tag, a colon and an address"));
+            }
+            Self::General { tag: tag.into(), content: content.into() }
+        } else {
+            text.parse().map(Self::V4).map_err(|_| before.error("an IPv4 address"))?
+        };
+        cursor.expect(b']', "a closing bracket")?;
+        Ok(literal)
+    }
+}
+
+impl From<IpAddr> for AddressLiteral {
+    fn from(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(address) => Self::V4(address),
+            IpAddr::V6(address) => Self::V6(address),
+        }
+    }
+}
+
+impl fmt::Display for AddressLiteral {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::V4(address) => write!(f, "[{address}]"),
+            Self::V6(address) => write!(f, "[IPv6:{address}]"),
+            Self::General { tag, content } => write!(f, "[{tag}:{content}]"),
+        }
+    }
+}
+
+impl fmt::Debug for AddressLiteral {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A domain or an address literal: what follows the `@`, and what `EHLO` says of the client.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum Host {
+    /// `example.org`.
+    Domain(Domain),
+    /// `[192.0.2.1]`.
+    Literal(AddressLiteral),
+}
+
+impl Host {
+    /// Parses a domain or an address literal.
+    ///
+    /// # Errors
+    /// [`SyntaxError`] where it is neither.
+    pub fn parse(text: impl AsRef<[u8]>) -> Result<Self, SyntaxError> {
+        parse_whole(text.as_ref(), Self::parse_at)
+    }
+
+    /// The domain, where it is one.
+    pub fn domain(&self) -> Option<&Domain> {
+        match self {
+            Self::Domain(domain) => Some(domain),
+            Self::Literal(_) => None,
+        }
+    }
+
+    fn parse_at(cursor: &mut Cursor<'_>) -> Result<Self, SyntaxError> {
+        if cursor.peek() == Some(b'[') {
+            AddressLiteral::parse_at(cursor).map(Self::Literal)
+        } else {
+            Domain::parse_at(cursor).map(Self::Domain)
+        }
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Domain(domain) => domain.fmt(f),
+            Self::Literal(literal) => literal.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// `local-part@domain` (RFC 5321 §2.3.11).
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Mailbox {
+    local_part: LocalPart,
+    host: Host,
+}
+
+impl Mailbox {
+    /// Parses `alice@example.org`, `"a b"@example.org`, `alice@[192.0.2.1]`.
+    ///
+    /// # Errors
+    /// [`SyntaxError`] with the place.
+    pub fn parse(text: impl AsRef<[u8]>) -> Result<Self, SyntaxError> {
+        let text = text.as_ref();
+        if text.len() > PATH_LIMIT_OCTETS - 2 {
+            return Err(Cursor::new(text).error("an address of at most 1,022 octets"));
+        }
+        parse_whole(text, Self::parse_at)
+    }
+
+    /// `postmaster` at `domain`.
+    pub fn postmaster_at(domain: Domain) -> Self {
+        Self { local_part: LocalPart("postmaster".into()), host: Host::Domain(domain) }
+    }
+
+    /// What stands left of the `@`.
+    pub fn local_part(&self) -> &LocalPart {
+        &self.local_part
+    }
+
+    /// What stands right of the `@`.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// The domain, unless it is an address literal.
+    pub fn domain(&self) -> Option<&Domain> {
+        self.host.domain()
+    }
+
+    fn parse_at(cursor: &mut Cursor<'_>) -> Result<Self, SyntaxError> {
+        let local_part = LocalPart::parse_at(cursor)?;
+        cursor.expect(b'@', "@")?;
+        Ok(Self { local_part, host: Host::parse_at(cursor)? })
+    }
+}
+
+impl fmt::Display for Mailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.local_part, self.host)
+    }
+}
+
+impl fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Mailbox {
+    type Err = SyntaxError;
+    fn from_str(text: &str) -> Result<Self, SyntaxError> {
+        Self::parse(text)
+    }
+}
+
+/// Where notifications about a message go: the `<reverse-path>` of `MAIL`.
+///
+/// RFC 5321 §4.1.2.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum ReversePath {
+    /// `<>`: never answered with a notification (RFC 5321 §4.5.5).
+    Null,
+    /// `<local-part@domain>`.
+    Mailbox(Mailbox),
+}
+
+impl ReversePath {
+    /// Parses `<>` or `<alice@example.org>`; a source route is read and dropped (RFC 5321 Appendix C).
+    ///
+    /// # Errors
+    /// [`SyntaxError`] with the place.
+    pub fn parse(text: impl AsRef<[u8]>) -> Result<Self, SyntaxError> {
+        parse_whole(text.as_ref(), Self::parse_at)
+    }
+
+    /// The mailbox, unless the path is null.
+    pub fn mailbox(&self) -> Option<&Mailbox> {
+        match self {
+            Self::Null => None,
+            Self::Mailbox(mailbox) => Some(mailbox),
+        }
+    }
+
+    /// Whether it is `<>`.
+    pub fn is_null(&self) -> bool {
+        matches!(self, Self::Null)
+    }
+
+    pub(crate) fn parse_at(cursor: &mut Cursor<'_>) -> Result<Self, SyntaxError> {
+        in_brackets(cursor, |cursor| {
+            if cursor.peek() == Some(b'>') { Ok(Self::Null) } else { routed_mailbox(cursor).map(Self::Mailbox) }
+        })
+    }
+}
+
+impl fmt::Display for ReversePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.write_str("<>"),
+            Self::Mailbox(mailbox) => write!(f, "<{mailbox}>"),
+        }
+    }
+}
+
+impl fmt::Debug for ReversePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for ReversePath {
+    type Err = SyntaxError;
+    fn from_str(text: &str) -> Result<Self, SyntaxError> {
+        Self::parse(text)
+    }
+}
+
+/// Where a message goes: the `<forward-path>` of `RCPT`.
+///
+/// RFC 5321 §4.1.2 and §4.1.1.3.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum ForwardPath {
+    /// `<postmaster>` without a domain, in any case of letters (RFC 5321 §4.5.1).
+    Postmaster,
+    /// `<local-part@domain>`.
+    Mailbox(Mailbox),
+}
+
+impl ForwardPath {
+    /// Parses `<bob@example.org>` or `<postmaster>`; a source route is read and dropped (RFC 5321 Appendix C).
+    ///
+    /// # Errors
+    /// [`SyntaxError`] with the place.
+    pub fn parse(text: impl AsRef<[u8]>) -> Result<Self, SyntaxError> {
+        parse_whole(text.as_ref(), Self::parse_at)
+    }
+
+    /// The mailbox, unless it is `<postmaster>`.
+    pub fn mailbox(&self) -> Option<&Mailbox> {
+        match self {
+            Self::Postmaster => None,
+            Self::Mailbox(mailbox) => Some(mailbox),
+        }
+    }
+
+    /// The local-part; `postmaster` for `<postmaster>`.
+    pub fn local_part(&self) -> &str {
+        match self {
+            Self::Postmaster => "postmaster",
+            Self::Mailbox(mailbox) => mailbox.local_part.as_str(),
+        }
+    }
+
+    /// The domain, where there is one.
+    pub fn domain(&self) -> Option<&Domain> {
+        self.mailbox().and_then(Mailbox::domain)
+    }
+
+    pub(crate) fn parse_at(cursor: &mut Cursor<'_>) -> Result<Self, SyntaxError> {
+        in_brackets(cursor, |cursor| {
+            let mut ahead = cursor.clone();
+            if ahead.eat_word("postmaster") && ahead.peek() == Some(b'>') {
+                *cursor = ahead;
+                return Ok(Self::Postmaster);
+            }
+            routed_mailbox(cursor).map(Self::Mailbox)
+        })
+    }
+}
+
+impl fmt::Display for ForwardPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Postmaster => f.write_str("<postmaster>"),
+            Self::Mailbox(mailbox) => write!(f, "<{mailbox}>"),
+        }
+    }
+}
+
+impl fmt::Debug for ForwardPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for ForwardPath {
+    type Err = SyntaxError;
+    fn from_str(text: &str) -> Result<Self, SyntaxError> {
+        Self::parse(text)
+    }
+}
+
+impl From<Mailbox> for ForwardPath {
+    fn from(mailbox: Mailbox) -> Self {
+        Self::Mailbox(mailbox)
+    }
+}
+
+fn in_brackets<T>(
+    cursor: &mut Cursor<'_>,
+    inner: impl FnOnce(&mut Cursor<'_>) -> Result<T, SyntaxError>,
+) -> Result<T, SyntaxError> {
+    let before = cursor.rest().len();
+    cursor.expect(b'<', "<")?;
+    let value = inner(cursor)?;
+    cursor.expect(b'>', ">")?;
+    if before - cursor.rest().len() > PATH_LIMIT_OCTETS {
+        return Err(cursor.error("a path of at most 1,024 octets"));
+    }
+    Ok(value)
+}
+
+/// `[ "@a,@b:" ] mailbox`: the route is checked and dropped (RFC 5321 §4.1.1.3).
+fn routed_mailbox(cursor: &mut Cursor<'_>) -> Result<Mailbox, SyntaxError> {
+    if cursor.eat(b'@') {
+        loop {
+            Domain::parse_at(cursor)?;
+            if cursor.eat(b':') {
+                break;
+            }
+            cursor.expect(b',', "a comma or colon of the source route")?;
+            cursor.expect(b'@', "@")?;
+        }
+    }
+    Mailbox::parse_at(cursor)
+}
+
+fn parse_whole<T>(
+    text: &[u8],
+    parse: impl FnOnce(&mut Cursor<'_>) -> Result<T, SyntaxError>,
+) -> Result<T, SyntaxError> {
+    let mut cursor = Cursor::new(text);
+    let value = parse(&mut cursor)?;
+    cursor.expect_end()?;
+    Ok(value)
+}
+
+/// RFC 5322 §3.2.3, for RFC 5321 §4.1.2.
+fn is_atext(octet: u8) -> bool {
+    octet.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&octet)
+}
+
+fn is_label(octet: u8) -> bool {
+    octet.is_ascii_alphanumeric() || octet == b'-' || octet == b'_'
+}
+
+fn strip_word<'a>(text: &'a str, word: &str) -> Option<&'a str> {
+    text.get(..word.len())?.eq_ignore_ascii_case(word).then(|| &text[word.len()..])
+}
+
+/// The callers let only ASCII through, so nothing is lost.
+fn to_text(ascii: &[u8]) -> Box<str> {
+    String::from_utf8_lossy(ascii).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reverse_paths() {
+        for (rfc, input, expected) in [
+            ("RFC 5321 §4.1.2", "<alice@example.org>", Some("<alice@example.org>")),
+            ("RFC 5321 §4.1.2", "<>", Some("<>")),
+            ("RFC 5321 §4.1.2", "<alice>", None),
+            ("RFC 5321 §4.1.2", "alice@example.org", None),
+            ("RFC 5321 §4.1.2", "<alice@example.org", None),
+            ("RFC 5321 §4.1.2", "<alice@example.org>x", None),
+            ("RFC 5321 §4.1.2", "<\"a b\"@example.org>", Some("<\"a b\"@example.org>")),
+            ("RFC 5321 §4.1.2", "<\"alice\"@example.org>", Some("<alice@example.org>")),
+            ("RFC 5321 §4.1.2", "<\"a\\\"b\\\\\"@example.org>", Some("<\"a\\\"b\\\\\"@example.org>")),
+            ("RFC 5321 §4.1.2", "<\"\"@example.org>", Some("<\"\"@example.org>")),
+            ("RFC 5321 §4.1.2", "<a..b@example.org>", None),
+            ("RFC 5321 §4.1.2", "<.a@example.org>", None),
+            ("RFC 5321 §4.1.2", "<a.@example.org>", None),
+            ("RFC 5321 §4.1.2", "<\"a..b\"@example.org>", Some("<\"a..b\"@example.org>")),
+            ("RFC 5321 §4.1.2", "<a@b@example.org>", None),
+            ("RFC 5321 §4.1.2", "<\"a@b\"@example.org>", Some("<\"a@b\"@example.org>")),
+            ("RFC 5321 §4.1.2", "<a@example.org.>", None),
+            ("RFC 5321 §4.1.2", "<a@-example.org>", None),
+            ("RFC 5321 §4.1.2", "<a@exa mple.org>", None),
+            ("RFC 5321 §4.1.2", "<a@>", None),
+            ("RFC 5321 §4.1.2", "<@example.org>", None),
+            ("RFC 5321 §4.1.2, departure: underscore", "<a@_x.example.org>", Some("<a@_x.example.org>")),
+            ("RFC 5321 §4.1.3", "<a@[192.0.2.1]>", Some("<a@[192.0.2.1]>")),
+            ("RFC 5321 §4.1.3", "<a@[192.0.2.256]>", None),
+            ("RFC 5321 §4.1.3, octal", "<a@[0300.0.2.1]>", None),
+            ("RFC 5321 §4.1.3", "<a@[3221225985]>", None),
+            ("RFC 5321 §4.1.3", "<a@[IPv6:2001:db8::1]>", Some("<a@[IPv6:2001:db8::1]>")),
+            ("RFC 5321 §4.1.3", "<a@[ipv6:2001:DB8::1]>", Some("<a@[IPv6:2001:db8::1]>")),
+            ("RFC 5321 §4.1.3", "<a@[IPv6:fe80::1%eth0]>", None),
+            ("RFC 5321 §4.1.3", "<a@[x-new:anything]>", Some("<a@[x-new:anything]>")),
+            ("RFC 5321 §4.1.3", "<a@[]>", None),
+            ("RFC 5321 §4.1.3", "<a@[192.0.2.1>", None),
+            ("RFC 5321 Appendix C", "<@a.example,@b.example:user@c.example>", Some("<user@c.example>")),
+            ("RFC 5321 Appendix C", "<@a.example user@c.example>", None),
+            ("RFC 5321 Appendix C", "<@a.example:>", None),
+        ] {
+            let path = ReversePath::parse(input).ok().map(|path| path.to_string());
+            assert_eq!(path.as_deref(), expected, "{rfc}: {input}");
+        }
+    }
+
+    #[test]
+    fn forward_paths() {
+        for (rfc, input, expected) in [
+            ("RFC 5321 §4.5.1", "<Postmaster>", Some("<postmaster>")),
+            ("RFC 5321 §4.5.1", "<POSTMASTER>", Some("<postmaster>")),
+            ("RFC 5321 §4.5.1", "<postmaster@example.org>", Some("<postmaster@example.org>")),
+            ("RFC 5321 §4.1.2", "<postmasters>", None),
+            ("RFC 5321 §4.1.2", "<>", None),
+            ("RFC 5321 §2.4", "<Bob@Example.ORG>", Some("<Bob@Example.ORG>")),
+        ] {
+            let path = ForwardPath::parse(input).ok().map(|path| path.to_string());
+            assert_eq!(path.as_deref(), expected, "{rfc}: {input}");
+        }
+    }
+
+    #[test] // RFC 5321 §2.4: the local-part keeps its case, the domain has none.
+    fn comparison() {
+        let mailbox = |text: &str| Mailbox::parse(text).expect("valid");
+        assert_eq!(mailbox("bob@example.org"), mailbox("bob@EXAMPLE.org"));
+        assert_ne!(mailbox("bob@example.org"), mailbox("Bob@example.org"));
+    }
+
+    #[test] // RFC 5321 §4.5.3.1.1 to §4.5.3.1.3: the sizes that must be accepted, and LI1.
+    fn sizes() {
+        let local = |n: usize| format!("<{}@example.org>", "a".repeat(n));
+        assert!(ReversePath::parse(local(64)).is_ok());
+        assert!(ReversePath::parse(local(1024 - 14)).is_ok());
+        assert!(ReversePath::parse(local(1024 - 13)).is_err());
+        let domain = |n: usize| format!("<a@{}>", vec!["abcdefg"; n].join("."));
+        assert!(ReversePath::parse(domain(32)).is_ok()); // 255 octets
+        assert!(ReversePath::parse(domain(33)).is_err());
+        assert!(Domain::parse("a".repeat(63)).is_ok());
+        assert!(Domain::parse("a".repeat(64)).is_err());
+    }
+
+    #[test] // SECURITY.md D-9: no constructor lets a line break, NUL or non-ASCII octet through.
+    fn d9_controls_and_other_alphabets_are_refused() {
+        for hostile in ["\r", "\n", "\0", "\r\n", "\u{2028}", "\u{10a}", "\u{560a}", "\t", "\u{7f}"] {
+            for text in [
+                format!("<a{hostile}b@example.org>"),
+                format!("<\"a{hostile}b\"@example.org>"),
+                format!("<\"a\\{hostile}b\"@example.org>"),
+                format!("<a@exa{hostile}mple.org>"),
+                format!("<a@[192.0.2.1{hostile}]>"),
+                format!("<a@[x:1{hostile}]>"),
+                format!("<@a{hostile}:a@example.org>"),
+            ] {
+                assert!(ReversePath::parse(&text).is_err(), "{text:?}");
+                assert!(ForwardPath::parse(&text).is_err(), "{text:?}");
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn parse_undoes_format(local in "[ -~]{0,20}", domain in "[a-z0-9_]{1,10}(\\.[a-z0-9]{1,10}){0,3}") {
+            let mailbox = Mailbox { local_part: LocalPart(local.into()), host: Host::Domain(Domain::parse(domain)?) };
+            proptest::prop_assert_eq!(&Mailbox::parse(mailbox.to_string())?, &mailbox);
+        }
+
+        #[test]
+        fn no_input_panics(octets in proptest::collection::vec(proptest::num::u8::ANY, 0..60)) {
+            let _ = ReversePath::parse(&octets);
+            let _ = ForwardPath::parse(&octets);
+        }
+    }
+}

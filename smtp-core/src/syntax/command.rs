@@ -1,0 +1,219 @@
+//! The commands of RFC 5321 §4.1.1 and their arguments.
+
+use super::address::{ForwardPath, Host, ReversePath};
+use super::cursor::{Cursor, SyntaxError};
+use super::parameter::{MailParameters, RcptParameters};
+
+/// One command line, understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Command {
+    /// `EHLO` with the name the client gives itself (RFC 5321 §4.1.1.1).
+    Ehlo(Host),
+    /// `HELO`, its predecessor.
+    Helo(Host),
+    /// `MAIL FROM:` (RFC 5321 §4.1.1.2).
+    Mail(ReversePath, MailParameters),
+    /// `RCPT TO:` (RFC 5321 §4.1.1.3).
+    Rcpt(ForwardPath, RcptParameters),
+    /// `DATA` (RFC 5321 §4.1.1.4).
+    Data,
+    /// `RSET` (RFC 5321 §4.1.1.5).
+    Rset,
+    /// `VRFY` (RFC 5321 §4.1.1.6); the argument changes nothing.
+    Vrfy,
+    /// `EXPN` (RFC 5321 §4.1.1.7).
+    Expn,
+    /// `HELP` (RFC 5321 §4.1.1.8).
+    Help,
+    /// `NOOP` (RFC 5321 §4.1.1.9).
+    Noop,
+    /// `QUIT` (RFC 5321 §4.1.1.10).
+    Quit,
+    /// A verb of an extension that is not offered.
+    NotOffered,
+}
+
+/// Why a line is not a command; each kind has its own reply (R5321e).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// Not a verb of SMTP: `500 5.5.1`.
+    #[error("unknown command")]
+    UnknownVerb,
+    /// An argument where none belongs, or none where one does: `501 5.5.4`.
+    #[error("wrong argument: {0}")]
+    Argument(SyntaxError),
+    /// The name in `EHLO` or `HELO`: `501 5.5.2`.
+    #[error("invalid client name: {0}")]
+    Host(SyntaxError),
+    /// The reverse-path: `501 5.1.7`.
+    #[error("invalid reverse-path: {0}")]
+    ReversePath(SyntaxError),
+    /// The forward-path: `501 5.1.3`.
+    #[error("invalid forward-path: {0}")]
+    ForwardPath(SyntaxError),
+    /// A parameter: `501 5.5.4`.
+    #[error("invalid parameter: {0}")]
+    Parameter(SyntaxError),
+}
+
+impl CommandError {
+    /// Never: the same line will be as wrong tomorrow.
+    pub fn is_transient(&self) -> bool {
+        false
+    }
+}
+
+/// Verbs of extensions that this server knows of and does not offer: `502 5.5.1`.
+const NOT_OFFERED: [&str; 13] =
+    ["STARTTLS", "AUTH", "BDAT", "BURL", "ETRN", "ATRN", "TURN", "SEND", "SOML", "SAML", "XCLIENT", "XFORWARD", "LHLO"];
+
+impl Command {
+    /// Parses a line without its CRLF. Verbs compare without case (RFC 5321 §2.4).
+    ///
+    /// # Errors
+    /// [`CommandError`], by what is wrong.
+    pub fn parse(line: &[u8]) -> Result<Self, CommandError> {
+        let mut cursor = Cursor::new(line);
+        let verb = cursor.take_while(|octet| octet.is_ascii_alphanumeric());
+        if !(cursor.is_at_end() || cursor.peek() == Some(b' ')) {
+            return Err(CommandError::UnknownVerb);
+        }
+        let is = |word: &str| verb.eq_ignore_ascii_case(word.as_bytes());
+        if is("MAIL") {
+            Self::parse_mail(cursor)
+        } else if is("RCPT") {
+            Self::parse_rcpt(cursor)
+        } else if is("EHLO") {
+            parse_host(cursor).map(Self::Ehlo)
+        } else if is("HELO") {
+            parse_host(cursor).map(Self::Helo)
+        } else if is("DATA") {
+            without_argument(cursor, Self::Data)
+        } else if is("RSET") {
+            without_argument(cursor, Self::Rset)
+        } else if is("QUIT") {
+            without_argument(cursor, Self::Quit)
+        } else if is("NOOP") {
+            Ok(Self::Noop)
+        } else if is("HELP") {
+            Ok(Self::Help)
+        } else if is("VRFY") {
+            with_argument(cursor, Self::Vrfy)
+        } else if is("EXPN") {
+            with_argument(cursor, Self::Expn)
+        } else if NOT_OFFERED.iter().any(|word| is(word)) {
+            Ok(Self::NotOffered)
+        } else {
+            Err(CommandError::UnknownVerb)
+        }
+    }
+
+    fn parse_mail(mut cursor: Cursor<'_>) -> Result<Self, CommandError> {
+        introduce(&mut cursor, "FROM:", "FROM: and the reverse-path")?;
+        let path = ReversePath::parse_at(&mut cursor).map_err(CommandError::ReversePath)?;
+        let parameters = MailParameters::parse_at(&mut cursor).map_err(CommandError::Parameter)?;
+        Ok(Self::Mail(path, parameters))
+    }
+
+    fn parse_rcpt(mut cursor: Cursor<'_>) -> Result<Self, CommandError> {
+        introduce(&mut cursor, "TO:", "TO: and the forward-path")?;
+        let path = ForwardPath::parse_at(&mut cursor).map_err(CommandError::ForwardPath)?;
+        let parameters = RcptParameters::parse_at(&mut cursor).map_err(CommandError::Parameter)?;
+        Ok(Self::Rcpt(path, parameters))
+    }
+}
+
+/// Steps over ` FROM:` or ` TO:`. A space behind the colon is not in the grammar and is let pass (RFC 5321
+/// §3.3 warns of it), because many clients send it and it hides nothing.
+fn introduce(cursor: &mut Cursor<'_>, word: &'static str, expected: &'static str) -> Result<(), CommandError> {
+    cursor.skip_spaces();
+    if !cursor.eat_word(word) {
+        return Err(CommandError::Argument(cursor.error(expected)));
+    }
+    cursor.skip_spaces();
+    Ok(())
+}
+
+fn parse_host(mut cursor: Cursor<'_>) -> Result<Host, CommandError> {
+    cursor.skip_spaces();
+    Host::parse(trim_end(cursor.rest())).map_err(CommandError::Host)
+}
+
+/// Trailing white space is let pass (RFC 5321 §4.1.1).
+fn without_argument(mut cursor: Cursor<'_>, command: Command) -> Result<Command, CommandError> {
+    cursor.skip_spaces();
+    cursor.expect_end().map_err(CommandError::Argument)?;
+    Ok(command)
+}
+
+fn with_argument(mut cursor: Cursor<'_>, command: Command) -> Result<Command, CommandError> {
+    cursor.skip_spaces();
+    if cursor.is_at_end() { Err(CommandError::Argument(cursor.error("an argument"))) } else { Ok(command) }
+}
+
+fn trim_end(octets: &[u8]) -> &[u8] {
+    let end = octets.iter().rposition(|&octet| octet != b' ' && octet != b'\t').map_or(0, |at| at + 1);
+    &octets[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The reply that R5321e gives each error.
+    fn reply_of(line: &str) -> &'static str {
+        match Command::parse(line.as_bytes()) {
+            Ok(Command::NotOffered) => "502 5.5.1",
+            Ok(_) => "ok",
+            Err(CommandError::UnknownVerb) => "500 5.5.1",
+            Err(CommandError::Host(_)) => "501 5.5.2",
+            Err(CommandError::Argument(_) | CommandError::Parameter(_)) => "501 5.5.4",
+            Err(CommandError::ReversePath(_)) => "501 5.1.7",
+            Err(CommandError::ForwardPath(_)) => "501 5.1.3",
+        }
+    }
+
+    #[test]
+    fn lines() {
+        for (rfc, line, expected) in [
+            ("RFC 5321 §2.4", "noop", "ok"),
+            ("RFC 5321 §4.1.1.9", "NOOP anything \u{fc}", "ok"),
+            ("RFC 5321 §4.1.1.10", "QUIT ", "ok"),
+            ("RFC 5321 §4.1.1.10", "QUIT now", "501 5.5.4"),
+            ("RFC 5321 §4.1.1.4", "DATA x", "501 5.5.4"),
+            ("RFC 5321 §4.1.1.5", "RSET x", "501 5.5.4"),
+            ("RFC 5321 §4.1.1.6", "VRFY", "501 5.5.4"),
+            ("RFC 5321 §4.1.1.6", "VRFY bob", "ok"),
+            ("RFC 5321 §4.1.1.8", "HELP", "ok"),
+            ("RFC 5321 §4.1.1.1", "EHLO client.example", "ok"),
+            ("RFC 5321 §4.1.1.1", "EHLO client.example  ", "ok"),
+            ("RFC 5321 §4.1.1.1", "EHLO", "501 5.5.2"),
+            ("RFC 5321 §4.1.1.1", "EHLO a b", "501 5.5.2"),
+            ("RFC 5321 §4.1.3", "EHLO [192.0.2.1]", "ok"),
+            ("RFC 5321 §4.1.1.2", "MAIL FROM:<a@b.example>", "ok"),
+            ("RFC 5321 §4.1.1.2", "mail from:<a@b.example>", "ok"),
+            ("RFC 5321 §3.3, let pass", "MAIL FROM: <a@b.example>", "ok"),
+            ("RFC 5321 §4.1.1.2", "MAIL FROM:<a@b.example> ", "ok"),
+            ("RFC 5321 §4.1.1.2", "MAIL FROM:<a@b.example>SIZE=1", "501 5.5.4"),
+            ("RFC 5321 §4.1.1.2", "MAIL FROM:a@b.example", "501 5.1.7"),
+            ("RFC 5321 §4.1.1.2", "MAIL FROM <a@b.example>", "501 5.5.4"),
+            ("RFC 5321 §4.1.1.2", "MAIL", "501 5.5.4"),
+            ("RFC 5321 §4.1.1.2", "MAIL <a@b.example>", "501 5.5.4"),
+            ("RFC 1870 §4", "MAIL FROM:<a@b.example> SIZE=x", "501 5.5.4"),
+            ("RFC 5321 §4.1.1.3", "RCPT TO:<>", "501 5.1.3"),
+            ("RFC 5321 §4.1.1.3", "RCPT TO:<a@b.example>", "ok"),
+            ("RFC 3207 §4", "STARTTLS", "502 5.5.1"),
+            ("RFC 1985 §5", "ETRN example.org", "502 5.5.1"),
+            ("RFC 5321 §4.2.4", "FOO", "500 5.5.1"),
+            ("RFC 5321 §4.2.4", "", "500 5.5.1"),
+            ("RFC 5321 §4.2.4", " NOOP", "500 5.5.1"),
+            ("RFC 5321 §4.2.4", "NOOP\r", "500 5.5.1"),
+            ("RFC 5321 §4.2.4", "NO\0OP", "500 5.5.1"),
+            ("RFC 5321 §4.2.4", "GET / HTTP/1.1", "500 5.5.1"),
+        ] {
+            assert_eq!(reply_of(line), expected, "{rfc}: {line:?}");
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Service extensions, by the keyword that `EHLO` lists.
+
+/// What the answer to `EHLO` offers (RFC 5321 §4.1.1.1). Everything here is honoured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ServiceExtension {
+    /// `PIPELINING` (RFC 2920): commands may follow without waiting.
+    Pipelining,
+    /// `SIZE` with the largest message in octets (RFC 1870).
+    Size(u64),
+    /// `8BITMIME` (RFC 6152): content with octets above 127.
+    EightBitMime,
+    /// `ENHANCEDSTATUSCODES` (RFC 2034).
+    EnhancedStatusCodes,
+    /// `LIMITS` (RFC 9422): transactions in a session and recipients in a transaction.
+    Limits {
+        /// `MAILMAX`.
+        mail_max: u32,
+        /// `RCPTMAX`.
+        rcpt_max: u32,
+    },
+}
+
+impl std::fmt::Display for ServiceExtension {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Pipelining => f.write_str("PIPELINING"),
+            Self::Size(octets) => write!(f, "SIZE {octets}"),
+            Self::EightBitMime => f.write_str("8BITMIME"),
+            Self::EnhancedStatusCodes => f.write_str("ENHANCEDSTATUSCODES"),
+            Self::Limits { mail_max, rcpt_max } => write!(f, "LIMITS MAILMAX={mail_max} RCPTMAX={rcpt_max}"),
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! Bytes to values and back: the grammar of SMTP, without any state.
+//!
+//! Each value is parsed once, at the edge, into a type that cannot be wrong; formatting it and parsing
+//! it again gives the same value. [`line`] finds the end of a command and [`content`] the end of a message;
+//! no other file looks for CR or LF.
+
+pub(crate) mod address;
+pub(crate) mod command;
+pub(crate) mod content;
+pub(crate) mod extension;
+pub(crate) mod line;
+pub(crate) mod parameter;
+pub(crate) mod reply;
+pub(crate) mod text;
+
+mod cursor;
+
+pub use cursor::SyntaxError;
