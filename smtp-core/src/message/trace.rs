@@ -1,0 +1,167 @@
+//! Trace header fields: `Received` and `Return-Path` (RFC 5321 §4.4).
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use crate::syntax::address::{AddressLiteral, ForwardPath, Host, Mailbox, ReversePath};
+
+use super::date::DateTime;
+use super::header_field::HeaderField;
+
+/// What was spoken: the `with` clause (RFC 5321 §4.4, RFC 3848).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Protocol {
+    /// The session began with `HELO`.
+    Smtp,
+    /// The session began with `EHLO`.
+    Esmtp,
+}
+
+impl Protocol {
+    /// The registered word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Smtp => "SMTP",
+            Self::Esmtp => "ESMTP",
+        }
+    }
+}
+
+/// What a `Received` field says about one hop.
+#[derive(Debug, Clone)]
+pub struct Received<'a> {
+    /// The argument of `EHLO` or `HELO`.
+    pub helo: &'a Host,
+    /// The address of the client.
+    pub client: IpAddr,
+    /// The name of this server.
+    pub by: &'a Host,
+    /// What was spoken.
+    pub with: Protocol,
+    /// What the log of this server calls the transaction: letters, digits, hyphens and dots.
+    pub id: &'a str,
+    /// The argument of `MAIL`.
+    pub reverse_path: &'a ReversePath,
+    /// The recipient, only where there is exactly one: more would tell each about the others (RFC 5321 §7.6).
+    pub recipient: Option<&'a ForwardPath>,
+    /// When the content had arrived.
+    pub time: SystemTime,
+}
+
+impl Received<'_> {
+    /// The header field, with `(envelope-from <…>)` as a comment.
+    pub fn to_field(&self) -> HeaderField {
+        let client = AddressLiteral::from(self.client);
+        let mut value =
+            format!("from {} ({client}) by {} with {} id {}", self.helo, self.by, self.with.as_str(), self.id);
+        if let Some(recipient) = self.recipient {
+            let _ = write!(value, " for {recipient}");
+        }
+        let envelope_from = in_comment(&self.reverse_path.to_string());
+        let _ = write!(value, " (envelope-from {envelope_from}); {}", DateTime::new(self.time));
+        field_or_less("Received", &value, || {
+            format!(
+                "from {} ({client}) by {} with {} id {}; {}",
+                self.helo,
+                self.by,
+                self.with.as_str(),
+                self.id,
+                DateTime::new(self.time)
+            )
+        })
+    }
+}
+
+/// The `Return-Path` field that final delivery puts in front (RFC 5321 §4.4).
+pub fn return_path(reverse_path: &ReversePath) -> HeaderField {
+    field_or_less("Return-Path", &reverse_path.to_string(), || "<>".to_owned())
+}
+
+/// The `Delivered-To` field that final delivery puts in front (RFC 9228).
+pub fn delivered_to(mailbox: &Mailbox) -> HeaderField {
+    field_or_less("Delivered-To", &mailbox.to_string(), String::new)
+}
+
+/// All parts are printable ASCII, so only a path of more than 998 octets cannot be written; then it is left out.
+fn field_or_less(name: &str, value: &str, less: impl FnOnce() -> String) -> HeaderField {
+    HeaderField::new(name, value)
+        .or_else(|_| HeaderField::new(name, &less()))
+        .or_else(|_| HeaderField::new(name, ""))
+        .expect("a valid name with an empty value is a header field")
+}
+
+/// In a comment, parentheses, quotes and backslashes stand behind a backslash (RFC 5322 §3.2.2).
+fn in_comment(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len() + 8), |mut quoted, c| {
+        if matches!(c, '(' | ')' | '\\' | '"') {
+            quoted.push('\\');
+        }
+        quoted.push(c);
+        quoted
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    fn received(reverse_path: &str, recipient: Option<&str>) -> String {
+        let recipient = recipient.map(|path| ForwardPath::parse(path).expect("valid"));
+        let field = Received {
+            helo: &Host::parse("client.example").expect("valid"),
+            client: "192.0.2.1".parse().expect("valid"),
+            by: &Host::parse("mx.example.org").expect("valid"),
+            with: Protocol::Esmtp,
+            id: "0f3a-1",
+            reverse_path: &ReversePath::parse(reverse_path).expect("valid"),
+            recipient: recipient.as_ref(),
+            time: UNIX_EPOCH + Duration::from_secs(1_795_311_863),
+        };
+        field.to_field().to_string()
+    }
+
+    #[test] // RFC 5321 §4.4; PRACTICES.md S28 and S29
+    fn s28_received_names_the_reverse_path() {
+        assert_eq!(
+            received("<alice@client.example>", Some("<bob@example.org>")),
+            "Received: from client.example ([192.0.2.1]) by mx.example.org with ESMTP id\r\n \
+             0f3a-1 for <bob@example.org> (envelope-from <alice@client.example>); Sun, 22\r\n \
+             Nov 2026 01:44:23 +0000"
+        );
+        assert!(!received("<>", None).contains(" for "));
+    }
+
+    #[test] // SECURITY.md D-11: a hostile reverse-path stays inside its comment.
+    fn d11_parentheses_and_quotes_do_not_leave_the_comment() {
+        let field = received("<\"a) by evil (\\\\\"@client.example>", None).replace("\r\n", "");
+        let comment = &field[field.find("(envelope-from").expect("there")..];
+        let mut depth = 0;
+        let mut escaped = false;
+        let mut end = None;
+        for (at, c) in comment.char_indices() {
+            match c {
+                _ if escaped => escaped = false,
+                '\\' => escaped = true,
+                '(' => depth += 1,
+                ')' => depth -= 1,
+                _ => {}
+            }
+            if depth == 0 {
+                end = Some(at);
+                break;
+            }
+        }
+        assert_eq!(&comment[end.expect("closed") + 1..], "; Sun, 22 Nov 2026 01:44:23 +0000");
+    }
+
+    #[test] // A path too long for any line is left out, not cut into another address.
+    fn paths_of_any_length_make_a_field() {
+        let path = format!("<{}@example.org>", "a".repeat(1000));
+        assert!(received(&path, Some(&path)).starts_with("Received: from"));
+        let path = ReversePath::parse(&path).expect("valid");
+        assert_eq!(return_path(&path).to_string(), "Return-Path: <>");
+    }
+}

@@ -1,0 +1,169 @@
+//! What is known of the client: a snapshot that outlives the session.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::message::trace::Protocol;
+use crate::syntax::address::Host;
+
+use super::decision::Identity;
+
+/// Names a session in the log: 64 random bits, 16 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(u64);
+
+impl SessionId {
+    /// From random bits.
+    pub fn new(random: u64) -> Self {
+        Self(random)
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Names a transaction: its session and its number in it. Stands in `Received` and in the log.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TransactionId {
+    session: SessionId,
+    number: u32,
+}
+
+impl TransactionId {
+    pub(crate) fn new(session: SessionId, number: u32) -> Self {
+        Self { session, number }
+    }
+
+    /// The session it belongs to.
+    pub fn session(&self) -> SessionId {
+        self.session
+    }
+}
+
+impl fmt::Display for TransactionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.session, self.number)
+    }
+}
+
+impl fmt::Debug for TransactionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Which rules hold for a client (PRACTICES L1, L2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Treatment {
+    /// An unknown mail server: it may send to local domains only.
+    #[default]
+    Mx,
+    /// A network that the operator lists as a relay client: it may send anywhere.
+    RelayClient,
+}
+
+/// How a client introduced itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Greeting {
+    host: Host,
+    protocol: Protocol,
+}
+
+impl Greeting {
+    pub(crate) fn new(host: Host, protocol: Protocol) -> Self {
+        Self { host, protocol }
+    }
+
+    /// The name in `EHLO` or `HELO`.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// `EHLO` means ESMTP, `HELO` means SMTP.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+}
+
+/// An immutable snapshot of a connection. A new one is made when the client introduces itself.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    id: SessionId,
+    peer: SocketAddr,
+    local: SocketAddr,
+    treatment: Treatment,
+    greeting: Option<Greeting>,
+    identity: Option<Identity>,
+}
+
+impl Connection {
+    /// A connection on which nothing was said yet. IPv4-mapped IPv6 addresses become IPv4.
+    pub fn new(id: SessionId, peer: SocketAddr, local: SocketAddr) -> Self {
+        let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+        Self {
+            id,
+            peer: canonical(peer),
+            local: canonical(local),
+            treatment: Treatment::default(),
+            greeting: None,
+            identity: None,
+        }
+    }
+
+    /// The same with other rules.
+    #[must_use]
+    pub fn with_treatment(mut self, treatment: Treatment) -> Self {
+        self.treatment = treatment;
+        self
+    }
+
+    /// The session.
+    pub fn session_id(&self) -> SessionId {
+        self.id
+    }
+
+    /// The address of the client.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// The address it connected to.
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Which rules hold.
+    pub fn treatment(&self) -> Treatment {
+        self.treatment
+    }
+
+    /// How the client introduced itself; `None` before `EHLO` and `HELO`.
+    pub fn greeting(&self) -> Option<&Greeting> {
+        self.greeting.as_ref()
+    }
+
+    /// Who the client has proved to be.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
+    /// Whether mail for other domains may be taken from it.
+    pub(crate) fn may_relay(&self) -> bool {
+        self.identity.is_some() || self.treatment == Treatment::RelayClient
+    }
+
+    pub(crate) fn greeted(&self, greeting: Greeting) -> Arc<Self> {
+        Arc::new(Self { greeting: Some(greeting), ..self.clone() })
+    }
+}

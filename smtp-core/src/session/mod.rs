@@ -1,0 +1,14 @@
+//! The protocol as a value: octets and time in, questions and octets out, no I/O.
+//!
+//! [`server`] is the state machine; [`transaction`] what it collects; [`decision`] the words in which it asks and is
+//! answered; [`limits`] every number it obeys; [`event`] what it reports; [`extensions`] what policies remember.
+
+pub(crate) mod connection;
+pub(crate) mod content_phase;
+pub(crate) mod decision;
+pub(crate) mod event;
+pub(crate) mod extensions;
+pub(crate) mod limits;
+pub(crate) mod replies;
+pub(crate) mod server;
+pub(crate) mod transaction;

@@ -1,0 +1,173 @@
+//! What a client says between `MAIL` and the end of the content: the envelope.
+
+use std::fmt;
+
+use crate::message::edits::HeaderEdits;
+use crate::syntax::address::{ForwardPath, Mailbox, ReversePath};
+use crate::syntax::parameter::MailParameters;
+
+use super::connection::TransactionId;
+use super::decision::{Changes, Disposition};
+use super::extensions::Extensions;
+
+/// One accepted recipient.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Recipient {
+    path: ForwardPath,
+    /// Empty where the mail goes to the mailbox of the path itself.
+    mailboxes: Vec<Mailbox>,
+    is_role: bool,
+    disposition: Disposition,
+}
+
+impl Recipient {
+    pub(crate) fn new(path: ForwardPath, mailboxes: Vec<Mailbox>, is_role: bool) -> Self {
+        Self { path, mailboxes, is_role, disposition: Disposition::Deliver }
+    }
+
+    /// The argument of `RCPT`.
+    pub fn path(&self) -> &ForwardPath {
+        &self.path
+    }
+
+    /// Where the mail goes: the mailbox itself, those behind an alias, or that of the postmaster.
+    pub fn mailboxes(&self) -> &[Mailbox] {
+        match self.path.mailbox() {
+            Some(mailbox) if self.mailboxes.is_empty() => std::slice::from_ref(mailbox),
+            _ => &self.mailboxes,
+        }
+    }
+
+    /// Whether it is one of the mailboxes that must stay reachable (RFC 5321 §4.5.1, RFC 2142).
+    pub fn is_role(&self) -> bool {
+        self.is_role
+    }
+
+    /// What becomes of its copy.
+    pub fn disposition(&self) -> &Disposition {
+        &self.disposition
+    }
+}
+
+impl fmt::Display for Recipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.fmt(f)
+    }
+}
+
+impl fmt::Debug for Recipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.fmt(f)
+    }
+}
+
+/// The envelope so far.
+#[derive(Debug)]
+pub struct Transaction {
+    id: TransactionId,
+    reverse_path: ReversePath,
+    parameters: MailParameters,
+    recipients: Vec<Recipient>,
+    edits: HeaderEdits,
+    sender_confirmed: bool,
+    extensions: Extensions,
+    excess_recipients: u32,
+}
+
+impl Transaction {
+    pub(crate) fn new(id: TransactionId, reverse_path: ReversePath, parameters: MailParameters) -> Self {
+        Self {
+            id,
+            reverse_path,
+            parameters,
+            recipients: Vec::new(),
+            edits: HeaderEdits::default(),
+            sender_confirmed: false,
+            extensions: Extensions::default(),
+            excess_recipients: 0,
+        }
+    }
+
+    /// Its name in the log.
+    pub fn id(&self) -> TransactionId {
+        self.id
+    }
+
+    /// The argument of `MAIL`.
+    pub fn reverse_path(&self) -> &ReversePath {
+        &self.reverse_path
+    }
+
+    /// The parameters of `MAIL`.
+    pub fn parameters(&self) -> &MailParameters {
+        &self.parameters
+    }
+
+    /// The recipients accepted so far.
+    pub fn recipients(&self) -> &[Recipient] {
+        &self.recipients
+    }
+
+    /// What policies attached to this transaction.
+    pub fn extensions(&self) -> &Extensions {
+        &self.extensions
+    }
+
+    /// Whether a policy vouches that the reverse-path is not forged, so that a notification may go there.
+    pub fn sender_confirmed(&self) -> bool {
+        self.sender_confirmed
+    }
+
+    pub(crate) fn add_recipient(&mut self, recipient: Recipient) {
+        self.recipients.push(recipient);
+    }
+
+    /// Counts a recipient over the limit; how many there were with it.
+    pub(crate) fn count_excess_recipient(&mut self) -> u32 {
+        self.excess_recipients += 1;
+        self.excess_recipients
+    }
+
+    pub(crate) fn apply(&mut self, changes: Changes) {
+        if let Some(extensions) = changes.transaction {
+            self.extensions = extensions;
+        }
+        self.edits.extend(changes.prepended, changes.removed);
+        for (index, disposition) in changes.dispositions {
+            if let Some(recipient) = self.recipients.get_mut(index) {
+                recipient.disposition = disposition;
+            }
+        }
+        // Plain SMTP cannot refuse one recipient after the content: its copy is marked instead (PRACTICES S33).
+        for (index, _) in changes.refused {
+            if let Some(recipient) = self.recipients.get_mut(index) {
+                recipient.disposition = Disposition::Junk;
+            }
+        }
+        self.sender_confirmed |= changes.confirms_sender;
+    }
+
+    pub(crate) fn into_parts(self) -> TransactionParts {
+        TransactionParts {
+            id: self.id,
+            reverse_path: self.reverse_path,
+            parameters: self.parameters,
+            recipients: self.recipients,
+            edits: self.edits,
+            sender_confirmed: self.sender_confirmed,
+            extensions: self.extensions,
+        }
+    }
+}
+
+/// What a message takes over.
+#[derive(Debug)]
+pub(crate) struct TransactionParts {
+    pub(crate) id: TransactionId,
+    pub(crate) reverse_path: ReversePath,
+    pub(crate) parameters: MailParameters,
+    pub(crate) recipients: Vec<Recipient>,
+    pub(crate) edits: HeaderEdits,
+    pub(crate) sender_confirmed: bool,
+    pub(crate) extensions: Extensions,
+}
