@@ -1,13 +1,56 @@
-//! SMTP as a value: its grammar, and the state machine of a server session without I/O.
+//! SMTP as a value: grammar, session state machine, hooks, and a server on tokio.
+//!
+//! Start with [`Server::builder`]: a name, the local domains, and a function that takes the mail. Then, one line
+//! each, what you want to decide yourself:
+//!
+//! | Question | Trait | Given to |
+//! |---|---|---|
+//! | is there such a mailbox? | [`RecipientLookup`] | [`ServerBuilder::recipients`] |
+//! | do we want it? | [`Policy`] | [`ServerBuilder::policy`] |
+//! | take it | [`Delivery`] | [`ServerBuilder::deliver`] |
+//! | what happens? | [`Observer`] | [`ServerBuilder::observer`] |
+//! | who is it? | [`Authenticator`] | not yet: `AUTH` comes with TLS |
+//!
+//! Below the server lies [`ServerSession`], the protocol without any I/O, for other event loops, for tests and for
+//! fuzzers.
+//!
+//! ```text
+//! server        tokio: listeners, the loop of a connection, limits, shutdown
+//!   hooks       what an application implements
+//!     session   state machine, limits, decisions: no I/O, no clock
+//!       message content, header fields, trace
+//!         syntax lines, commands, paths, replies
+//! ```
+//!
+//! What this crate implements of which RFC stands in the README of the repository.
 
+mod hooks;
 mod message;
+mod server;
 mod session;
 mod syntax;
 
+#[cfg(feature = "tracing")]
+mod tracing_observer;
+
+pub use async_trait::async_trait;
+pub use ipnet::IpNet;
+
+pub use hooks::authenticator::{Authenticator, Secret};
+pub use hooks::delivery::Delivery;
+pub use hooks::message::{Message, MessageReader};
+pub use hooks::observer::Observer;
+pub use hooks::policy::{Policy, PolicyContext};
+pub use hooks::recipient_lookup::RecipientLookup;
+pub use hooks::tables::{LocalDomains, MailboxTable, TableError};
 pub use message::content::{Content, ContentReader, ContentSettings};
 pub use message::date::DateTime;
 pub use message::header_field::{HeaderField, HeaderFieldError};
 pub use message::trace::{Protocol, Received, delivered_to, return_path};
+pub use server::builder::{ConfigError, Decided, ServerBuilder, Undecided};
+pub use server::connection_limits::ConnectionLimits;
+pub use server::listener::Listener;
+pub use server::{Error, Server, ServerHandle};
 pub use session::connection::{Connection, Greeting, SessionId, TransactionId, Treatment};
 pub use session::decision::{
     Accepted, Ask, AuthError, Changes, Decision, Disposition, Identity, Kind, Lookup, LookupAnswer, LookupError,
@@ -29,3 +72,6 @@ pub use syntax::line::{Line, LineLimits, LineReader};
 pub use syntax::parameter::{Body, MailParameters, RcptParameters};
 pub use syntax::reply::{EnhancedStatusCode, Reply, ReplyCode, ReplyText};
 pub use syntax::text::SafeText;
+
+#[cfg(feature = "tracing")]
+pub use tracing_observer::TracingObserver;

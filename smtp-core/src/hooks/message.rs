@@ -1,0 +1,180 @@
+//! A message as a delivery takes it: envelope, header fields of ours, content, and what was found out about it.
+
+use std::fmt;
+use std::io::{self, Chain, Cursor, Read};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::message::content::{Content, ContentReader};
+use crate::message::edits::HeaderEdits;
+use crate::message::header_field::HeaderField;
+use crate::message::trace::{Protocol, Received};
+use crate::session::connection::{Connection, Greeting, TransactionId};
+use crate::session::extensions::Extensions;
+use crate::session::transaction::{Recipient, Transaction};
+use crate::syntax::address::{Domain, Host, ReversePath};
+use crate::syntax::parameter::MailParameters;
+
+/// The most octets of the content that are searched for header fields to leave out: twice the default of
+/// [`Limits::header_octets`](crate::Limits::header_octets).
+const HEAD_LIMIT_OCTETS: u64 = 512 << 10;
+
+/// One message, complete and not yet accepted.
+pub struct Message {
+    id: TransactionId,
+    connection: Arc<Connection>,
+    reverse_path: ReversePath,
+    parameters: MailParameters,
+    recipients: Vec<Recipient>,
+    received: HeaderField,
+    edits: HeaderEdits,
+    content: Content,
+    sender_confirmed: bool,
+    extensions: Extensions,
+    time: SystemTime,
+}
+
+impl Message {
+    pub(crate) fn new(
+        transaction: Transaction,
+        connection: Arc<Connection>,
+        hostname: &Domain,
+        content: Content,
+        time: SystemTime,
+    ) -> Self {
+        let parts = transaction.into_parts();
+        let by = Host::Domain(hostname.clone());
+        let received = Received {
+            helo: connection.greeting().map_or(&by, Greeting::host),
+            client: connection.peer().ip(),
+            by: &by,
+            with: connection.greeting().map_or(Protocol::Smtp, Greeting::protocol),
+            id: &parts.id.to_string(),
+            reverse_path: &parts.reverse_path,
+            recipient: match &parts.recipients[..] {
+                [only] => Some(only.path()),
+                _ => None,
+            },
+            time,
+        }
+        .to_field();
+        Self {
+            id: parts.id,
+            connection,
+            reverse_path: parts.reverse_path,
+            parameters: parts.parameters,
+            recipients: parts.recipients,
+            received,
+            edits: parts.edits,
+            content,
+            sender_confirmed: parts.sender_confirmed,
+            extensions: parts.extensions,
+            time,
+        }
+    }
+
+    /// Its name in the log and in its `Received` field.
+    pub fn id(&self) -> TransactionId {
+        self.id
+    }
+
+    /// The client it came from.
+    pub fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
+    /// Where notifications about it go: the argument of `MAIL`.
+    pub fn reverse_path(&self) -> &ReversePath {
+        &self.reverse_path
+    }
+
+    /// The parameters of `MAIL`.
+    pub fn parameters(&self) -> &MailParameters {
+        &self.parameters
+    }
+
+    /// Who it is for: at least one.
+    pub fn recipients(&self) -> &[Recipient] {
+        &self.recipients
+    }
+
+    /// The octets as they arrived, without the fields of ours; see [`Message::reader`].
+    pub fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// Takes the content out, to keep its file.
+    pub fn into_content(self) -> Content {
+        self.content
+    }
+
+    /// Whether a policy vouches for the reverse-path. Default: no; then no notification may be sent.
+    pub fn sender_confirmed(&self) -> bool {
+        self.sender_confirmed
+    }
+
+    /// What policies attached to the transaction.
+    pub fn extensions(&self) -> &Extensions {
+        &self.extensions
+    }
+
+    /// When its content had arrived.
+    pub fn time(&self) -> SystemTime {
+        self.time
+    }
+
+    /// Whether each recipient gets an answer of its own ([`Accepted::each`](crate::Accepted::each)). Plain SMTP has one for all.
+    pub fn answers_each(&self) -> bool {
+        false
+    }
+
+    /// The fields that go in front of the content: `Received`, and what policies added above it.
+    pub fn header_prefix(&self) -> Vec<u8> {
+        let mut prefix = Vec::with_capacity(512);
+        for field in self.edits.prepended() {
+            prefix.extend_from_slice(field.as_bytes());
+        }
+        prefix.extend_from_slice(self.received.as_bytes());
+        prefix
+    }
+
+    /// The message as it is to be stored or passed on: fields in front, content without the fields that policies removed.
+    ///
+    /// Reading blocks where the content is in a file; call it where that is allowed (`tokio::task::spawn_blocking`).
+    ///
+    /// # Errors
+    /// What opening or reading the file of large content gave.
+    pub fn reader(&self) -> io::Result<MessageReader<'_>> {
+        let mut content = self.content.reader()?;
+        let mut head = self.header_prefix();
+        if self.edits.removes() {
+            let mut start = Vec::new();
+            content.by_ref().take(HEAD_LIMIT_OCTETS).read_to_end(&mut start)?;
+            head.extend_from_slice(&self.edits.filter(&start));
+        }
+        Ok(MessageReader { inner: Cursor::new(head).chain(content) })
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("id", &self.id)
+            .field("reverse_path", &self.reverse_path)
+            .field("recipients", &self.recipients)
+            .field("content", &self.content)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Reads a message as it is to be stored or passed on.
+#[derive(Debug)]
+pub struct MessageReader<'a> {
+    inner: Chain<Cursor<Vec<u8>>, ContentReader<'a>>,
+}
+
+impl Read for MessageReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(buffer)
+    }
+}

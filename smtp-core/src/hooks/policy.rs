@@ -1,0 +1,189 @@
+//! Do we want it? Rules that refuse, exempt, mark and remember; none can accept.
+
+use async_trait::async_trait;
+
+use crate::message::content::Content;
+use crate::message::header_field::{HeaderField, HeaderFieldError, is_field_name};
+use crate::session::connection::{Connection, Greeting};
+use crate::session::decision::{Changes, Disposition, Refusal, Verdict};
+use crate::session::extensions::Extensions;
+use crate::session::server::Stages;
+use crate::session::transaction::{Recipient, Transaction};
+use crate::syntax::address::ReversePath;
+
+/// A rule. It is asked only at the stages that it names.
+///
+/// Several policies are asked in the order in which they were given to the server, until one does not say [`Verdict::Continue`].
+/// A refusal at connect, helo or mail is held and given at each `RCPT`, except to role mailboxes. Each stage as a whole is ended after its
+/// time limit (30 s, [`Policy::message`] 2 min) with `451 4.3.0`, so hooks must be safe to drop at each `await`. A panic has the same effect.
+///
+/// ```
+/// use smtp_core::{Policy, PolicyContext, Recipient, Refusal, Stages, Verdict, async_trait};
+///
+/// /// Nobody may write to the archive.
+/// struct ClosedArchive;
+///
+/// #[async_trait]
+/// impl Policy for ClosedArchive {
+///     fn name(&self) -> &str {
+///         "closed-archive"
+///     }
+///     fn stages(&self) -> Stages {
+///         Stages::RECIPIENT
+///     }
+///     async fn recipient(&self, _: &mut PolicyContext<'_>, recipient: &Recipient) -> Verdict {
+///         if recipient.path().local_part() == "archive" {
+///             return Verdict::Refuse(Refusal::permanent(7, 1, "The archive is closed"));
+///         }
+///         Verdict::Continue
+///     }
+/// }
+/// ```
+#[async_trait]
+pub trait Policy: Send + Sync {
+    /// Its name in the log.
+    fn name(&self) -> &str;
+
+    /// The stages at which it wants to be asked.
+    fn stages(&self) -> Stages;
+
+    /// A client connected. A refusal is held, unless it is [`Refusal::immediately`].
+    async fn connect(&self, cx: &mut PolicyContext<'_>) -> Verdict {
+        let _ = cx;
+        Verdict::Continue
+    }
+
+    /// It introduced itself by `EHLO` or `HELO`. A refusal is held, unless it is [`Refusal::immediately`].
+    async fn helo(&self, cx: &mut PolicyContext<'_>, greeting: &Greeting) -> Verdict {
+        let _ = (cx, greeting);
+        Verdict::Continue
+    }
+
+    /// It named the reverse-path. A refusal is held, unless it is [`Refusal::immediately`].
+    async fn mail(&self, cx: &mut PolicyContext<'_>, from: &ReversePath) -> Verdict {
+        let _ = (cx, from);
+        Verdict::Continue
+    }
+
+    /// It named a recipient, whom the lookup knows. Not asked for role mailboxes.
+    async fn recipient(&self, cx: &mut PolicyContext<'_>, recipient: &Recipient) -> Verdict {
+        let _ = (cx, recipient);
+        Verdict::Continue
+    }
+
+    /// All content has come.
+    async fn message(&self, cx: &mut PolicyContext<'_>, content: &Content) -> Verdict {
+        let _ = (cx, content);
+        Verdict::Continue
+    }
+}
+
+/// What a policy sees, and what it may change. Changes of a hook take effect only if it returns in time: all or none.
+#[derive(Debug)]
+pub struct PolicyContext<'a> {
+    connection: &'a Connection,
+    transaction: Option<&'a Transaction>,
+    peer: Extensions,
+    session: Extensions,
+    transaction_extensions: Extensions,
+    changes: Changes,
+}
+
+impl<'a> PolicyContext<'a> {
+    pub(crate) fn new(
+        connection: &'a Connection,
+        transaction: Option<&'a Transaction>,
+        peer: Extensions,
+        session: Extensions,
+    ) -> Self {
+        let transaction_extensions =
+            transaction.map(|transaction| transaction.extensions().clone()).unwrap_or_default();
+        Self { connection, transaction, peer, session, transaction_extensions, changes: Changes::default() }
+    }
+
+    /// The client.
+    pub fn connection(&self) -> &Connection {
+        self.connection
+    }
+
+    /// The envelope so far; `None` before `MAIL`. At [`Policy::recipient`] without the recipient in question.
+    pub fn transaction(&self) -> Option<&Transaction> {
+        self.transaction
+    }
+
+    /// Puts a field in front of the message. Before `MAIL` there is no message, and it has no effect.
+    ///
+    /// # Errors
+    /// [`HeaderFieldError`] where name or value are no header field.
+    pub fn prepend_header(&mut self, name: &str, value: &str) -> Result<(), HeaderFieldError> {
+        self.changes.prepended.push(HeaderField::new(name, value)?);
+        Ok(())
+    }
+
+    /// Leaves out all arriving fields of that name. Before `MAIL` there is no message, and it has no effect.
+    ///
+    /// # Errors
+    /// [`HeaderFieldError::Name`] where that is no name.
+    pub fn remove_header(&mut self, name: &str) -> Result<(), HeaderFieldError> {
+        if !is_field_name(name) {
+            return Err(HeaderFieldError::Name);
+        }
+        self.changes.removed.push(name.into());
+        Ok(())
+    }
+
+    /// Says what becomes of the copy of a recipient, by its place in [`Transaction::recipients`].
+    pub fn dispose(&mut self, recipient: usize, disposition: Disposition) {
+        self.changes.dispositions.push((recipient, disposition));
+    }
+
+    /// Refuses one recipient of a message whose content was seen.
+    ///
+    /// Plain SMTP has one answer for all: where every recipient is refused, the message is; otherwise the
+    /// copies of those refused are marked as [`Disposition::Junk`].
+    pub fn refuse_recipient(&mut self, recipient: usize, refusal: Refusal) {
+        self.changes.refused.push((recipient, refusal));
+    }
+
+    /// Vouches that the reverse-path is not forged, so that a notification may be sent there.
+    pub fn confirm_sender(&mut self) {
+        self.changes.confirms_sender = true;
+    }
+
+    /// What was attached to the connection.
+    pub fn peer(&self) -> &Extensions {
+        &self.peer
+    }
+
+    /// Attaches a value to the connection.
+    pub fn insert_peer<T: Send + Sync + 'static>(&mut self, value: T) {
+        self.peer.insert(value);
+        self.changes.peer = Some(self.peer.clone());
+    }
+
+    /// What was attached to the session.
+    pub fn session(&self) -> &Extensions {
+        &self.session
+    }
+
+    /// Attaches a value to the session.
+    pub fn insert_session<T: Send + Sync + 'static>(&mut self, value: T) {
+        self.session.insert(value);
+        self.changes.session = Some(self.session.clone());
+    }
+
+    /// What was attached to the transaction.
+    pub fn transaction_extensions(&self) -> &Extensions {
+        &self.transaction_extensions
+    }
+
+    /// Attaches a value to the transaction; [`Message::extensions`](crate::Message::extensions) has it later.
+    pub fn insert_transaction<T: Send + Sync + 'static>(&mut self, value: T) {
+        self.transaction_extensions.insert(value);
+        self.changes.transaction = Some(self.transaction_extensions.clone());
+    }
+
+    pub(crate) fn into_changes(self) -> Changes {
+        self.changes
+    }
+}

@@ -1,0 +1,242 @@
+//! Ready-made lookups: whole domains, and a table of mailboxes that can be read from a file.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use async_trait::async_trait;
+use thiserror::Error;
+
+use crate::session::connection::Connection;
+use crate::session::decision::{Lookup, LookupError};
+use crate::session::transaction::Transaction;
+use crate::syntax::address::{Domain, ForwardPath, Mailbox};
+
+use super::recipient_lookup::RecipientLookup;
+
+/// Every mailbox of some domains exists.
+#[derive(Debug, Clone, Default)]
+pub struct LocalDomains {
+    domains: HashSet<Domain>,
+}
+
+impl LocalDomains {
+    /// Every mailbox of these.
+    pub fn new(domains: impl IntoIterator<Item = Domain>) -> Self {
+        Self { domains: domains.into_iter().collect() }
+    }
+}
+
+#[async_trait]
+impl RecipientLookup for LocalDomains {
+    async fn lookup(&self, _: &Connection, _: &Transaction, to: &ForwardPath) -> Result<Lookup, LookupError> {
+        let is_local = match to {
+            ForwardPath::Postmaster => true,
+            ForwardPath::Mailbox(mailbox) => mailbox.domain().is_some_and(|domain| self.domains.contains(domain)),
+        };
+        Ok(if is_local { Lookup::Mailbox } else { Lookup::NotLocal })
+    }
+}
+
+/// What a table says of one mailbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Entry {
+    Mailbox,
+    Alias(Vec<Mailbox>),
+}
+
+/// Mailboxes and aliases of some domains; others do not exist.
+///
+/// Local-parts compare without case, as users expect of their own server. `user+detail` is `user` where only that exists (RFC 5233).
+/// `postmaster`, `abuse` and `security` exist in every domain (RFC 5321 §4.5.1, RFC 2142): without an entry of their own
+/// they are aliases of the mailbox given to [`MailboxTable::with_roles_to`], and unknown where there is none.
+///
+/// As a file, one entry a line, `#` starts a comment:
+///
+/// ```text
+/// alice@example.org
+/// info@example.org    alice@example.org bob@example.org
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct MailboxTable {
+    domains: HashSet<Domain>,
+    entries: HashMap<(Box<str>, Domain), Entry>,
+    roles_to: Option<Mailbox>,
+}
+
+/// What is wrong with a table in a file.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TableError {
+    /// The file cannot be read.
+    #[error("cannot read the table")]
+    Io(#[from] std::io::Error),
+    /// A word is no mailbox.
+    #[error("line {line}, column {column}: {error}")]
+    Mailbox {
+        /// The line, from 1.
+        line: usize,
+        /// The octet in the line, from 1.
+        column: usize,
+        /// What was expected.
+        error: crate::SyntaxError,
+    },
+    /// A mailbox has two entries.
+    #[error("line {line}: {mailbox} stands here again")]
+    Twice {
+        /// The line, from 1.
+        line: usize,
+        /// The mailbox.
+        mailbox: Mailbox,
+    },
+}
+
+impl TableError {
+    /// Whether reading it again may do.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Io(_))
+    }
+}
+
+impl MailboxTable {
+    /// An empty table for these domains.
+    pub fn new(domains: impl IntoIterator<Item = Domain>) -> Self {
+        Self { domains: domains.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Adds a mailbox; its domain becomes local.
+    #[must_use]
+    pub fn with_mailbox(mut self, mailbox: &Mailbox) -> Self {
+        self.insert(mailbox, Entry::Mailbox);
+        self
+    }
+
+    /// Adds an alias; its domain becomes local.
+    #[must_use]
+    pub fn with_alias(mut self, alias: &Mailbox, mailboxes: Vec<Mailbox>) -> Self {
+        self.insert(alias, Entry::Alias(mailboxes));
+        self
+    }
+
+    /// Where mail for role mailboxes without an entry goes.
+    #[must_use]
+    pub fn with_roles_to(mut self, mailbox: Mailbox) -> Self {
+        self.roles_to = Some(mailbox);
+        self
+    }
+
+    /// Reads entries from a file.
+    ///
+    /// # Errors
+    /// [`TableError`] with line and column.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self, TableError> {
+        Self::parse(&std::fs::read_to_string(path)?)
+    }
+
+    /// Reads entries from text.
+    ///
+    /// # Errors
+    /// [`TableError`] with line and column.
+    pub fn parse(text: &str) -> Result<Self, TableError> {
+        let mut table = Self::default();
+        for (index, full_line) in text.lines().enumerate() {
+            let line = index + 1;
+            let content = full_line.split('#').next().unwrap_or_default();
+            let mut mailboxes = Vec::new();
+            for word in content.split_ascii_whitespace() {
+                let column = word.as_ptr() as usize - full_line.as_ptr() as usize + 1;
+                let mailbox = Mailbox::parse(word).map_err(|error| TableError::Mailbox { line, column, error })?;
+                mailboxes.push(mailbox);
+            }
+            if mailboxes.is_empty() {
+                continue;
+            }
+            let name = mailboxes.remove(0);
+            let entry = if mailboxes.is_empty() { Entry::Mailbox } else { Entry::Alias(mailboxes) };
+            if table.insert(&name, entry) {
+                return Err(TableError::Twice { line, mailbox: name });
+            }
+        }
+        Ok(table)
+    }
+
+    /// The local domains.
+    pub fn domains(&self) -> impl Iterator<Item = &Domain> {
+        self.domains.iter()
+    }
+
+    /// Whether there was an entry before.
+    fn insert(&mut self, mailbox: &Mailbox, entry: Entry) -> bool {
+        let Some(domain) = mailbox.domain().cloned() else { return false };
+        self.domains.insert(domain.clone());
+        self.entries.insert((mailbox.local_part().as_str().to_ascii_lowercase().into(), domain), entry).is_some()
+    }
+
+    fn find(&self, to: &ForwardPath) -> Lookup {
+        let Some(mailbox) = to.mailbox() else { return self.role() };
+        let Some(domain) = mailbox.domain().filter(|domain| self.domains.contains(domain)) else {
+            return Lookup::NotLocal;
+        };
+        let local = mailbox.local_part().as_str().to_ascii_lowercase();
+        let entry = |local: &str| self.entries.get(&(local.into(), domain.clone()));
+        let user = local.split_once('+').map(|(user, _)| user);
+        match entry(&local).or_else(|| entry(user?)) {
+            Some(Entry::Mailbox) => Lookup::Mailbox,
+            Some(Entry::Alias(mailboxes)) => Lookup::Alias(mailboxes.clone()),
+            None if self.is_role(to) => self.role(),
+            None => Lookup::Unknown,
+        }
+    }
+
+    fn role(&self) -> Lookup {
+        self.roles_to.clone().map_or(Lookup::Unknown, |mailbox| Lookup::Alias(vec![mailbox]))
+    }
+}
+
+#[async_trait]
+impl RecipientLookup for MailboxTable {
+    async fn lookup(&self, _: &Connection, _: &Transaction, to: &ForwardPath) -> Result<Lookup, LookupError> {
+        Ok(self.find(to))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_knows_its_mailboxes_and_no_others() {
+        let mailbox = |text: &str| Mailbox::parse(text).expect("valid");
+        let table = MailboxTable::parse(
+            "# users\nalice@example.org\ninfo@example.org alice@example.org bob@example.net # two\n",
+        )
+        .expect("valid")
+        .with_roles_to(mailbox("alice@example.org"));
+        let alice = || Lookup::Alias(vec![mailbox("alice@example.org")]);
+        let both = Lookup::Alias(vec![mailbox("alice@example.org"), mailbox("bob@example.net")]);
+        for (path, expected) in [
+            ("<alice@example.org>", Lookup::Mailbox),
+            ("<Alice@EXAMPLE.org>", Lookup::Mailbox),
+            ("<alice+lists@example.org>", Lookup::Mailbox),
+            ("<info@example.org>", both),
+            ("<bob@example.org>", Lookup::Unknown),
+            ("<bob@example.net>", Lookup::NotLocal),
+            ("<alice@[127.0.0.1]>", Lookup::NotLocal),
+            ("<abuse@example.org>", alice()),
+            ("<postmaster>", alice()),
+            ("<postmaster@example.net>", Lookup::NotLocal),
+        ] {
+            assert_eq!(table.find(&ForwardPath::parse(path).expect("valid")), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn errors_name_line_and_column() {
+        for (text, expected) in [
+            ("alice@example.org\n\n  bob", "line 3, column 3: expected @ at octet 3"),
+            ("a@b.example  c@", "line 1, column 14: expected a letter or digit of the domain at octet 2"),
+            ("a@b.example\nA@B.example", "line 2: A@B.example stands here again"),
+        ] {
+            assert_eq!(MailboxTable::parse(text).map_err(|error| error.to_string()).err().as_deref(), Some(expected));
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! What there is to decide before a server can listen.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::hooks::delivery::Delivery;
+use crate::hooks::observer::Observer;
+use crate::hooks::policy::Policy;
+use crate::hooks::recipient_lookup::RecipientLookup;
+use crate::hooks::tables::LocalDomains;
+use crate::message::content::{ContentSettings, ContentStore};
+use crate::session::limits::Limits;
+use crate::session::server::SessionConfig;
+use crate::syntax::SyntaxError;
+use crate::syntax::address::{Domain, Mailbox};
+
+use super::connection_limits::{ConnectionCounter, ConnectionLimits};
+use super::hook_set::HookSet;
+use super::listener::{Bound, Listener, Profile, Shared};
+use super::shutdown::Shutdown;
+use super::{DEFAULT_GRACE, Error, Server};
+
+/// A configuration that makes no sense. Found before anything listens.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The name of the server or a local domain is no domain.
+    #[error("`{text}` is not a domain: {error}")]
+    Domain {
+        /// What was given.
+        text: String,
+        /// What was expected.
+        error: SyntaxError,
+    },
+    /// The postmaster is no mailbox.
+    #[error("`{text}` is not a mailbox: {error}")]
+    Mailbox {
+        /// What was given.
+        text: String,
+        /// What was expected.
+        error: SyntaxError,
+    },
+    /// A limit below what RFC 5321 §4.5.3 obliges a server to accept, or zero where that makes no sense.
+    #[error("limit `{0}` is too small")]
+    Limit(&'static str),
+    /// A network of relay clients so wide that the server would be an open relay.
+    #[error("relaying for {0} would make an open relay")]
+    OpenRelay(IpNet),
+}
+
+impl ConfigError {
+    /// Never: it has to be changed.
+    pub fn is_transient(&self) -> bool {
+        false
+    }
+}
+
+/// Marks what is still to be said.
+#[derive(Debug)]
+pub enum Undecided {}
+/// Marks what was said.
+#[derive(Debug)]
+pub enum Decided {}
+
+struct Settings {
+    name: String,
+    domains: Vec<String>,
+    postmaster: Option<String>,
+    lookup: Option<Arc<dyn RecipientLookup>>,
+    policies: Vec<Arc<dyn Policy>>,
+    delivery: Option<Arc<dyn Delivery>>,
+    observer: Option<Arc<dyn Observer>>,
+    limits: Limits,
+    connection_limits: ConnectionLimits,
+    content: ContentSettings,
+    listeners: Vec<Listener>,
+    signal: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    grace: Duration,
+}
+
+/// Describes a server. It can listen once it has a rule for recipients ([`local_domain`](Self::local_domain) or
+/// [`recipients`](Self::recipients)) and a place for mail ([`deliver`](Self::deliver)); everything else has a default.
+pub struct ServerBuilder<Recipients = Decided, Place = Decided> {
+    settings: Box<Settings>,
+    state: PhantomData<(Recipients, Place)>,
+}
+
+impl ServerBuilder<Undecided, Undecided> {
+    pub(super) fn new(name: String) -> Self {
+        let settings = Settings {
+            name,
+            domains: Vec::new(),
+            postmaster: None,
+            lookup: None,
+            policies: Vec::new(),
+            delivery: None,
+            observer: None,
+            limits: Limits::default(),
+            connection_limits: ConnectionLimits::default(),
+            content: ContentSettings::default(),
+            listeners: Vec::new(),
+            signal: None,
+            grace: DEFAULT_GRACE,
+        };
+        Self { settings: Box::new(settings), state: PhantomData }
+    }
+}
+
+impl<R, P> ServerBuilder<R, P> {
+    fn set<R2, P2>(mut self, change: impl FnOnce(&mut Settings)) -> ServerBuilder<R2, P2> {
+        change(&mut self.settings);
+        ServerBuilder { settings: self.settings, state: PhantomData }
+    }
+
+    /// Takes mail for every mailbox of that domain, unless [`recipients`](Self::recipients) says more. Can be called several times.
+    #[must_use]
+    pub fn local_domain(self, domain: impl Into<String>) -> ServerBuilder<Decided, P> {
+        self.set(|settings| settings.domains.push(domain.into()))
+    }
+
+    /// Asks `lookup` whether there is such a mailbox.
+    #[must_use]
+    pub fn recipients(self, lookup: impl RecipientLookup + 'static) -> ServerBuilder<Decided, P> {
+        self.set(|settings| settings.lookup = Some(Arc::new(lookup)))
+    }
+
+    /// Gives messages to `delivery`: a closure `|message: Message| async move { … }` or an own type.
+    #[must_use]
+    pub fn deliver(self, delivery: impl Delivery + 'static) -> ServerBuilder<R, Decided> {
+        self.set(|settings| settings.delivery = Some(Arc::new(delivery)))
+    }
+
+    /// Adds a rule. Policies are asked in the order in which they were added.
+    #[must_use]
+    pub fn policy(self, policy: impl Policy + 'static) -> Self {
+        self.set(|settings| settings.policies.push(Arc::new(policy)))
+    }
+
+    /// Tells `observer` what happens. One at most; the last call counts.
+    #[must_use]
+    pub fn observer(self, observer: impl Observer + 'static) -> Self {
+        self.set(|settings| settings.observer = Some(Arc::new(observer)))
+    }
+
+    /// Where mail for `<postmaster>` without a domain goes. Default: `postmaster` at the first local domain, or else at the name of the server.
+    #[must_use]
+    pub fn postmaster(self, mailbox: impl Into<String>) -> Self {
+        self.set(|settings| settings.postmaster = Some(mailbox.into()))
+    }
+
+    /// Other limits for sessions.
+    #[must_use]
+    pub fn limits(self, limits: Limits) -> Self {
+        self.set(|settings| settings.limits = limits)
+    }
+
+    /// Other limits for the number of connections.
+    #[must_use]
+    pub fn connection_limits(self, limits: ConnectionLimits) -> Self {
+        self.set(|settings| settings.connection_limits = limits)
+    }
+
+    /// Where content lies while it is received.
+    #[must_use]
+    pub fn content(self, content: ContentSettings) -> Self {
+        self.set(|settings| settings.content = content)
+    }
+
+    /// Adds an address with rules of its own.
+    #[must_use]
+    pub fn listener(self, listener: Listener) -> Self {
+        self.set(|settings| settings.listeners.push(listener))
+    }
+
+    /// Begins to stop when `signal` is ready: see [`ServerHandle::shut_down`](super::ServerHandle::shut_down).
+    #[must_use]
+    pub fn graceful_shutdown(self, signal: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.set(|settings| settings.signal = Some(Box::pin(signal)))
+    }
+
+    /// How long a shutdown waits for transactions. Default: 30 s.
+    #[must_use]
+    pub fn shutdown_grace(self, grace: Duration) -> Self {
+        self.set(|settings| settings.grace = grace)
+    }
+}
+
+impl ServerBuilder<Decided, Decided> {
+    /// Listens on `host:port`, besides the listeners that were added.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where something makes no sense, [`Error::Listen`] where an address cannot be had.
+    pub async fn listen(self, address: impl Into<String>) -> Result<Server, Error> {
+        self.listener(Listener::new(address)).bind().await
+    }
+
+    /// Listens on the addresses that were added. With none, the server only serves connections that it is
+    /// given ([`Server::serve_connection`]).
+    ///
+    /// # Errors
+    /// As [`listen`](Self::listen).
+    pub async fn bind(self) -> Result<Server, Error> {
+        let settings = *self.settings;
+        let common = settings.check()?;
+        let mut listeners = Vec::new();
+        for listener in &settings.listeners {
+            let profile = common.profile(listener)?;
+            let bound = Bound::bind(&listener.address, Arc::new(profile))
+                .await
+                .map_err(|source| Error::Listen { address: listener.address.clone(), source })?;
+            listeners.push(bound);
+        }
+        Ok(Server {
+            listeners,
+            profile: Arc::new(common),
+            shutdown: Arc::new(Shutdown::default()),
+            signal: settings.signal,
+            grace: settings.grace,
+        })
+    }
+}
+
+impl Settings {
+    /// The profile that all listeners start from.
+    fn check(&self) -> Result<Profile, ConfigError> {
+        let hostname = domain(&self.name)?;
+        let domains = self.domains.iter().map(|text| domain(text)).collect::<Result<Vec<_>, _>>()?;
+        let postmaster = match &self.postmaster {
+            Some(text) => Mailbox::parse(text).map_err(|error| ConfigError::Mailbox { text: text.clone(), error })?,
+            None => Mailbox::postmaster_at(domains.first().unwrap_or(&hostname).clone()),
+        };
+        if self.connection_limits.total == 0 {
+            return Err(ConfigError::Limit("total"));
+        }
+        check_limits(&self.limits)?;
+        let delivery = self.delivery.clone().expect("the type of the builder says that there is one");
+        let hooks = HookSet {
+            lookup: self.lookup.clone().unwrap_or_else(|| Arc::new(LocalDomains::new(domains))),
+            policies: self.policies.clone(),
+            delivery,
+            observer: self.observer.clone(),
+        };
+        let session = SessionConfig {
+            postmaster,
+            limits: self.limits.clone(),
+            stages: hooks.stages(),
+            observed: hooks.observer.is_some(),
+            ..SessionConfig::new(hostname)
+        };
+        let shared = Shared {
+            store: ContentStore::new(&self.content, hooks.delivery.content_dir()),
+            hooks: Arc::new(hooks),
+            buffers: Arc::default(),
+            connections: Arc::new(ConnectionCounter::new(self.connection_limits.clone())),
+            has_no_room: Arc::new(AtomicBool::new(false)),
+        };
+        Ok(Profile { session: Arc::new(session), relay_clients: Vec::new(), shared })
+    }
+}
+
+impl Profile {
+    /// The same with what a listener has of its own.
+    fn profile(&self, listener: &Listener) -> Result<Self, ConfigError> {
+        if let Some(limits) = &listener.limits {
+            check_limits(limits)?;
+        }
+        if let Some(&network) = listener.relay_clients.iter().find(|network| is_too_wide(network)) {
+            return Err(ConfigError::OpenRelay(network));
+        }
+        let session = SessionConfig {
+            limits: listener.limits.clone().unwrap_or_else(|| self.session.limits.clone()),
+            refuse_early_talkers: listener.refuse_early_talkers,
+            ..(*self.session).clone()
+        };
+        Ok(Self {
+            session: Arc::new(session),
+            relay_clients: listener.relay_clients.clone(),
+            shared: self.shared.clone(),
+        })
+    }
+}
+
+fn domain(text: &str) -> Result<Domain, ConfigError> {
+    Domain::parse(text).map_err(|error| ConfigError::Domain { text: text.to_owned(), error })
+}
+
+fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
+    limits.below_standard().map_or(Ok(()), |name| Err(ConfigError::Limit(name)))
+}
+
+/// SECURITY D-43: wider than the largest private networks, `10.0.0.0/8` and `fc00::/7`.
+fn is_too_wide(network: &IpNet) -> bool {
+    match network {
+        IpNet::V4(network) => network.prefix_len() < 8,
+        IpNet::V6(network) => network.prefix_len() < 7,
+    }
+}
+
+impl<R, P> fmt::Debug for ServerBuilder<R, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerBuilder").field("name", &self.settings.name).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,147 @@
+//! How many connections there may be: in all, from an address, from a network (STANDARDS LI13).
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+/// What is allowed at the same time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConnectionLimits {
+    /// Connections in all: 10,000. More: `421 4.3.2`. From nine tenths on the server is under stress: shorter limits hold.
+    pub total: usize,
+    /// Connections from one address: 50. More: `421 4.7.0`.
+    pub per_address: usize,
+    /// Connections from one /24 (IPv4) or /64 (IPv6): 200. More: `421 4.7.0`.
+    pub per_network: usize,
+    /// Networks for which only the total counts. Loopback is always one.
+    pub exempt: Vec<IpNet>,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self { total: 10_000, per_address: 50, per_network: 200, exempt: Vec::new() }
+    }
+}
+
+/// Why a connection is not served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Excess {
+    Total,
+    Client,
+}
+
+/// The connections there are.
+#[derive(Debug)]
+pub(crate) struct ConnectionCounter {
+    limits: ConnectionLimits,
+    total: AtomicUsize,
+    by_client: Mutex<HashMap<IpNet, usize>>,
+}
+
+impl ConnectionCounter {
+    pub(crate) fn new(limits: ConnectionLimits) -> Self {
+        Self { limits, total: AtomicUsize::new(0), by_client: Mutex::default() }
+    }
+
+    /// Whether nine tenths of all connections are taken.
+    pub(crate) fn is_under_stress(&self) -> bool {
+        self.total.load(Ordering::Relaxed) >= self.limits.total - self.limits.total / 10
+    }
+
+    pub(crate) fn admit(self: &Arc<Self>, client: IpAddr) -> Result<Admission, Excess> {
+        let client = client.to_canonical();
+        if self.total.fetch_add(1, Ordering::Relaxed) >= self.limits.total {
+            self.total.fetch_sub(1, Ordering::Relaxed);
+            return Err(Excess::Total);
+        }
+        let mut admission = Admission { counter: self.clone(), keys: None };
+        if client.is_loopback() || self.limits.exempt.iter().any(|network| network.contains(&client)) {
+            return Ok(admission);
+        }
+        let (address, network) = keys(client);
+        let mut counts = self.by_client.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = |key| counts.get(key).copied().unwrap_or(0);
+        if count(&address) >= self.limits.per_address || count(&network) >= self.limits.per_network {
+            drop(counts);
+            return Err(Excess::Client);
+        }
+        *counts.entry(address).or_default() += 1;
+        *counts.entry(network).or_default() += 1;
+        drop(counts);
+        admission.keys = Some((address, network));
+        Ok(admission)
+    }
+}
+
+/// One connection, counted until dropped.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    counter: Arc<ConnectionCounter>,
+    keys: Option<(IpNet, IpNet)>,
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.counter.total.fetch_sub(1, Ordering::Relaxed);
+        let Some((address, network)) = self.keys else { return };
+        let mut counts = self.counter.by_client.lock().unwrap_or_else(PoisonError::into_inner);
+        for key in [address, network] {
+            if let Some(count) = counts.get_mut(&key) {
+                *count -= 1;
+                if *count == 0 {
+                    counts.remove(&key);
+                }
+            }
+        }
+    }
+}
+
+/// The address as a network of one, and its /24 or /64.
+fn keys(client: IpAddr) -> (IpNet, IpNet) {
+    let network = match client {
+        IpAddr::V4(address) => Ipv4Net::new(address, 24).map(|network| IpNet::V4(network.trunc())),
+        IpAddr::V6(address) => Ipv6Net::new(address, 64).map(|network| IpNet::V6(network.trunc())),
+    };
+    (client.into(), network.unwrap_or_else(|_| client.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test] // LI13
+    fn li13_each_level_has_its_limit_and_forgets() {
+        let limits = ConnectionLimits { total: 20, per_address: 3, per_network: 5, ..ConnectionLimits::default() };
+        let counter = Arc::new(ConnectionCounter::new(limits));
+        let admit = |address: &str| counter.admit(address.parse().expect("an address"));
+        let mut there = Vec::new();
+        for (address, expected) in [
+            ("192.0.2.1", None),
+            ("192.0.2.1", None),
+            ("::ffff:192.0.2.1", None),
+            ("192.0.2.1", Some(Excess::Client)),
+            ("192.0.2.2", None),
+            ("192.0.2.3", None),
+            ("192.0.2.4", Some(Excess::Client)),
+            ("192.0.3.1", None),
+            ("2001:db8::1", None),
+        ] {
+            match admit(address) {
+                Ok(admission) => there.push(admission),
+                Err(excess) => assert_eq!(Some(excess), expected, "{address}"),
+            }
+        }
+        while let Ok(admission) = admit("127.0.0.1") {
+            there.push(admission);
+        }
+        assert_eq!((there.len(), counter.is_under_stress()), (20, true));
+        assert_eq!(admit("198.51.100.1").err(), Some(Excess::Total));
+        there.clear();
+        assert_eq!(counter.total.load(Ordering::Relaxed), 0);
+        assert!(counter.by_client.lock().expect("not poisoned").is_empty(), "nothing is remembered of those who left");
+    }
+}

@@ -1,0 +1,44 @@
+//! All hooks of a server together.
+
+use std::sync::Arc;
+
+use crate::hooks::delivery::Delivery;
+use crate::hooks::observer::Observer;
+use crate::hooks::policy::Policy;
+use crate::hooks::recipient_lookup::RecipientLookup;
+use crate::session::connection::Connection;
+use crate::session::event::{SessionEvent, Stage};
+use crate::session::server::Stages;
+use crate::syntax::text::SafeText;
+
+/// What a server was built with.
+pub(crate) struct HookSet {
+    pub(crate) lookup: Arc<dyn RecipientLookup>,
+    pub(crate) policies: Vec<Arc<dyn Policy>>,
+    pub(crate) delivery: Arc<dyn Delivery>,
+    pub(crate) observer: Option<Arc<dyn Observer>>,
+}
+
+impl HookSet {
+    /// All stages that some policy wants.
+    pub(crate) fn stages(&self) -> Stages {
+        self.policies.iter().fold(Stages::NONE, |stages, policy| stages | policy.stages())
+    }
+
+    /// What the log calls a hook: the name of the policy at that place, or its kind.
+    pub(crate) fn name(&self, stage: Stage, policy: usize) -> SafeText {
+        match stage {
+            Stage::Lookup | Stage::Deliver => SafeText::new(stage.as_str()),
+            _ => self
+                .policies
+                .get(policy)
+                .map_or_else(SafeText::default, |policy| SafeText::new(policy.name().to_owned())),
+        }
+    }
+
+    pub(crate) fn observe(&self, connection: &Connection, event: impl FnOnce() -> SessionEvent) {
+        if let Some(observer) = &self.observer {
+            observer.session(connection, &event());
+        }
+    }
+}

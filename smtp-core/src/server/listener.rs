@@ -1,0 +1,232 @@
+//! Where connections come in: an address, its rules, and the loop that accepts.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
+use tokio::sync::Semaphore;
+
+use crate::message::content::{ContentStore, ContentWriter};
+use crate::session::limits::Limits;
+use crate::session::replies;
+use crate::session::server::SessionConfig;
+
+use super::buffers::BufferPool;
+use super::connection;
+use super::connection_limits::{ConnectionCounter, Excess};
+use super::hook_set::HookSet;
+use super::shutdown::{Phase, Shutdown};
+
+/// Connections that wait to be accepted, at most.
+const BACKLOG: u32 = 4096;
+/// Refused connections that linger at the same time; more are closed at once.
+const LINGERING_REFUSALS: usize = 100;
+/// How long accepting pauses when the system has no descriptors or no memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// An address to listen on, and the rules for those who connect there.
+///
+/// ```
+/// use smtp_core::{Limits, Listener};
+///
+/// let mut limits = Limits::default();
+/// limits.message_octets = 200 << 20;
+/// let inside = Listener::new("127.0.0.1:2526").relay_for("10.1.0.0/16".parse()?).limits(limits);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Listener {
+    pub(crate) address: String,
+    pub(crate) relay_clients: Vec<IpNet>,
+    pub(crate) limits: Option<Limits>,
+    pub(crate) refuse_early_talkers: bool,
+}
+
+impl Listener {
+    /// Listens on `host:port` for anybody, with the limits of the server.
+    pub fn new(address: impl Into<String>) -> Self {
+        Self { address: address.into(), relay_clients: Vec::new(), limits: None, refuse_early_talkers: true }
+    }
+
+    /// Clients of that network may send to any domain. Default: none.
+    #[must_use]
+    pub fn relay_for(mut self, network: IpNet) -> Self {
+        self.relay_clients.push(network);
+        self
+    }
+
+    /// Other limits than those of the server.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = Some(limits);
+        self
+    }
+
+    /// Whether clients that send before a reply they must wait for are told `554 5.5.0` and closed. Default: yes.
+    #[must_use]
+    pub fn refuse_early_talkers(mut self, refuse: bool) -> Self {
+        self.refuse_early_talkers = refuse;
+        self
+    }
+}
+
+/// What all listeners of a server share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) hooks: Arc<HookSet>,
+    pub(crate) buffers: Arc<BufferPool>,
+    pub(crate) connections: Arc<ConnectionCounter>,
+    pub(crate) store: ContentStore,
+    pub(crate) has_no_room: Arc<AtomicBool>,
+}
+
+impl Shared {
+    /// Room for content. Where there is none, new sessions are turned away until there is (SECURITY D-33).
+    pub(crate) async fn make_room(&self, declared_octets: Option<u64>) -> io::Result<ContentWriter> {
+        let room = self.store.open(declared_octets).await;
+        self.has_no_room.store(room.is_err(), Ordering::Relaxed);
+        room
+    }
+
+    async fn has_room(&self) -> bool {
+        !self.has_no_room.load(Ordering::Relaxed) || self.make_room(None).await.is_ok()
+    }
+}
+
+/// The rules of one listener.
+pub(crate) struct Profile {
+    pub(crate) session: Arc<SessionConfig>,
+    pub(crate) relay_clients: Vec<IpNet>,
+    pub(crate) shared: Shared,
+}
+
+impl Profile {
+    pub(crate) fn is_relay_client(&self, client: IpAddr) -> bool {
+        let client = client.to_canonical();
+        self.relay_clients.iter().any(|network| network.contains(&client))
+    }
+}
+
+/// A listener that is bound.
+pub(crate) struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+    profile: Arc<Profile>,
+}
+
+impl Bound {
+    pub(crate) async fn bind(address: &str, profile: Arc<Profile>) -> io::Result<Self> {
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for resolved in lookup_host(address).await? {
+            match bind(resolved) {
+                Ok(listener) => return Ok(Self { address: listener.local_addr()?, listener, profile }),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn profile(&self) -> &Arc<Profile> {
+        &self.profile
+    }
+
+    /// Accepts until the task is dropped. Nothing that one connection or the system does ends it.
+    pub(crate) async fn accept(self, shutdown: Arc<Shutdown>) {
+        let lingering = Arc::new(Semaphore::new(LINGERING_REFUSALS));
+        let mut reserve = reserve_descriptor();
+        while shutdown.phase() == Phase::Serve {
+            match self.listener.accept().await {
+                Ok((stream, peer)) => self.admit(stream, peer, &shutdown, &lingering).await,
+                // No descriptor is left: the reserved one lets the client be told.
+                Err(error) if is_exhaustion(&error) && reserve.take().is_some() => {
+                    if let Ok(Ok((stream, _))) = tokio::time::timeout(ACCEPT_PAUSE, self.listener.accept()).await {
+                        let _ = turn_away(stream, replies::OVERLOADED);
+                    }
+                    reserve = reserve_descriptor();
+                }
+                Err(_) => {
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    reserve = reserve.or_else(reserve_descriptor);
+                }
+            }
+        }
+    }
+
+    async fn admit(&self, stream: TcpStream, peer: SocketAddr, shutdown: &Arc<Shutdown>, lingering: &Arc<Semaphore>) {
+        let shared = &self.profile.shared;
+        let refusal = match shared.connections.admit(peer.ip()) {
+            Err(Excess::Total) => replies::OVERLOADED,
+            Err(Excess::Client) => replies::TOO_MANY_CONNECTIONS,
+            Ok(_) if !shared.has_room().await => replies::OVERLOADED,
+            Ok(admission) => {
+                let (profile, shutdown) = (self.profile.clone(), shutdown.clone());
+                let local = stream.local_addr().unwrap_or(self.address);
+                let _ = stream.set_nodelay(true);
+                tokio::spawn(async move {
+                    connection::serve(stream, peer, local, profile, shutdown).await;
+                    drop(admission);
+                });
+                return;
+            }
+        };
+        if let Ok(stream) = turn_away(stream, refusal)
+            && let Ok(permit) = lingering.clone().try_acquire_owned()
+        {
+            let time = self.profile.session.limits.linger;
+            tokio::spawn(async move {
+                let _ = tokio::time::timeout(time, discard(stream)).await;
+                drop(permit);
+            });
+        }
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// A descriptor to give up when there are no others.
+fn reserve_descriptor() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
+/// ENFILE or EMFILE.
+fn is_exhaustion(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(23 | 24))
+}
+
+/// Says why and half-closes. A new socket has room for one line, so this does not wait.
+fn turn_away(stream: TcpStream, reply: replies::Fixed) -> io::Result<std::net::TcpStream> {
+    let mut line = Vec::new();
+    reply.reply().write_to(&mut line);
+    let mut stream = stream.into_std()?;
+    stream.write_all(&line)?;
+    stream.shutdown(std::net::Shutdown::Write)?;
+    Ok(stream)
+}
+
+async fn discard(stream: std::net::TcpStream) -> io::Result<()> {
+    let stream = TcpStream::from_std(stream)?;
+    let mut octets = [0; 512];
+    loop {
+        stream.readable().await?;
+        match stream.try_read(&mut octets) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

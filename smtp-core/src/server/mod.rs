@@ -1,0 +1,161 @@
+//! A server on tokio: listeners, connections, shutdown.
+//!
+//! [`builder`] says what there is to decide, [`listener`] accepts, [`connection`] is the loop that drives a session,
+//! [`inbound`] reads, [`hook_call`] and [`watchdog`] keep hooks in their place, [`connection_limits`] and [`shutdown`] are what connections
+//! share.
+
+mod buffers;
+pub(crate) mod builder;
+mod connection;
+pub(crate) mod connection_limits;
+mod hook_call;
+mod hook_set;
+mod inbound;
+pub(crate) mod listener;
+mod shutdown;
+mod watchdog;
+
+use std::fmt;
+use std::future::pending;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinSet;
+
+use self::builder::{ConfigError, ServerBuilder, Undecided};
+use self::listener::{Bound, Profile};
+use self::shutdown::{Phase, Shutdown};
+
+/// Why a server did not start, or stopped.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// What was asked for makes no sense.
+    #[error("configuration: {0}")]
+    Config(#[from] ConfigError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address as it was given.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// Whether the same may work later.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Listen { .. })
+    }
+}
+
+/// What a shutdown waits for at most before sessions are ended between two commands.
+const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+
+/// A server that is bound to its addresses and not yet running.
+pub struct Server {
+    listeners: Vec<Bound>,
+    profile: Arc<Profile>,
+    shutdown: Arc<Shutdown>,
+    signal: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    grace: Duration,
+}
+
+impl Server {
+    /// Starts to describe a server of that name: a domain name, best one that resolves to this host.
+    ///
+    /// ```
+    /// use smtp_core::{Accepted, Message, Server};
+    ///
+    /// # async fn example() -> Result<(), smtp_core::Error> {
+    /// let server = Server::builder("mx.example.org")
+    ///     .local_domain("example.org")
+    ///     .deliver(|message: Message| async move {
+    ///         println!("{} octets from {}", message.content().len(), message.reverse_path());
+    ///         Ok(Accepted::all())
+    ///     })
+    ///     .listen("127.0.0.1:0")
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn builder(name: impl Into<String>) -> ServerBuilder<Undecided, Undecided> {
+        ServerBuilder::new(name.into())
+    }
+
+    /// The addresses that are listened on, in the order of the listeners.
+    pub fn local_addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().map(Bound::address).collect()
+    }
+
+    /// Something to stop the server with.
+    pub fn handle(&self) -> ServerHandle {
+        ServerHandle { shutdown: self.shutdown.clone() }
+    }
+
+    /// Accepts connections until it is told to stop; then finishes what was begun.
+    ///
+    /// # Errors
+    /// None at present: trouble with a single connection does not end a server.
+    pub async fn run(self) -> Result<(), Error> {
+        watchdog::start();
+        let mut accepting = JoinSet::new();
+        for listener in self.listeners {
+            accepting.spawn(listener.accept(self.shutdown.clone()));
+        }
+        let signal = self.signal.unwrap_or_else(|| Box::pin(pending()));
+        tokio::select! {
+            () = signal => {}
+            () = self.shutdown.reached(Phase::Finish) => {}
+        }
+        self.shutdown.advance(Phase::Finish);
+        accepting.shutdown().await;
+        if tokio::time::timeout(self.grace, self.shutdown.all_gone()).await.is_err() {
+            self.shutdown.advance(Phase::End);
+            // A delivery is never cut off; each has its own time limit.
+            let last = self.profile.session.limits.deliver_timeout + self.profile.session.limits.linger + DEFAULT_GRACE;
+            let _ = tokio::time::timeout(last, self.shutdown.all_gone()).await;
+        }
+        Ok(())
+    }
+
+    /// Drives one session over any stream, by the rules of the first listener, or of the server where there is none. Returns when it is over.
+    pub async fn serve_connection<S>(&self, stream: S, peer: SocketAddr, local: SocketAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let profile = self.listeners.first().map_or(&self.profile, Bound::profile);
+        connection::serve(stream, peer, local, profile.clone(), self.shutdown.clone()).await;
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("addresses", &self.local_addresses()).finish_non_exhaustive()
+    }
+}
+
+/// Stops a server from elsewhere.
+#[derive(Debug, Clone)]
+pub struct ServerHandle {
+    shutdown: Arc<Shutdown>,
+}
+
+impl ServerHandle {
+    /// No new connections; sessions without a transaction are told `421 4.3.2`, the others when theirs is finished. After the time
+    /// of [`ServerBuilder::shutdown_grace`] they are told so between two commands; deliveries finish in any case.
+    pub fn shut_down(&self) {
+        self.shutdown.advance(Phase::Finish);
+    }
+
+    /// How many connections there are.
+    pub fn connections(&self) -> usize {
+        self.shutdown.connections()
+    }
+}

@@ -1,0 +1,62 @@
+//! An observer that writes events with the `tracing` crate: the only file that names it.
+
+use crate::hooks::observer::Observer;
+use crate::session::connection::Connection;
+use crate::session::event::{HookFailure, SessionEvent};
+
+/// Writes each event with the target `smtp` and the fields `session` and `peer`.
+///
+/// What goes right is at level `info` or `debug`, refusals at `info`, failures of hooks at `error`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TracingObserver;
+
+impl Observer for TracingObserver {
+    fn session(&self, connection: &Connection, event: &SessionEvent) {
+        let session = connection.session_id();
+        let peer = connection.peer().ip();
+        match event {
+            SessionEvent::Connected => tracing::debug!(target: "smtp", %session, %peer, "connected"),
+            SessionEvent::Greeted(greeted) => {
+                let helo = greeted.greeting().map(|greeting| greeting.host().to_string()).unwrap_or_default();
+                tracing::debug!(target: "smtp", %session, %peer, helo, "greeted");
+            }
+            SessionEvent::Refused { stage, transaction, subject, reply, held } => {
+                let transaction = transaction.map(|id| id.to_string()).unwrap_or_default();
+                tracing::info!(target: "smtp", %session, %peer, transaction, stage = stage.as_str(), subject = subject.as_str(), %reply, held, "refused");
+            }
+            SessionEvent::LookupFailed { recipient, cause } => {
+                tracing::error!(target: "smtp", %session, %peer, %recipient, cause = cause.as_str(), "recipient lookup failed");
+            }
+            SessionEvent::Accepted { transaction, reverse_path, recipients, octets, id, partial } => {
+                let id = id.as_ref().map(ToString::to_string).unwrap_or_default();
+                tracing::info!(target: "smtp", %session, %peer, %transaction, from = %reverse_path, recipients, octets, id, partial, "accepted");
+            }
+            SessionEvent::AcknowledgementUnconfirmed { transaction } => {
+                tracing::warn!(target: "smtp", %session, %peer, %transaction, "acknowledgement unconfirmed");
+            }
+            SessionEvent::DeliveredLate { transaction } => {
+                tracing::warn!(target: "smtp", %session, %peer, %transaction, "delivered after the client was told to try again");
+            }
+            SessionEvent::HookFailed { stage, hook, failure } => {
+                let stage = stage.as_str();
+                match failure {
+                    HookFailure::Panicked => {
+                        tracing::error!(target: "smtp", %session, %peer, stage, %hook, "hook panicked");
+                    }
+                    HookFailure::TimedOut => {
+                        tracing::error!(target: "smtp", %session, %peer, stage, %hook, "hook timed out");
+                    }
+                    HookFailure::Blocks(duration) => {
+                        tracing::error!(target: "smtp", %session, %peer, stage, %hook, seconds = duration.as_secs(), "hook blocks its thread");
+                    }
+                    HookFailure::ClientLeft => {
+                        tracing::info!(target: "smtp", %session, %peer, stage, %hook, "client left during hook");
+                    }
+                }
+            }
+            SessionEvent::Closed(reason) => {
+                tracing::debug!(target: "smtp", %session, %peer, reason = reason.as_str(), "closed");
+            }
+        }
+    }
+}
