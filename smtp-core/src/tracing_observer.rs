@@ -22,20 +22,24 @@ impl Observer for TracingObserver {
             }
             SessionEvent::Refused { stage, transaction, subject, reply, held } => {
                 let transaction = transaction.map(|id| id.to_string()).unwrap_or_default();
-                tracing::info!(target: "smtp", %session, %peer, transaction, stage = stage.as_str(), subject = subject.as_str(), %reply, held, "refused");
+                let (stage, subject) = (stage.as_str(), subject.as_str());
+                tracing::info!(target: "smtp", %session, %peer, transaction, stage, subject, %reply, held, "refused");
             }
             SessionEvent::LookupFailed { recipient, cause } => {
-                tracing::error!(target: "smtp", %session, %peer, %recipient, cause = cause.as_str(), "recipient lookup failed");
+                tracing::error!(target: "smtp", %session, %peer, %recipient, %cause, "recipient lookup failed");
             }
             SessionEvent::Accepted { transaction, reverse_path, recipients, octets, id, partial } => {
                 let id = id.as_ref().map(ToString::to_string).unwrap_or_default();
-                tracing::info!(target: "smtp", %session, %peer, %transaction, from = %reverse_path, recipients, octets, id, partial, "accepted");
+                let from = reverse_path;
+                tracing::info!(
+                    target: "smtp", %session, %peer, %transaction, %from, recipients, octets, id, partial, "accepted"
+                );
             }
             SessionEvent::AcknowledgementUnconfirmed { transaction } => {
                 tracing::warn!(target: "smtp", %session, %peer, %transaction, "acknowledgement unconfirmed");
             }
             SessionEvent::DeliveredLate { transaction } => {
-                tracing::warn!(target: "smtp", %session, %peer, %transaction, "delivered after the client was told to try again");
+                tracing::warn!(target: "smtp", %session, %peer, %transaction, "delivered after the client was told 451");
             }
             SessionEvent::HookFailed { stage, hook, failure } => {
                 let stage = stage.as_str();
@@ -47,7 +51,8 @@ impl Observer for TracingObserver {
                         tracing::error!(target: "smtp", %session, %peer, stage, %hook, "hook timed out");
                     }
                     HookFailure::Blocks(duration) => {
-                        tracing::error!(target: "smtp", %session, %peer, stage, %hook, seconds = duration.as_secs(), "hook blocks its thread");
+                        let seconds = duration.as_secs();
+                        tracing::error!(target: "smtp", %session, %peer, stage, %hook, seconds, "hook blocks its thread");
                     }
                     HookFailure::ClientLeft => {
                         tracing::info!(target: "smtp", %session, %peer, stage, %hook, "client left during hook");

@@ -18,15 +18,15 @@ pub trait Delivery: Send + Sync {
     /// storage by then can be lost.
     ///
     /// Runs to its end even when the client leaves or the server shuts down. After 5 min
-    /// ([`Limits::deliver_timeout`](crate::Limits::deliver_timeout)) the client is told `451 4.3.0` and may send the message again; it goes on
-    /// all the same.
+    /// ([`Limits::deliver_timeout`](crate::Limits::deliver_timeout)) the client is told `451 4.3.0` and may send the
+    /// message again; it goes on all the same.
     ///
     /// # Errors
     /// [`Refusal`]: nothing was taken. Trouble of our own is [`Refusal::transient`].
     async fn deliver(&self, message: Message) -> Result<Accepted, Refusal>;
 
-    /// A directory on the file system where this delivery keeps messages, so that the file of large content can be moved instead of copied.
-    /// Default: the system's temporary directory is used.
+    /// A directory on the file system where this delivery keeps messages, so that the file of large content can be
+    /// moved instead of copied. Default: the system's temporary directory is used.
     fn content_dir(&self) -> Option<&Path> {
         None
     }

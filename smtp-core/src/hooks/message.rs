@@ -26,7 +26,7 @@ pub struct Message {
     reverse_path: ReversePath,
     parameters: MailParameters,
     recipients: Vec<Recipient>,
-    received: HeaderField,
+    hostname: Domain,
     edits: HeaderEdits,
     content: Content,
     sender_confirmed: bool,
@@ -43,28 +43,13 @@ impl Message {
         time: SystemTime,
     ) -> Self {
         let parts = transaction.into_parts();
-        let by = Host::Domain(hostname.clone());
-        let received = Received {
-            helo: connection.greeting().map_or(&by, Greeting::host),
-            client: connection.peer().ip(),
-            by: &by,
-            with: connection.greeting().map_or(Protocol::Smtp, Greeting::protocol),
-            id: &parts.id.to_string(),
-            reverse_path: &parts.reverse_path,
-            recipient: match &parts.recipients[..] {
-                [only] => Some(only.path()),
-                _ => None,
-            },
-            time,
-        }
-        .to_field();
         Self {
             id: parts.id,
             connection,
             reverse_path: parts.reverse_path,
             parameters: parts.parameters,
             recipients: parts.recipients,
-            received,
+            hostname: hostname.clone(),
             edits: parts.edits,
             content,
             sender_confirmed: parts.sender_confirmed,
@@ -123,7 +108,8 @@ impl Message {
         self.time
     }
 
-    /// Whether each recipient gets an answer of its own ([`Accepted::each`](crate::Accepted::each)). Plain SMTP has one for all.
+    /// Whether each recipient gets an answer of its own ([`Accepted::each`](crate::Accepted::each)). Plain SMTP has one
+    /// for all.
     pub fn answers_each(&self) -> bool {
         false
     }
@@ -134,11 +120,32 @@ impl Message {
         for field in self.edits.prepended() {
             prefix.extend_from_slice(field.as_bytes());
         }
-        prefix.extend_from_slice(self.received.as_bytes());
+        prefix.extend_from_slice(self.received().as_bytes());
         prefix
     }
 
-    /// The message as it is to be stored or passed on: fields in front, content without the fields that policies removed.
+    /// The `Received` field of this hop (RFC 5321 §4.4). Made when it is asked for, the same each time.
+    fn received(&self) -> HeaderField {
+        let by = Host::Domain(self.hostname.clone());
+        let greeting = self.connection.greeting();
+        let received = Received {
+            helo: greeting.map_or(&by, Greeting::host),
+            client: self.connection.peer().ip(),
+            by: &by,
+            with: greeting.map_or(Protocol::Smtp, Greeting::protocol),
+            id: &self.id.to_string(),
+            reverse_path: &self.reverse_path,
+            recipient: match &self.recipients[..] {
+                [only] => Some(only.path()),
+                _ => None,
+            },
+            time: self.time,
+        };
+        received.to_field()
+    }
+
+    /// The message as it is to be stored or passed on: fields in front, content without the fields that policies
+    /// removed.
     ///
     /// Reading blocks where the content is in a file; call it where that is allowed (`tokio::task::spawn_blocking`).
     ///

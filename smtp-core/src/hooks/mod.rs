@@ -1,7 +1,8 @@
 //! What an application implements: four traits, and the observer.
 //!
-//! [`authenticator`]: who is it? [`recipient_lookup`]: is there such a mailbox? [`policy`]: do we want it? [`delivery`]: take it.
-//! [`observer`] is told what happens. [`message`] is what a delivery takes; [`tables`] has ready-made lookups.
+//! [`authenticator`]: who is it? [`recipient_lookup`]: is there such a mailbox? [`policy`]: do we want it?
+//! [`delivery`]: take it. [`observer`] is told what happens. [`message`] is what a delivery takes; [`tables`] has
+//! ready-made lookups.
 
 pub(crate) mod authenticator;
 pub(crate) mod delivery;

@@ -13,9 +13,10 @@ use crate::syntax::address::ReversePath;
 
 /// A rule. It is asked only at the stages that it names.
 ///
-/// Several policies are asked in the order in which they were given to the server, until one does not say [`Verdict::Continue`].
-/// A refusal at connect, helo or mail is held and given at each `RCPT`, except to role mailboxes. Each stage as a whole is ended after its
-/// time limit (30 s, [`Policy::message`] 2 min) with `451 4.3.0`, so hooks must be safe to drop at each `await`. A panic has the same effect.
+/// Several policies are asked in the order in which they were given to the server, until one does not say
+/// [`Verdict::Continue`]. A refusal at connect, helo or mail is held and given at each `RCPT`, except to role
+/// mailboxes. Each stage as a whole is ended after its time limit (30 s, [`Policy::message`] 2 min) with `451 4.3.0`,
+/// so hooks must be safe to drop at each `await`. A panic has the same effect.
 ///
 /// ```
 /// use smtp_core::{Policy, PolicyContext, Recipient, Refusal, Stages, Verdict, async_trait};

@@ -18,8 +18,8 @@ pub trait RecipientLookup: Send + Sync {
     /// Whether the mailbox exists, and where its mail goes.
     ///
     /// `<postmaster>` without a domain is asked about too, but accepted whatever the answer, unless it is an error.
-    /// Called once for each `RCPT`; ended after 30 s ([`Limits::hook_timeout`](crate::Limits::hook_timeout)), so it must be
-    /// safe to drop at each `await`.
+    /// Called once for each `RCPT`; ended after 30 s ([`Limits::hook_timeout`](crate::Limits::hook_timeout)), so it
+    /// must be safe to drop at each `await`.
     ///
     /// # Errors
     /// [`LookupError`] where the directory did not answer: the client is told `451 4.3.0`.
@@ -30,7 +30,8 @@ pub trait RecipientLookup: Send + Sync {
         to: &ForwardPath,
     ) -> Result<Lookup, LookupError>;
 
-    /// Whether the mailbox must stay reachable for those who are refused otherwise. Default: `postmaster`, `abuse`, `security`.
+    /// Whether the mailbox must stay reachable for those who are refused otherwise. Default: `postmaster`, `abuse`,
+    /// `security`.
     ///
     /// A role mailbox is accepted without held refusals and without asking policies at `RCPT` (PRACTICES P4, P7).
     fn is_role(&self, to: &ForwardPath) -> bool {

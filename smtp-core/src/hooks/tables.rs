@@ -46,9 +46,10 @@ enum Entry {
 
 /// Mailboxes and aliases of some domains; others do not exist.
 ///
-/// Local-parts compare without case, as users expect of their own server. `user+detail` is `user` where only that exists (RFC 5233).
-/// `postmaster`, `abuse` and `security` exist in every domain (RFC 5321 §4.5.1, RFC 2142): without an entry of their own
-/// they are aliases of the mailbox given to [`MailboxTable::with_roles_to`], and unknown where there is none.
+/// Local-parts compare without case, as users expect of their own server. `user+detail` is `user` where only that
+/// exists (RFC 5233). `postmaster`, `abuse` and `security` exist in every domain (RFC 5321 §4.5.1, RFC 2142): without
+/// an entry of their own they are aliases of the mailbox given to [`MailboxTable::with_roles_to`], and unknown where
+/// there is none.
 ///
 /// As a file, one entry a line, `#` starts a comment:
 ///

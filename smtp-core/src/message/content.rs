@@ -18,7 +18,8 @@ pub struct ContentSettings {
     pub memory_octets: usize,
     /// Octets of content that all sessions together hold in memory: 256 MiB. Beyond it content goes to a file at once.
     pub budget_octets: usize,
-    /// Where files are made. Default: [`Delivery::content_dir`](crate::Delivery::content_dir), or else the system's directory for temporary files.
+    /// Where files are made. Default: [`Delivery::content_dir`](crate::Delivery::content_dir), or else the system's
+    /// directory for temporary files.
     pub directory: Option<PathBuf>,
 }
 
@@ -198,7 +199,8 @@ enum Storage {
     File(NamedTempFile),
 }
 
-/// The octets of a message as they arrived, transparency removed: every line ends with CRLF, there is no bare CR or LF and no NUL.
+/// The octets of a message as they arrived, transparency removed: every line ends with CRLF, there is no bare CR or LF
+/// and no NUL.
 pub struct Content {
     storage: Storage,
     octets: u64,
@@ -255,8 +257,8 @@ impl Content {
         Ok(octets.into())
     }
 
-    /// Moves the file of large content to `target`, on the same file system, in the place of nothing; it is not removed any more. `None` where
-    /// the content is in memory. The caller syncs file and directory.
+    /// Moves the file of large content to `target`, on the same file system, in the place of nothing; it is not removed
+    /// any more. `None` where the content is in memory. The caller syncs file and directory.
     ///
     /// # Errors
     /// What the renaming gave; the content is gone then.

@@ -26,7 +26,8 @@ impl HeaderEdits {
         self.prepended.iter().rev()
     }
 
-    /// The first octets of a message, without the fields that are to be left out. What follows the header section stays as it is.
+    /// The first octets of a message, without the fields that are to be left out. What follows the header section stays
+    /// as it is.
     pub(crate) fn filter(&self, head: &[u8]) -> Vec<u8> {
         let mut kept = Vec::with_capacity(head.len());
         let mut rest = head;

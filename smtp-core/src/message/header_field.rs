@@ -49,7 +49,7 @@ impl HeaderField {
         if !is_field_name(name) {
             return Err(HeaderFieldError::Name);
         }
-        if value.chars().any(|c| c.is_control() && c != '\t') {
+        if value.chars().any(is_forbidden) {
             return Err(HeaderFieldError::Control);
         }
         Ok(Self { octets: fold(name, value.trim())?, name_length: name.len() })
@@ -76,6 +76,10 @@ impl fmt::Debug for HeaderField {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&*self.octets, f)
     }
+}
+
+fn is_forbidden(c: char) -> bool {
+    c != '\t' && c.is_control()
 }
 
 /// RFC 5322 §2.2: printable ASCII but the colon; the length leaves room for it on the first line.

@@ -118,7 +118,8 @@ impl<R, P> ServerBuilder<R, P> {
         ServerBuilder { settings: self.settings, state: PhantomData }
     }
 
-    /// Takes mail for every mailbox of that domain, unless [`recipients`](Self::recipients) says more. Can be called several times.
+    /// Takes mail for every mailbox of that domain, unless [`recipients`](Self::recipients) says more. Can be called
+    /// several times.
     #[must_use]
     pub fn local_domain(self, domain: impl Into<String>) -> ServerBuilder<Decided, P> {
         self.set(|settings| settings.domains.push(domain.into()))
@@ -148,7 +149,8 @@ impl<R, P> ServerBuilder<R, P> {
         self.set(|settings| settings.observer = Some(Arc::new(observer)))
     }
 
-    /// Where mail for `<postmaster>` without a domain goes. Default: `postmaster` at the first local domain, or else at the name of the server.
+    /// Where mail for `<postmaster>` without a domain goes. Default: `postmaster` at the first local domain, or else at
+    /// the name of the server.
     #[must_use]
     pub fn postmaster(self, mailbox: impl Into<String>) -> Self {
         self.set(|settings| settings.postmaster = Some(mailbox.into()))

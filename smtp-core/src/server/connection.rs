@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
@@ -18,7 +18,8 @@ use crate::hooks::policy::PolicyContext;
 use crate::message::content::ContentWriter;
 use crate::session::connection::{Connection, SessionId, Treatment};
 use crate::session::decision::{
-    Accepted, Ask, Changes, Decision, LookupAnswer, LookupError, NoRoom, Question, Refusal, Verdict, kinds::Deliver,
+    Accepted, Ask, Changes, Decision, Kind, LookupAnswer, LookupError, NoRoom, Question, Refusal, Verdict,
+    kinds::{Deliver, WholeMessage},
 };
 use crate::session::event::{CloseReason, HookFailure, SessionEvent, Stage};
 use crate::session::extensions::Extensions;
@@ -49,11 +50,22 @@ pub(crate) async fn serve<S>(
     let treatment = if profile.is_relay_client(peer.ip()) { Treatment::RelayClient } else { Treatment::Mx };
     let id = SessionId::new(random());
     let connection = Arc::new(Connection::new(id, peer, local).with_treatment(treatment));
-    let session = ServerSession::new(profile.session.clone(), connection, now());
+    let time = now();
+    let session = ServerSession::new(profile.session.clone(), connection, time);
     let presence = shutdown.join();
     let inbound = Inbound::new(stream, profile.shared.buffers.clone());
-    let driver =
-        Driver { inbound, session, profile, shutdown, presence, content: None, timer: None, acknowledged: None };
+    let driver = Driver {
+        inbound,
+        session,
+        time,
+        profile,
+        shutdown,
+        presence,
+        content: None,
+        timer: None,
+        policy: Arc::default(),
+        acknowledged: None,
+    };
     driver.run().await;
 }
 
@@ -80,6 +92,8 @@ enum Woken {
 struct Driver<S> {
     inbound: Inbound<S>,
     session: ServerSession,
+    /// When the current step began, so that not each one asks the clock.
+    time: std::time::Instant,
     profile: Arc<Profile>,
     shutdown: Arc<Shutdown>,
     presence: Presence,
@@ -87,6 +101,8 @@ struct Driver<S> {
     content: Option<Box<ContentWriter>>,
     /// One for the whole connection, moved only when it fires or must fire earlier.
     timer: Option<Pin<Box<Sleep>>>,
+    /// The place of the policy that is being asked.
+    policy: Arc<AtomicUsize>,
     /// A message whose `250` is not written yet.
     acknowledged: Option<crate::TransactionId>,
 }
@@ -137,10 +153,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
 
     /// Lets the session go on until it needs something from the client.
     async fn advance(&mut self) {
+        self.time = now();
         loop {
             let mut input = self.inbound.unread();
             let before = input.len();
-            let step = self.session.poll(now(), &mut input);
+            let step = self.session.poll(self.time, &mut input);
             let consumed = before - input.len();
             match step {
                 None => {
@@ -159,9 +176,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
                 }
                 Some(Step::Ask(question)) => {
                     self.inbound.consume(consumed);
-                    let asked = Instant::now();
+                    let asked = self.time;
                     self.answer(question).await;
-                    if self.session.output().len() > OUTPUT_OCTETS || asked.elapsed() > OUTPUT_WAIT {
+                    if self.session.output().len() > OUTPUT_OCTETS || self.time - asked > OUTPUT_WAIT {
                         self.report_events();
                         if self.write().await.is_err() {
                             self.session.client_left(CloseReason::Network);
@@ -169,14 +186,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
                     }
                 }
             }
-            if self.content.is_some() && !self.session.needs_content() {
-                self.content = None;
-            }
+            self.drop_spoilt_content();
         }
+        self.drop_spoilt_content();
+        self.report_events();
+    }
+
+    /// Content that is refused already need not be kept while the rest of it arrives.
+    fn drop_spoilt_content(&mut self) {
         if self.content.is_some() && !self.session.needs_content() {
             self.content = None;
         }
-        self.report_events();
     }
 
     // -- questions
@@ -184,57 +204,55 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
     async fn answer(&mut self, question: Question) {
         match question {
             Question::Connect(ask) => {
-                if let Some(decision) = self.decide(Stage::Connect, None, &Asked::Connect).await {
-                    self.session.answer(now(), ask, decision);
-                }
+                let decision = self.decide(Stage::Connect, None, &Asked::Connect).await;
+                self.give(ask, decision);
             }
             Question::Helo(ask) => {
-                let connection = ask.subject().clone();
-                if let Some(decision) = self.decide(Stage::Helo, None, &Asked::Helo(&connection)).await {
-                    self.session.answer(now(), ask, decision);
-                }
+                let decision = self.decide(Stage::Helo, None, &Asked::Helo(ask.subject())).await;
+                self.give(ask, decision);
             }
             Question::Mail(ask) => {
-                if let Some(decision) = self.decide(Stage::Mail, Some(ask.subject()), &Asked::Mail).await {
-                    self.session.answer(now(), ask, decision);
-                }
+                let decision = self.decide(Stage::Mail, Some(ask.subject()), &Asked::Mail).await;
+                self.give(ask, decision);
             }
             Question::Lookup(ask) => {
-                if let Some(answer) = self.look_up(ask.subject()).await {
-                    self.session.answer(now(), ask, answer);
-                }
+                let answer = self.look_up(ask.subject()).await;
+                self.give(ask, answer);
             }
             Question::Recipient(ask) => {
-                if let Some(decision) = self.decide(Stage::Recipient, None, &Asked::Recipient(ask.subject())).await {
-                    self.session.answer(now(), ask, decision);
-                }
+                let decision = self.decide(Stage::Recipient, None, &Asked::Recipient(ask.subject())).await;
+                self.give(ask, decision);
             }
             Question::Room(ask) => {
                 let room = self.profile.shared.make_room(*ask.subject()).await;
                 let answer = room.map(|content| self.content = Some(Box::new(content))).map_err(|_| NoRoom);
-                self.session.answer(now(), ask, answer);
+                self.give(ask, Some(answer));
             }
-            Question::Message(ask) => {
-                let Some(content) = self.finish_content().await else {
-                    return self.session.answer(now(), ask, Verdict::Refuse(no_room()).into());
-                };
-                let decision = self.decide(Stage::Message, None, &Asked::Message(&content)).await;
-                if let Some(decision) = decision {
-                    let keeps = !matches!(decision.verdict, Verdict::Refuse(_));
-                    self.session.answer(now(), ask, decision);
-                    // The next step is to deliver it, unless all recipients were refused.
-                    if keeps && self.session.needs_content() {
-                        self.deliver_next(content).await;
-                    }
-                }
-            }
-            Question::Deliver(ask) => {
-                if let Some(content) = self.finish_content().await {
-                    self.deliver(ask, content).await;
-                } else {
-                    self.session.answer(now(), ask, Err(no_room()));
-                }
-            }
+            Question::Message(ask) => match self.finish_content().await {
+                Some(content) => self.judge(ask, content).await,
+                None => self.give(ask, Some(Verdict::Refuse(no_room()).into())),
+            },
+            Question::Deliver(ask) => match self.finish_content().await {
+                Some(content) => self.deliver(ask, content).await,
+                None => self.give(ask, Some(Err(no_room()))),
+            },
+        }
+    }
+
+    /// Gives an answer to the session; there is none where the client has left.
+    fn give<K: Kind>(&mut self, ask: Ask<K>, answer: Option<K::Answer>) {
+        self.time = now();
+        if let Some(answer) = answer {
+            self.session.answer(self.time, ask, answer);
+        }
+    }
+
+    /// The policies see the whole message; then, without input between, it is delivered.
+    async fn judge(&mut self, ask: Ask<WholeMessage>, content: crate::Content) {
+        let decision = self.decide(Stage::Message, None, &Asked::Message(&content)).await;
+        self.give(ask, decision);
+        if let Some(Step::Ask(Question::Deliver(ask))) = self.session.poll(self.time, &mut &[][..]) {
+            self.deliver(ask, content).await;
         }
     }
 
@@ -242,28 +260,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
         self.content.take()?.finish().await.ok()
     }
 
-    /// After the question about the message comes that about its delivery, without input between them.
-    async fn deliver_next(&mut self, content: crate::Content) {
-        if let Some(Step::Ask(Question::Deliver(ask))) = self.session.poll(now(), &mut &[][..]) {
-            self.deliver(ask, content).await;
-        }
-    }
-
     async fn look_up(&mut self, to: &crate::ForwardPath) -> Option<LookupAnswer> {
         let site = self.site(Stage::Lookup);
         let connection = self.session.connection().clone();
         let lookup = site.hooks.lookup.clone();
-        let Self { inbound, session, .. } = self;
-        let transaction = session.transaction()?;
-        let call = Guarded::new(site.clone(), async {
-            let found = lookup.lookup(&connection, transaction, to).await;
-            LookupAnswer { lookup: found, is_role: lookup.is_role(to) }
-        });
-        match wait_for(inbound, session.config().limits.hook_timeout, WhenClientLeaves::End, call).await {
+        let answer = {
+            let Self { inbound, session, .. } = self;
+            let transaction = session.transaction()?;
+            let hook = pin!(async {
+                let found = lookup.lookup(&connection, transaction, to).await;
+                LookupAnswer { lookup: found, is_role: lookup.is_role(to) }
+            });
+            let time = session.config().limits.hook_timeout;
+            wait_for(inbound, time, WhenClientLeaves::End, Guarded::new(site.clone(), hook)).await
+        };
+        match answer {
             Ok(answer) => Some(answer),
-            Err(failure) => self
-                .failed(&site, failure)
-                .then(|| LookupAnswer { lookup: Err(LookupError::new("the hook failed")), is_role: false }),
+            Err(failure) => {
+                let lookup = Err(LookupError::new("the hook failed"));
+                self.failed(&site, failure).then_some(LookupAnswer { lookup, is_role: false })
+            }
         }
     }
 
@@ -276,12 +292,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             Asked::Helo(connection) => (*connection).clone(),
             _ => self.session.connection().clone(),
         };
-        let Self { inbound, session, .. } = self;
-        let transaction = transaction.or_else(|| session.transaction());
-        let peer = session.peer_extensions().clone();
-        let of_session = session.session_extensions().clone();
-        let call = Guarded::new(site.clone(), ask_policies(&site, &connection, transaction, (peer, of_session), asked));
-        match wait_for(inbound, time, WhenClientLeaves::End, call).await {
+        let decision = {
+            let Self { inbound, session, .. } = self;
+            let transaction = transaction.or_else(|| session.transaction());
+            let remembered = (session.peer_extensions().clone(), session.session_extensions().clone());
+            let hook = pin!(ask_policies(&site, &connection, transaction, remembered, asked));
+            wait_for(inbound, time, WhenClientLeaves::End, Guarded::new(site.clone(), hook)).await
+        };
+        match decision {
             Ok((verdict, changes)) => Some(Decision { verdict, changes }),
             Err(failure) => self.failed(&site, failure).then(|| temporary_failure().into()),
         }
@@ -323,14 +341,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             let accepted = accepted_event(id, reverse_path, recipients, octets, accepted);
             self.observe(|| accepted);
         }
-        self.session.answer(now(), ask, result);
+        self.give(ask, Some(result));
     }
 
     /// Runs a delivery so that nothing on this connection can end it.
     async fn call_delivery(&mut self, site: &Site, message: Message) -> Result<Result<Accepted, Refusal>, HookFailure> {
         let delivery = site.hooks.delivery.clone();
         let id = message.id();
-        let mut work = Guarded::new(site.clone(), async move { delivery.deliver(message).await });
+        let mut work = Guarded::new(site.clone(), Box::pin(async move { delivery.deliver(message).await }));
         // Most deliveries that do not wait are through at once, and need no task.
         if let Some(result) = poll_fn(|cx| Poll::Ready(poll_once(Pin::new(&mut work), cx))).await {
             return result;
@@ -355,7 +373,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             hooks: self.profile.shared.hooks.clone(),
             connection: self.session.connection().clone(),
             stage,
-            policy: Arc::new(AtomicUsize::new(0)),
+            policy: self.policy.clone(),
             may_block: self.limits().hook_may_block,
         }
     }

@@ -11,7 +11,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnectionLimits {
-    /// Connections in all: 10,000. More: `421 4.3.2`. From nine tenths on the server is under stress: shorter limits hold.
+    /// Connections in all: 10,000. More: `421 4.3.2`. From nine tenths on the server is under stress: shorter limits
+    /// hold.
     pub total: usize,
     /// Connections from one address: 50. More: `421 4.7.0`.
     pub per_address: usize,

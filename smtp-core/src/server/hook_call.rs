@@ -1,12 +1,13 @@
 //! One call of a hook: its time limit, its panic, and the client that may leave meanwhile.
 
 use std::future::poll_fn;
+use std::ops::DerefMut;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -37,19 +38,19 @@ impl Site {
 }
 
 /// A hook whose panics end here.
-pub(crate) struct Guarded<F> {
+pub(crate) struct Guarded<P> {
     site: Site,
-    hook: Pin<Box<F>>,
+    hook: Pin<P>,
 }
 
-impl<F: Future> Guarded<F> {
-    pub(crate) fn new(site: Site, hook: F) -> Self {
-        Self { site, hook: Box::pin(hook) }
+impl<P: DerefMut<Target: Future>> Guarded<P> {
+    pub(crate) fn new(site: Site, hook: Pin<P>) -> Self {
+        Self { site, hook }
     }
 }
 
-impl<F: Future> Future for Guarded<F> {
-    type Output = Result<F::Output, HookFailure>;
+impl<P: DerefMut<Target: Future> + Unpin> Future for Guarded<P> {
+    type Output = Result<<P::Target as Future>::Output, HookFailure>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
@@ -58,7 +59,6 @@ impl<F: Future> Future for Guarded<F> {
             connection: this.site.connection.clone(),
             stage: this.site.stage,
             policy: this.site.policy.load(Ordering::Relaxed),
-            since: Instant::now(),
             allowed: this.site.may_block,
         };
         match watched(running, || catch_unwind(AssertUnwindSafe(|| this.hook.as_mut().poll(cx)))) {

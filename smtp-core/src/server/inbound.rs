@@ -48,7 +48,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Inbound<S> {
         self.has_failed
     }
 
-    /// Reads once; 0 octets at the end. Pending also where the buffer is full: whoever waits for room waits for something else too.
+    /// Reads once; 0 octets at the end. Pending also where the buffer is full: whoever waits for room waits for
+    /// something else too.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.has_ended || self.has_failed {
             return Poll::Ready(Ok(0));

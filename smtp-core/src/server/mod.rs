@@ -1,8 +1,8 @@
 //! A server on tokio: listeners, connections, shutdown.
 //!
 //! [`builder`] says what there is to decide, [`listener`] accepts, [`connection`] is the loop that drives a session,
-//! [`inbound`] reads, [`hook_call`] and [`watchdog`] keep hooks in their place, [`connection_limits`] and [`shutdown`] are what connections
-//! share.
+//! [`inbound`] reads, [`hook_call`] and [`watchdog`] keep hooks in their place, [`connection_limits`] and [`shutdown`]
+//! are what connections share.
 
 mod buffers;
 pub(crate) mod builder;
@@ -125,7 +125,8 @@ impl Server {
         Ok(())
     }
 
-    /// Drives one session over any stream, by the rules of the first listener, or of the server where there is none. Returns when it is over.
+    /// Drives one session over any stream, by the rules of the first listener, or of the server where there is none.
+    /// Returns when it is over.
     pub async fn serve_connection<S>(&self, stream: S, peer: SocketAddr, local: SocketAddr)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
@@ -148,8 +149,9 @@ pub struct ServerHandle {
 }
 
 impl ServerHandle {
-    /// No new connections; sessions without a transaction are told `421 4.3.2`, the others when theirs is finished. After the time
-    /// of [`ServerBuilder::shutdown_grace`] they are told so between two commands; deliveries finish in any case.
+    /// No new connections; sessions without a transaction are told `421 4.3.2`, the others when theirs is finished.
+    /// After the time of [`ServerBuilder::shutdown_grace`] they are told so between two commands; deliveries finish in
+    /// any case.
     pub fn shut_down(&self) {
         self.shutdown.advance(Phase::Finish);
     }

@@ -62,7 +62,8 @@ pub enum CloseReason {
     Timeout,
     /// Too many errors, commands or transactions.
     Limit,
-    /// Octets that no honest client sends: bare CR or LF in content, or commands before a reply that must be waited for.
+    /// Octets that no honest client sends: bare CR or LF in content, or commands before a reply that must be waited
+    /// for.
     Violation,
     /// A policy asked for it.
     Refused,

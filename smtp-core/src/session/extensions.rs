@@ -9,8 +9,8 @@ type Values = HashMap<TypeId, Arc<dyn Any + Send + Sync>>;
 
 /// At most one value of each type. A copy is cheap and independent of its origin.
 ///
-/// There are three scopes: *peer* lasts as long as the TCP connection, *session* until a new `EHLO` under TLS, *transaction*
-/// until the message is done, when it moves into [`Message`](crate::Message). None is ever stored.
+/// There are three scopes: *peer* lasts as long as the TCP connection, *session* until a new `EHLO` under TLS,
+/// *transaction* until the message is done, when it moves into [`Message`](crate::Message). None is ever stored.
 #[derive(Clone, Default)]
 pub struct Extensions {
     values: Option<Arc<Values>>,

@@ -41,8 +41,8 @@ pub struct Limits {
     pub errors: u32,
     /// The same while the server is under stress: 1.
     pub errors_under_stress: u32,
-    /// Commands that achieve nothing (`NOOP`, `RSET`, `VRFY`, `HELP`, a repeated `EHLO`): 100. An accepted message starts the count
-    /// anew. More: `421 4.7.0`.
+    /// Commands that achieve nothing (`NOOP`, `RSET`, `VRFY`, `HELP`, a repeated `EHLO`): 100. An accepted message
+    /// starts the count anew. More: `421 4.7.0`.
     pub commands_without_progress: u32,
     /// Transactions in a session: 1,000. More: `421 4.7.0`.
     pub transactions: u32,
@@ -56,7 +56,8 @@ pub struct Limits {
     pub command_timeout_under_stress: Duration,
     /// How long content may pause: 3 min (RFC 5321 §4.5.3.2.5). Then `421 4.4.2`.
     pub content_timeout: Duration,
-    /// Octets a second that content must have on average after its first [`Limits::content_timeout`]: 500. Slower: `421 4.4.2`.
+    /// Octets a second that content must have on average after its first [`Limits::content_timeout`]: 500. Slower: `421
+    /// 4.4.2`.
     pub content_octets_per_second: u64,
     /// How long the client may take to read replies: 5 min.
     pub write_timeout: Duration,
@@ -64,8 +65,8 @@ pub struct Limits {
     pub hook_timeout: Duration,
     /// How long the hooks for a whole message may take: 2 min.
     pub message_timeout: Duration,
-    /// How long delivery may take before the client is told `451 4.3.0`: 5 min, well below the 10 min that a client waits
-    /// (RFC 5321 §4.5.3.2.6).
+    /// How long delivery may take before the client is told `451 4.3.0`: 5 min, well below the 10 min that a client
+    /// waits (RFC 5321 §4.5.3.2.6).
     pub deliver_timeout: Duration,
     /// How long a hook may keep its thread without giving it back before it is named in an event: 5 s.
     pub hook_may_block: Duration,

@@ -1,7 +1,8 @@
 //! The state machine of a server session (RFC 5321 §4.1.4).
 //!
-//! [`ServerSession::poll`] takes input and says what to do next; [`ServerSession::answer`] takes the result. Between the two the
-//! session waits. [`ServerSession::execute`] shows the order of commands; everything else is what they lead to.
+//! [`ServerSession::poll`] takes input and says what to do next; [`ServerSession::answer`] takes the result. Between
+//! the two the session waits. [`ServerSession::execute`] shows the order of commands; everything else is what they lead
+//! to.
 
 use std::fmt;
 use std::sync::Arc;
@@ -208,8 +209,8 @@ impl ServerSession {
 
     /// Goes on with `input`, of which it takes octets from the front.
     ///
-    /// `None` when there is nothing to do but to write the output and to wait: for more input, an answer or a deadline. Input that is left
-    /// then has to be given again.
+    /// `None` when there is nothing to do but to write the output and to wait: for more input, an answer or a deadline.
+    /// Input that is left then has to be given again.
     pub fn poll<'i>(&mut self, now: Instant, input: &mut &'i [u8]) -> Option<Step<'i>> {
         loop {
             self.check_silence(input);
@@ -783,8 +784,8 @@ impl ServerSession {
 
     // -- waiting for replies
 
-    /// What follows must not come before the reply to this command (RFC 2920 §3.1). `DATA` counts also where it is refused:
-    /// content behind it must never be read as commands.
+    /// What follows must not come before the reply to this command (RFC 2920 §3.1). `DATA` counts also where it is
+    /// refused: content behind it must never be read as commands.
     fn expect_silence(&mut self) {
         self.silence_from = Some(self.output.len());
     }

@@ -1,12 +1,12 @@
 //! Framing of content sent by `DATA`: its end, and the transparency of leading dots (RFC 5321 §4.5.2).
 //!
-//! The end is `CRLF . CRLF` and nothing else, where the first CRLF may be that of the `DATA` line. Whatever looks like an end
-//! to somebody else (`LF . LF`, `CR . CR`, and so on) holds a bare CR or a bare LF, and content with one of these, or with NUL, is
-//! defective: it is read to its true end and then refused, so that no two servers can disagree about where a
-//! message stops ("SMTP smuggling").
+//! The end is `CRLF . CRLF` and nothing else, where the first CRLF may be that of the `DATA` line. Whatever looks like
+//! an end to somebody else (`LF . LF`, `CR . CR`, and so on) holds a bare CR or a bare LF, and content with one of
+//! these, or with NUL, is defective: it is read to its true end and then refused, so that no two servers can disagree
+//! about where a message stops ("SMTP smuggling").
 //!
-//! Most octets are looked at sixteen or more at a time, by a loop that the compiler vectorises; only around line starts with a dot,
-//! defects and the edges of a chunk is there work for each octet.
+//! Most octets are looked at sixteen or more at a time, by a loop that the compiler vectorises; only around line starts
+//! with a dot, defects and the edges of a chunk is there work for each octet.
 
 use std::fmt;
 
@@ -308,9 +308,17 @@ mod tests {
         }
     }
 
+    /// Octets of which most matter.
+    fn octets(most: usize) -> impl proptest::strategy::Strategy<Value = Vec<u8>> {
+        proptest::collection::vec(proptest::sample::select(b"\r\n.a\0".to_vec()), 0..most)
+    }
+
     proptest::proptest! {
         #[test] // RFC 5321 §4.5.2: receive(send(x)) = x for all canonical x, however it is cut.
-        fn decoding_undoes_encoding(lines in proptest::collection::vec("[.a]{0,3}|[^\\r\\n\\x00]{0,300}", 0..20), size in 1_usize..700) {
+        fn decoding_undoes_encoding(
+            lines in proptest::collection::vec("[.a]{0,3}|[^\\r\\n\\x00]{0,300}", 0..20),
+            size in 1_usize..700,
+        ) {
             let content: Vec<u8> = lines.iter().flat_map(|line| [line.as_bytes(), b"\r\n"].concat()).collect();
             let mut wire = Vec::new();
             let mut encoder = DataEncoder::new();
@@ -320,12 +328,12 @@ mod tests {
         }
 
         #[test] // The vectorised path and one octet at a time are one decoder.
-        fn cuts_change_nothing(input in proptest::collection::vec(proptest::sample::select(b"\r\n.a\0".to_vec()), 0..400), size in 1_usize..300) {
+        fn cuts_change_nothing(input in octets(400), size in 1_usize..300) {
             proptest::prop_assert_eq!(decode(input.chunks(size)), decode(input.chunks(1)));
         }
 
         #[test]
-        fn defective_content_is_never_encoded(input in proptest::collection::vec(proptest::sample::select(b"\r\n.a\0".to_vec()), 0..12)) {
+        fn defective_content_is_never_encoded(input in octets(12)) {
             let mut wire = Vec::new();
             let mut encoder = DataEncoder::new();
             let encoded = encoder.encode(&input, &mut wire).and_then(|()| encoder.finish(&mut wire));
