@@ -21,7 +21,7 @@ use crate::syntax::SyntaxError;
 use crate::syntax::address::{Domain, Mailbox};
 
 use super::connection_limits::{ConnectionCounter, ConnectionLimits};
-use super::hook_set::HookSet;
+use super::hook_set::{HookSet, NamedPolicy};
 use super::listener::{Bound, Listener, Profile, Shared};
 use super::shutdown::Shutdown;
 use super::{DEFAULT_GRACE, Error, Server};
@@ -244,7 +244,7 @@ impl Settings {
         let delivery = self.delivery.clone().expect("the type of the builder says that there is one");
         let hooks = HookSet {
             lookup: self.lookup.clone().unwrap_or_else(|| Arc::new(LocalDomains::new(domains))),
-            policies: self.policies.clone(),
+            policies: self.policies.iter().cloned().map(NamedPolicy::new).collect(),
             delivery,
             observer: self.observer.clone(),
         };

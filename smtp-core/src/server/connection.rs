@@ -29,6 +29,7 @@ use crate::session::transaction::Transaction;
 use crate::syntax::text::SafeText;
 
 use super::hook_call::{Guarded, Site, WhenClientLeaves, wait_for};
+use super::hook_set::NamedPolicy;
 use super::inbound::Inbound;
 use super::listener::Profile;
 use super::shutdown::{Phase, Presence, Shutdown};
@@ -165,9 +166,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
                     break;
                 }
                 Some(Step::Content(octets)) => {
+                    let limits = &self.profile.session.limits;
                     let stored = match &mut self.content {
-                        Some(content) => content.append(octets).await,
-                        None => Err(io::Error::from(io::ErrorKind::NotFound)),
+                        Some(content) => in_time(limits.hook_timeout, content.append(octets)).await,
+                        None => Err(io::ErrorKind::NotFound.into()),
                     };
                     self.inbound.consume(consumed);
                     if stored.is_err() {
@@ -224,7 +226,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
                 self.give(ask, decision);
             }
             Question::Room(ask) => {
-                let room = self.profile.shared.make_room(*ask.subject()).await;
+                let room = self.profile.shared.make_room(*ask.subject());
+                let room = in_time(self.profile.session.limits.hook_timeout, room).await;
                 let answer = room.map(|content| self.content = Some(Box::new(content))).map_err(|_| NoRoom);
                 self.give(ask, Some(answer));
             }
@@ -257,7 +260,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
     }
 
     async fn finish_content(&mut self) -> Option<crate::Content> {
-        self.content.take()?.finish().await.ok()
+        let content = self.content.take()?;
+        in_time(self.limits().hook_timeout, content.finish()).await.ok()
     }
 
     async fn look_up(&mut self, to: &crate::ForwardPath) -> Option<LookupAnswer> {
@@ -475,6 +479,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
     }
 }
 
+/// A disk that hangs is a disk that fails.
+async fn in_time<T>(time: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(time, work).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
 fn accepted_event(
     transaction: crate::TransactionId,
     reverse_path: crate::ReversePath,
@@ -522,8 +531,8 @@ async fn ask_policies(
     asked: &Asked<'_>,
 ) -> (Verdict, Changes) {
     let mut cx = PolicyContext::new(connection, transaction, peer, session);
-    for (place, policy) in site.hooks.policies.iter().enumerate() {
-        if !policy.stages().contains(asked.stage()) {
+    for (place, NamedPolicy { policy, stages, .. }) in site.hooks.policies.iter().enumerate() {
+        if !stages.contains(asked.stage()) {
             continue;
         }
         site.policy.store(place, Ordering::Relaxed);

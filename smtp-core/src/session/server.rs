@@ -168,6 +168,8 @@ pub struct ServerSession {
     errors: u32,
     idle_commands: u32,
     transactions: u32,
+    /// The client has tried to authenticate: lines that are no commands may be passwords, and are not logged.
+    secrets_may_follow: bool,
     under_stress: bool,
     shutting_down: bool,
     close_reason: Option<CloseReason>,
@@ -200,6 +202,7 @@ impl ServerSession {
             errors: 0,
             idle_commands: 0,
             transactions: 0,
+            secrets_may_follow: false,
             under_stress: false,
             shutting_down: false,
             close_reason: None,
@@ -435,7 +438,8 @@ impl ServerSession {
                     CommandError::ForwardPath(_) => replies::BAD_FORWARD_PATH,
                     CommandError::Argument(_) | CommandError::Parameter(_) => replies::BAD_ARGUMENT,
                 };
-                self.error(now, Stage::Command, reply, line);
+                let shown = if self.secrets_may_follow { &[][..] } else { line };
+                self.error(now, Stage::Command, reply, shown);
             }
         }
     }
@@ -454,7 +458,8 @@ impl ServerSession {
             (_, Noop) => self.idle_command(|session| session.say_fixed(replies::OK)),
             (_, Help) => self.idle_command(|session| session.say_fixed(replies::HELP)),
             (_, Vrfy) => self.idle_command(|session| session.say_fixed(replies::CANNOT_VERIFY)),
-            (_, Expn | NotOffered) => self.error(now, Stage::Command, replies::NOT_OFFERED, line),
+            (_, Expn) => self.error(now, Stage::Command, replies::NOT_OFFERED, line),
+            (_, NotOffered) => self.not_offered(now, line),
             (State::Ready, Mail(path, parameters)) => self.mail(now, path, parameters, line),
             (State::Envelope, Rcpt(path, parameters)) => self.rcpt(now, path, &parameters, line),
             (State::Envelope, Data) => self.data(),
@@ -463,6 +468,13 @@ impl ServerSession {
             }
             (_, Mail(..) | Rcpt(..) | Data) => self.error(now, Stage::Command, replies::BAD_SEQUENCE, line),
         }
+    }
+
+    /// Only the verb goes to the log: behind `AUTH` stands a password, and what follows may be one too.
+    fn not_offered(&mut self, now: Instant, line: &[u8]) {
+        let verb = line.split(|&octet| octet == b' ').next().unwrap_or_default();
+        self.secrets_may_follow |= verb.eq_ignore_ascii_case(b"AUTH");
+        self.error(now, Stage::Command, replies::NOT_OFFERED, verb);
     }
 
     /// `EHLO` and `HELO`.
@@ -590,8 +602,10 @@ impl ServerSession {
                 self.event(|| SessionEvent::LookupFailed { recipient: path, cause });
                 return self.refuse(Stage::Lookup, replies::TRY_LATER, text.as_bytes());
             }
-            Ok(Lookup::Alias(mailboxes)) if mailboxes.len() > self.config.limits.alias_mailboxes => {
-                let cause = SafeText::new("alias with too many mailboxes");
+            Ok(Lookup::Alias(mailboxes))
+                if mailboxes.is_empty() || mailboxes.len() > self.config.limits.alias_mailboxes =>
+            {
+                let cause = SafeText::new(format!("alias with {} mailboxes", mailboxes.len()));
                 self.event(|| SessionEvent::LookupFailed { recipient: path, cause });
                 return self.refuse(Stage::Lookup, replies::TRY_LATER, text.as_bytes());
             }
