@@ -75,3 +75,8 @@ pub use syntax::text::SafeText;
 
 #[cfg(feature = "tracing")]
 pub use tracing_observer::TracingObserver;
+
+/// The examples of the README, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -20,13 +20,19 @@ impl Observer for TracingObserver {
                 let helo = greeted.greeting().map(|greeting| greeting.host().to_string()).unwrap_or_default();
                 tracing::debug!(target: "smtp", %session, %peer, helo, "greeted");
             }
-            SessionEvent::Refused { stage, transaction, subject, reply, held } => {
+            SessionEvent::Refused { stage, transaction, subject, reply, policy, held } => {
                 let transaction = transaction.map(|id| id.to_string()).unwrap_or_default();
+                let policy = policy.as_ref().map(ToString::to_string).unwrap_or_default();
                 let (stage, subject) = (stage.as_str(), subject.as_str());
-                tracing::info!(target: "smtp", %session, %peer, transaction, stage, subject, %reply, held, "refused");
+                tracing::info!(
+                    target: "smtp", %session, %peer, transaction, stage, subject, %reply, policy, held, "refused"
+                );
             }
             SessionEvent::LookupFailed { recipient, cause } => {
                 tracing::error!(target: "smtp", %session, %peer, %recipient, %cause, "recipient lookup failed");
+            }
+            SessionEvent::StorageFailed { cause } => {
+                tracing::error!(target: "smtp", %session, %peer, %cause, "content could not be kept");
             }
             SessionEvent::Accepted { transaction, reverse_path, recipients, octets, id, partial } => {
                 let id = id.as_ref().map(ToString::to_string).unwrap_or_default();

@@ -11,7 +11,44 @@ use super::message::Message;
 
 /// Takes responsibility for a message (RFC 5321 §6.1).
 ///
-/// Closures of the form `|message: Message| async move { … }` are deliveries.
+/// Closures of the form `|message: Message| async move { … }` are deliveries. A type of its own writes
+/// `#[async_trait]` above its `impl`, as for each of the hooks:
+///
+/// ```
+/// use std::fs::{self, File};
+/// use std::io;
+/// use std::path::{Path, PathBuf};
+/// use std::sync::Arc;
+///
+/// use smtp_core::{Accepted, Delivery, Message, Refusal, async_trait, return_path};
+///
+/// /// One file for each message.
+/// struct Folder {
+///     path: Arc<PathBuf>,
+/// }
+///
+/// #[async_trait]
+/// impl Delivery for Folder {
+///     async fn deliver(&self, message: Message) -> Result<Accepted, Refusal> {
+///         let (path, id) = (self.path.clone(), message.id().to_string());
+///         match tokio::task::spawn_blocking(move || write(&path, &message)).await {
+///             Ok(Ok(())) => Ok(Accepted::queued(id)),
+///             _ => Err(Refusal::transient(3, 0, "Cannot store the message now")),
+///         }
+///     }
+/// }
+///
+/// /// Durable when it returns: written and synced under one name, then renamed, and the directory synced.
+/// fn write(folder: &Path, message: &Message) -> io::Result<()> {
+///     let unfinished = folder.join(format!("{}.tmp", message.id()));
+///     let mut file = File::create_new(&unfinished)?;
+///     io::Write::write_all(&mut file, return_path(message.reverse_path()).as_bytes())?;
+///     io::copy(&mut message.reader()?, &mut file)?;
+///     file.sync_all()?;
+///     fs::rename(&unfinished, folder.join(message.id().to_string()))?;
+///     File::open(folder)?.sync_all()
+/// }
+/// ```
 #[async_trait]
 pub trait Delivery: Send + Sync {
     /// Takes the message. When this returns `Ok`, the client reads `250` and forgets the message: what is not on stable

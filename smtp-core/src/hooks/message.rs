@@ -88,11 +88,6 @@ impl Message {
         &self.content
     }
 
-    /// Takes the content out, to keep its file.
-    pub fn into_content(self) -> Content {
-        self.content
-    }
-
     /// Whether a policy vouches for the reverse-path. Default: no; then no notification may be sent.
     pub fn sender_confirmed(&self) -> bool {
         self.sender_confirmed
@@ -151,7 +146,7 @@ impl Message {
     ///
     /// # Errors
     /// What opening or reading the file of large content gave.
-    pub fn reader(&self) -> io::Result<MessageReader<'_>> {
+    pub fn reader(&self) -> io::Result<MessageReader> {
         let mut content = self.content.reader()?;
         let mut head = self.header_prefix();
         if self.edits.removes() {
@@ -176,11 +171,11 @@ impl fmt::Debug for Message {
 
 /// Reads a message as it is to be stored or passed on.
 #[derive(Debug)]
-pub struct MessageReader<'a> {
-    inner: Chain<Cursor<Vec<u8>>, ContentReader<'a>>,
+pub struct MessageReader {
+    inner: Chain<Cursor<Vec<u8>>, ContentReader>,
 }
 
-impl Read for MessageReader<'_> {
+impl Read for MessageReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.inner.read(buffer)
     }

@@ -4,6 +4,21 @@ use crate::session::connection::Connection;
 use crate::session::event::SessionEvent;
 
 /// Is told what happens, synchronously, in the task of the session: it must not block.
+///
+/// ```
+/// use smtp_core::{Connection, Observer, SessionEvent};
+///
+/// /// Counts what was refused, by whom.
+/// struct Refusals;
+///
+/// impl Observer for Refusals {
+///     fn session(&self, connection: &Connection, event: &SessionEvent) {
+///         if let SessionEvent::Refused { stage, reply, policy, .. } = event {
+///             eprintln!("{} {}: {reply} ({policy:?})", connection.session_id(), stage.as_str());
+///         }
+///     }
+/// }
+/// ```
 pub trait Observer: Send + Sync {
     /// Something happened on that connection.
     fn session(&self, connection: &Connection, event: &SessionEvent);

@@ -45,7 +45,7 @@ pub trait Policy: Send + Sync {
     /// Its name in the log.
     fn name(&self) -> &str;
 
-    /// The stages at which it wants to be asked.
+    /// The stages at which it wants to be asked. **A hook whose stage is not named here is never called.**
     fn stages(&self) -> Stages;
 
     /// A client connected. A refusal is held, unless it is [`Refusal::immediately`].
@@ -66,7 +66,8 @@ pub trait Policy: Send + Sync {
         Verdict::Continue
     }
 
-    /// It named a recipient, whom the lookup knows. Not asked for role mailboxes.
+    /// It named a recipient, whom the lookup knows. Not asked for role mailboxes of ours: `postmaster`, `abuse` and
+    /// `security`, unless [`RecipientLookup::is_role`](crate::RecipientLookup::is_role) says otherwise.
     async fn recipient(&self, cx: &mut PolicyContext<'_>, recipient: &Recipient) -> Verdict {
         let _ = (cx, recipient);
         Verdict::Continue
@@ -103,12 +104,12 @@ impl<'a> PolicyContext<'a> {
     }
 
     /// The client.
-    pub fn connection(&self) -> &Connection {
+    pub fn connection(&self) -> &'a Connection {
         self.connection
     }
 
     /// The envelope so far; `None` before `MAIL`. At [`Policy::recipient`] without the recipient in question.
-    pub fn transaction(&self) -> Option<&Transaction> {
+    pub fn transaction(&self) -> Option<&'a Transaction> {
         self.transaction
     }
 
@@ -133,9 +134,17 @@ impl<'a> PolicyContext<'a> {
         Ok(())
     }
 
-    /// Says what becomes of the copy of a recipient, by its place in [`Transaction::recipients`].
+    /// Says what becomes of the copy of a recipient, by its place in [`Transaction::recipients`]. A place without a
+    /// recipient has no effect.
     pub fn dispose(&mut self, recipient: usize, disposition: Disposition) {
         self.changes.dispositions.push((recipient, disposition));
+    }
+
+    /// Says what becomes of the copies of all recipients.
+    pub fn dispose_all(&mut self, disposition: &Disposition) {
+        for recipient in 0..self.transaction.map_or(0, |transaction| transaction.recipients().len()) {
+            self.dispose(recipient, disposition.clone());
+        }
     }
 
     /// Refuses one recipient of a message whose content was seen.

@@ -11,6 +11,29 @@ use crate::syntax::address::ForwardPath;
 
 /// Finds out whether mail for a forward-path is taken, at `RCPT`.
 ///
+/// ```
+/// use smtp_core::{Connection, ForwardPath, Lookup, LookupError, RecipientLookup, Transaction, async_trait};
+///
+/// # struct Database;
+/// # impl Database {
+/// #     async fn has_user(&self, _: &str) -> std::io::Result<bool> { Ok(true) }
+/// # }
+/// struct Users {
+///     database: Database,
+/// }
+///
+/// #[async_trait]
+/// impl RecipientLookup for Users {
+///     async fn lookup(&self, _: &Connection, _: &Transaction, to: &ForwardPath) -> Result<Lookup, LookupError> {
+///         if to.domain().is_none_or(|domain| !domain.as_str().eq_ignore_ascii_case("example.org")) {
+///             return Ok(Lookup::NotLocal);
+///         }
+///         let exists = self.database.has_user(to.local_part()).await.map_err(LookupError::new)?;
+///         Ok(if exists { Lookup::Mailbox } else { Lookup::Unknown })
+///     }
+/// }
+/// ```
+///
 /// No policy can make a recipient valid, so no policy can open a relay: mail for what this trait calls
 /// [`Lookup::NotLocal`] is taken only from clients that are authenticated or listed as relay clients.
 #[async_trait]
@@ -33,7 +56,8 @@ pub trait RecipientLookup: Send + Sync {
     /// Whether the mailbox must stay reachable for those who are refused otherwise. Default: `postmaster`, `abuse`,
     /// `security`.
     ///
-    /// A role mailbox is accepted without held refusals and without asking policies at `RCPT` (PRACTICES P4, P7).
+    /// A role mailbox that exists here is accepted without held refusals and without asking policies at `RCPT`. Of other
+    /// domains, to which a client may relay, there is none.
     fn is_role(&self, to: &ForwardPath) -> bool {
         ["postmaster", "abuse", "security"].iter().any(|role| to.local_part().eq_ignore_ascii_case(role))
     }

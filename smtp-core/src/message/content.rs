@@ -107,6 +107,11 @@ impl ContentStore {
         Ok(writer)
     }
 
+    /// Whether files can be made.
+    pub(crate) fn check(&self) -> Result<(), (PathBuf, String)> {
+        self.new_file().map(drop).map_err(|error| (self.directory.to_path_buf(), error.to_string()))
+    }
+
     fn new_file(&self) -> io::Result<NamedTempFile> {
         // Exclusive, readable by its owner alone, removed when dropped.
         tempfile::Builder::new().prefix("content-").suffix(".tmp").tempfile_in(&*self.directory)
@@ -186,7 +191,7 @@ impl ContentWriter {
             Some(file) => Storage::File(file),
             None => Storage::Memory { octets: self.memory.freeze(), _reservation: self.reservation },
         };
-        Ok(Content { storage, octets: self.octets })
+        Ok(Content { storage: Arc::new(storage), octets: self.octets })
     }
 }
 
@@ -201,8 +206,23 @@ enum Storage {
 
 /// The octets of a message as they arrived, transparency removed: every line ends with CRLF, there is no bare CR or LF
 /// and no NUL.
+///
+/// A copy is cheap and shares the octets. Large content is in a file, so a policy reads it where blocking is allowed:
+///
+/// ```
+/// # use std::io::Read;
+/// # async fn example(content: &smtp_core::Content) -> std::io::Result<usize> {
+/// let mut reader = content.reader()?;
+/// tokio::task::spawn_blocking(move || {
+///     let mut octets = Vec::new();
+///     reader.read_to_end(&mut octets)
+/// })
+/// .await?
+/// # }
+/// ```
+#[derive(Clone)]
 pub struct Content {
-    storage: Storage,
+    storage: Arc<Storage>,
     octets: u64,
 }
 
@@ -219,7 +239,7 @@ impl Content {
 
     /// All octets, where they are in memory; `None` where they are in a file.
     pub fn as_bytes(&self) -> Option<&Bytes> {
-        match &self.storage {
+        match &*self.storage {
             Storage::Memory { octets, .. } => Some(octets),
             Storage::File(_) => None,
         }
@@ -227,7 +247,7 @@ impl Content {
 
     /// The file of large content. It is removed with the content.
     pub fn path(&self) -> Option<&Path> {
-        match &self.storage {
+        match &*self.storage {
             Storage::Memory { .. } => None,
             Storage::File(file) => Some(file.path()),
         }
@@ -237,9 +257,9 @@ impl Content {
     ///
     /// # Errors
     /// What opening the file gave.
-    pub fn reader(&self) -> io::Result<ContentReader<'_>> {
-        Ok(ContentReader(match &self.storage {
-            Storage::Memory { octets, .. } => Source::Memory(Cursor::new(octets)),
+    pub fn reader(&self) -> io::Result<ContentReader> {
+        Ok(ContentReader(match &*self.storage {
+            Storage::Memory { octets, .. } => Source::Memory(Cursor::new(octets.clone())),
             Storage::File(file) => Source::File(file.reopen()?),
         }))
     }
@@ -257,16 +277,13 @@ impl Content {
         Ok(octets.into())
     }
 
-    /// Moves the file of large content to `target`, on the same file system, in the place of nothing; it is not removed
-    /// any more. `None` where the content is in memory. The caller syncs file and directory.
+    /// Gives the file of large content a second name, on the same file system, in the place of nothing; that name stays
+    /// when the content is dropped. `None` where the content is in memory. The caller syncs file and directory.
     ///
     /// # Errors
-    /// What the renaming gave; the content is gone then.
-    pub fn persist(self, target: impl AsRef<Path>) -> Option<io::Result<File>> {
-        match self.storage {
-            Storage::Memory { .. } => None,
-            Storage::File(file) => Some(file.persist_noclobber(target).map_err(|error| error.error)),
-        }
+    /// What linking the file gave; the content is still there then.
+    pub fn persist(&self, target: impl AsRef<Path>) -> Option<io::Result<()>> {
+        self.path().map(|path| std::fs::hard_link(path, target))
     }
 }
 
@@ -278,15 +295,15 @@ impl fmt::Debug for Content {
 
 /// Reads content from its start.
 #[derive(Debug)]
-pub struct ContentReader<'a>(Source<'a>);
+pub struct ContentReader(Source);
 
 #[derive(Debug)]
-enum Source<'a> {
-    Memory(Cursor<&'a Bytes>),
+enum Source {
+    Memory(Cursor<Bytes>),
     File(File),
 }
 
-impl Read for ContentReader<'_> {
+impl Read for ContentReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match &mut self.0 {
             Source::Memory(octets) => octets.read(buffer),
@@ -355,7 +372,9 @@ mod tests {
         let content =
             write(&store(10, 100, directory.path()), None, &[b"content\r\n", b"more\r\n"]).await.expect("written");
         let target = directory.path().join("kept");
-        content.persist(&target).expect("in a file").expect("renamed");
+        content.persist(&target).expect("in a file").expect("linked");
+        assert!(content.persist(&target).expect("in a file").is_err(), "nothing is overwritten");
+        drop(content);
         assert_eq!(std::fs::read(&target).expect("there"), b"content\r\nmore\r\n");
     }
 }

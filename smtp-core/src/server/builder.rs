@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -49,7 +50,15 @@ pub enum ConfigError {
     /// A limit below what RFC 5321 §4.5.3 obliges a server to accept, or zero where that makes no sense.
     #[error("limit `{0}` is too small")]
     Limit(&'static str),
-    /// A network of relay clients so wide that the server would be an open relay.
+    /// No file can be made where large content is to be kept.
+    #[error("no file can be made in {}: {cause}", directory.display())]
+    ContentDirectory {
+        /// The directory.
+        directory: PathBuf,
+        /// What the system said.
+        cause: String,
+    },
+    /// A network of relay clients (wider than `/8`, or `/7` for IPv6) so wide that the server would be an open relay.
     #[error("relaying for {0} would make an open relay")]
     OpenRelay(IpNet),
 }
@@ -118,8 +127,10 @@ impl<R, P> ServerBuilder<R, P> {
         ServerBuilder { settings: self.settings, state: PhantomData }
     }
 
-    /// Takes mail for every mailbox of that domain, unless [`recipients`](Self::recipients) says more. Can be called
-    /// several times.
+    /// Takes mail for every mailbox of that domain. Can be called several times.
+    ///
+    /// With [`recipients`](Self::recipients), only the lookup says which mailboxes exist; one of a local domain that it
+    /// calls [`Lookup::NotLocal`](crate::Lookup::NotLocal) is unknown, and never relayed.
     #[must_use]
     pub fn local_domain(self, domain: impl Into<String>) -> ServerBuilder<Decided, P> {
         self.set(|settings| settings.domains.push(domain.into()))
@@ -222,7 +233,7 @@ impl ServerBuilder<Decided, Decided> {
             listeners,
             profile: Arc::new(common),
             shutdown: Arc::new(Shutdown::default()),
-            signal: settings.signal,
+            signal: Mutex::new(settings.signal),
             grace: settings.grace,
         })
     }
@@ -243,20 +254,23 @@ impl Settings {
         check_limits(&self.limits)?;
         let delivery = self.delivery.clone().expect("the type of the builder says that there is one");
         let hooks = HookSet {
-            lookup: self.lookup.clone().unwrap_or_else(|| Arc::new(LocalDomains::new(domains))),
+            lookup: self.lookup.clone().unwrap_or_else(|| Arc::new(LocalDomains::new(domains.clone()))),
             policies: self.policies.iter().cloned().map(NamedPolicy::new).collect(),
             delivery,
             observer: self.observer.clone(),
         };
         let session = SessionConfig {
             postmaster,
+            local_domains: domains.clone(),
             limits: self.limits.clone(),
             stages: hooks.stages(),
             observed: hooks.observer.is_some(),
             ..SessionConfig::new(hostname)
         };
+        let store = ContentStore::new(&self.content, hooks.delivery.content_dir());
+        store.check().map_err(|(directory, cause)| ConfigError::ContentDirectory { directory, cause })?;
         let shared = Shared {
-            store: ContentStore::new(&self.content, hooks.delivery.content_dir()),
+            store,
             hooks: Arc::new(hooks),
             buffers: Arc::default(),
             connections: Arc::new(ConnectionCounter::new(self.connection_limits.clone())),

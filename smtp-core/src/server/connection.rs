@@ -172,7 +172,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
                         None => Err(io::ErrorKind::NotFound.into()),
                     };
                     self.inbound.consume(consumed);
-                    if stored.is_err() {
+                    if let Err(cause) = stored {
+                        self.storage_failed(&cause);
                         self.session.content_lost();
                     }
                 }
@@ -228,7 +229,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             Question::Room(ask) => {
                 let room = self.profile.shared.make_room(*ask.subject());
                 let room = in_time(self.profile.session.limits.hook_timeout, room).await;
-                let answer = room.map(|content| self.content = Some(Box::new(content))).map_err(|_| NoRoom);
+                let answer = match room {
+                    Ok(content) => {
+                        self.content = Some(Box::new(content));
+                        Ok(())
+                    }
+                    Err(cause) => {
+                        self.storage_failed(&cause);
+                        Err(NoRoom)
+                    }
+                };
                 self.give(ask, Some(answer));
             }
             Question::Message(ask) => match self.finish_content().await {
@@ -261,7 +271,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
 
     async fn finish_content(&mut self) -> Option<crate::Content> {
         let content = self.content.take()?;
-        in_time(self.limits().hook_timeout, content.finish()).await.ok()
+        let finished = in_time(self.limits().hook_timeout, content.finish()).await;
+        finished.inspect_err(|cause| self.storage_failed(cause)).ok()
     }
 
     async fn look_up(&mut self, to: &crate::ForwardPath) -> Option<LookupAnswer> {
@@ -304,7 +315,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             wait_for(inbound, time, WhenClientLeaves::End, Guarded::new(site.clone(), hook)).await
         };
         match decision {
-            Ok((verdict, changes)) => Some(Decision { verdict, changes }),
+            Ok((verdict, changes)) => {
+                let refuses = matches!(verdict, Verdict::Refuse(_));
+                let policy = refuses.then(|| site.hooks.name(stage, site.policy.load(Ordering::Relaxed)));
+                Some(Decision { verdict, changes, policy })
+            }
             Err(failure) => self.failed(&site, failure).then(|| temporary_failure().into()),
         }
     }
@@ -465,6 +480,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
     }
 
     // -- events
+
+    fn storage_failed(&self, cause: &io::Error) {
+        self.observe(|| SessionEvent::StorageFailed { cause: SafeText::new(cause.to_string()) });
+    }
 
     fn observe(&self, event: impl FnOnce() -> SessionEvent) {
         self.profile.shared.hooks.observe(self.session.connection(), event);

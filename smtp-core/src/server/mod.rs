@@ -20,7 +20,7 @@ use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -55,6 +55,9 @@ impl Error {
     }
 }
 
+/// What makes the server stop. In a lock only so that a server can be shared: `serve_connection` may run in any task.
+type Signal = Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>;
+
 /// What a shutdown waits for at most before sessions are ended between two commands.
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 
@@ -63,7 +66,7 @@ pub struct Server {
     listeners: Vec<Bound>,
     profile: Arc<Profile>,
     shutdown: Arc<Shutdown>,
-    signal: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    signal: Signal,
     grace: Duration,
 }
 
@@ -109,7 +112,8 @@ impl Server {
         for listener in self.listeners {
             accepting.spawn(listener.accept(self.shutdown.clone()));
         }
-        let signal = self.signal.unwrap_or_else(|| Box::pin(pending()));
+        let signal = self.signal.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let signal = signal.unwrap_or_else(|| Box::pin(pending()));
         tokio::select! {
             () = signal => {}
             () = self.shutdown.reached(Phase::Finish) => {}
@@ -125,8 +129,36 @@ impl Server {
         Ok(())
     }
 
-    /// Drives one session over any stream, by the rules of the first listener, or of the server where there is none.
-    /// Returns when it is over.
+    /// Drives one session over any stream: of a test, of another kind of listener. Returns when it is over.
+    ///
+    /// The rules are those of the first listener, or of the server where there is none. Limits on the number of
+    /// connections do not apply. [`ServerHandle::shut_down`] ends the session as it does others; the signal of
+    /// [`ServerBuilder::graceful_shutdown`] is only watched by [`Server::run`].
+    ///
+    /// ```
+    /// use smtp_core::{Accepted, Message, Server};
+    /// use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let server = Server::builder("mx.example.org")
+    ///     .local_domain("example.org")
+    ///     .deliver(|_: Message| async { Ok(Accepted::all()) })
+    ///     .bind()
+    ///     .await?;
+    /// let (mut client, stream) = duplex(4096);
+    /// let session = tokio::spawn(async move {
+    ///     server.serve_connection(stream, "192.0.2.1:1".parse().unwrap(), "192.0.2.2:25".parse().unwrap()).await;
+    /// });
+    /// let mut greeting = [0; 26];
+    /// client.read_exact(&mut greeting).await?;
+    /// assert_eq!(&greeting, b"220 mx.example.org ESMTP\r\n");
+    /// client.write_all(b"QUIT\r\n").await?;
+    /// drop(client);
+    /// session.await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn serve_connection<S>(&self, stream: S, peer: SocketAddr, local: SocketAddr)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,

@@ -62,7 +62,7 @@ impl fmt::Debug for TransactionId {
     }
 }
 
-/// Which rules hold for a client (PRACTICES L1, L2).
+/// Which rules hold for a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Treatment {

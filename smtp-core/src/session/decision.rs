@@ -12,6 +12,7 @@ use thiserror::Error;
 use crate::message::header_field::HeaderField;
 use crate::syntax::address::Mailbox;
 use crate::syntax::reply::{EnhancedStatusCode, Reply, ReplyCode};
+use crate::syntax::text::SafeText;
 
 use super::extensions::Extensions;
 use super::transaction::Transaction;
@@ -291,11 +292,13 @@ pub struct Decision {
     pub verdict: Verdict,
     /// The changes of its policies.
     pub changes: Changes,
+    /// The policy that refused.
+    pub policy: Option<SafeText>,
 }
 
 impl From<Verdict> for Decision {
     fn from(verdict: Verdict) -> Self {
-        Self { verdict, changes: Changes::default() }
+        Self { verdict, changes: Changes::default(), policy: None }
     }
 }
 
@@ -405,21 +408,21 @@ pub mod kinds {
     }
 
     kinds! {
-        /// Of [`Question::Connect`].
+        /// Of [`Question::Connect`](super::Question::Connect).
         Connect(()) -> Decision = connected;
-        /// Of [`Question::Helo`].
+        /// Of [`Question::Helo`](super::Question::Helo).
         Helo(Arc<Connection>) -> Decision = greeted;
-        /// Of [`Question::Mail`].
+        /// Of [`Question::Mail`](super::Question::Mail).
         Mail(Box<Transaction>) -> Decision = mail_decided;
-        /// Of [`Question::Lookup`].
+        /// Of [`Question::Lookup`](super::Question::Lookup).
         FindRecipient(ForwardPath) -> LookupAnswer = looked_up;
-        /// Of [`Question::Recipient`].
+        /// Of [`Question::Recipient`](super::Question::Recipient).
         Recipient(transaction::Recipient) -> Decision = recipient_decided;
-        /// Of [`Question::Room`].
+        /// Of [`Question::Room`](super::Question::Room).
         Room(Option<u64>) -> Result<(), NoRoom> = room_made;
-        /// Of [`Question::Message`].
+        /// Of [`Question::Message`](super::Question::Message).
         WholeMessage(()) -> Decision = message_decided;
-        /// Of [`Question::Deliver`]. The driver may take the transaction out of the subject.
+        /// Of [`Question::Deliver`](super::Question::Deliver). The driver may take the transaction out of the subject.
         Deliver(Option<Box<Transaction>>) -> Result<Accepted, Refusal> = delivered;
     }
 }

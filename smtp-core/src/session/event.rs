@@ -121,8 +121,15 @@ pub enum SessionEvent {
         subject: SafeText,
         /// What the client was told, or will be told at `RCPT`.
         reply: Reply,
+        /// The policy that refused; `None` where the engine, a lookup or the delivery did.
+        policy: Option<SafeText>,
         /// Whether the reply is held until `RCPT`.
         held: bool,
+    },
+    /// Content could not be kept; the cause.
+    StorageFailed {
+        /// What the system said.
+        cause: SafeText,
     },
     /// A lookup gave no answer; the cause.
     LookupFailed {

@@ -68,6 +68,8 @@ pub struct SessionConfig {
     pub hostname: Domain,
     /// Where mail for `<postmaster>` without a domain goes (RFC 5321 §4.5.1).
     pub postmaster: Mailbox,
+    /// Domains whose mail is never relayed: a mailbox there that the lookup calls not local does not exist.
+    pub local_domains: Vec<Domain>,
     /// What is allowed.
     pub limits: Limits,
     /// Which stages are asked about.
@@ -84,6 +86,7 @@ impl SessionConfig {
         Self {
             postmaster: Mailbox::postmaster_at(hostname.clone()),
             hostname,
+            local_domains: Vec::new(),
             limits: Limits::default(),
             stages: Stages::ALL,
             refuse_early_talkers: true,
@@ -120,16 +123,22 @@ enum State {
 /// Refusals that wait for `RCPT`, so that role mailboxes stay reachable (PRACTICES P3).
 #[derive(Debug, Default)]
 struct Held {
-    connect: Option<Refusal>,
-    helo: Option<Refusal>,
-    mail: Option<Refusal>,
+    connect: Option<HeldRefusal>,
+    helo: Option<HeldRefusal>,
+    mail: Option<HeldRefusal>,
+}
+
+#[derive(Debug, Clone)]
+struct HeldRefusal {
+    refusal: Refusal,
+    policy: Option<SafeText>,
 }
 
 impl Held {
     /// The one to give: a permanent one before a transient one, then the earliest.
-    fn strongest(&self) -> Option<&Refusal> {
+    fn strongest(&self) -> Option<&HeldRefusal> {
         let all = || [&self.connect, &self.helo, &self.mail].into_iter().flatten();
-        all().find(|refusal| !refusal.is_transient()).or_else(|| all().next())
+        all().find(|held| !held.refusal.is_transient()).or_else(|| all().next())
     }
 }
 
@@ -407,7 +416,7 @@ impl ServerSession {
                 self.finish(CloseReason::Refused);
             }
             refusal => {
-                self.held.connect = refusal;
+                self.held.connect = refusal.map(|refusal| HeldRefusal { refusal, policy: decision.policy });
                 self.greet_client();
             }
         }
@@ -496,7 +505,7 @@ impl ServerSession {
             // RFC 5321 §4.1.4: after a refused EHLO the session is where it was before.
             Some(refusal) if refusal.is_immediate() => self.say_refusal(&refusal),
             refusal => {
-                self.held.helo = refusal;
+                self.held.helo = refusal.map(|refusal| HeldRefusal { refusal, policy: decision.policy });
                 self.introduced(connection);
             }
         }
@@ -560,7 +569,7 @@ impl ServerSession {
         match refusal {
             Some(refusal) if refusal.is_immediate() => self.say_refusal(&refusal),
             refusal => {
-                self.held.mail = refusal;
+                self.held.mail = refusal.map(|refusal| HeldRefusal { refusal, policy: decision.policy });
                 self.begin_transaction(transaction);
             }
         }
@@ -613,17 +622,32 @@ impl ServerSession {
             // RFC 5321 §4.5.1: <postmaster> without a domain is accepted whatever the lookup thinks.
             Ok(_) if is_bare_postmaster => vec![self.config.postmaster.clone()],
             Ok(Lookup::Mailbox) => Vec::new(),
-            Ok(Lookup::NotLocal) if self.connection.may_relay() => Vec::new(),
+            Ok(Lookup::NotLocal) if self.is_local(&path) => {
+                return self.error(now, Stage::Lookup, replies::UNKNOWN_MAILBOX, text.as_bytes());
+            }
+            Ok(Lookup::NotLocal) if self.connection.may_relay() => {
+                return self.judge_recipient(path, Vec::new(), false);
+            }
             Ok(Lookup::NotLocal) => return self.error(now, Stage::Lookup, replies::NOT_LOCAL, text.as_bytes()),
             Ok(Lookup::Unknown) => return self.error(now, Stage::Lookup, replies::UNKNOWN_MAILBOX, text.as_bytes()),
         };
-        let recipient = Recipient::new(path, mailboxes, answer.is_role || is_bare_postmaster);
+        self.judge_recipient(path, mailboxes, answer.is_role || is_bare_postmaster);
+    }
+
+    fn is_local(&self, path: &ForwardPath) -> bool {
+        path.domain().is_some_and(|domain| self.config.local_domains.contains(domain))
+    }
+
+    /// The recipient exists. Role mailboxes of ours are accepted at once (PRACTICES P4, P7).
+    fn judge_recipient(&mut self, path: ForwardPath, mailboxes: Vec<Mailbox>, is_role: bool) {
+        let recipient = Recipient::new(path, mailboxes, is_role);
         if recipient.is_role() {
             return self.accept_recipient(recipient);
         }
-        if let Some(refusal) = self.held.strongest().cloned() {
-            self.refused(Stage::Recipient, SafeText::new(text), refusal.reply(), false);
-            return self.say_refusal(&refusal);
+        if let Some(held) = self.held.strongest().cloned() {
+            let subject = SafeText::new(recipient.path().to_string());
+            self.refused(Stage::Recipient, subject, held.refusal.reply(), held.policy, false);
+            return self.say_refusal(&held.refusal);
         }
         if self.config.stages.contains(Stages::RECIPIENT) {
             self.ask(Question::Recipient, recipient);
@@ -756,7 +780,7 @@ impl ServerSession {
                 }
             }
             Err(refusal) => {
-                self.refused(Stage::Deliver, SafeText::default(), refusal.reply(), false);
+                self.refused(Stage::Deliver, SafeText::default(), refusal.reply(), None, false);
                 self.end_transaction();
                 self.say_refusal(&refusal);
             }
@@ -792,7 +816,7 @@ impl ServerSession {
         }
         let Verdict::Refuse(refusal) = std::mem::replace(&mut decision.verdict, Verdict::Continue) else { return None };
         let held = matches!(stage, Stage::Connect | Stage::Helo | Stage::Mail) && !refusal.is_immediate();
-        self.refused(stage, subject, refusal.reply(), held);
+        self.refused(stage, subject, refusal.reply(), decision.policy.clone(), held);
         Some(refusal)
     }
 
@@ -915,13 +939,13 @@ impl ServerSession {
     fn refused_fixed(&mut self, stage: Stage, reply: Fixed, subject: &[u8]) {
         if self.config.observed {
             let subject = SafeText::from_octets(&subject[..subject.len().min(200)]);
-            self.refused(stage, subject, &reply.reply(), false);
+            self.refused(stage, subject, &reply.reply(), None, false);
         }
     }
 
-    fn refused(&mut self, stage: Stage, subject: SafeText, reply: &Reply, held: bool) {
+    fn refused(&mut self, stage: Stage, subject: SafeText, reply: &Reply, policy: Option<SafeText>, held: bool) {
         let transaction = self.transaction_id;
-        self.event(|| SessionEvent::Refused { stage, transaction, subject, reply: reply.clone(), held });
+        self.event(|| SessionEvent::Refused { stage, transaction, subject, reply: reply.clone(), policy, held });
     }
 }
 

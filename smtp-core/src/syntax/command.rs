@@ -34,7 +34,7 @@ pub enum Command {
     NotOffered,
 }
 
-/// Why a line is not a command; each kind has its own reply (R5321e).
+/// Why a line is not a command; each kind has its own reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommandError {
