@@ -11,13 +11,10 @@ use crate::message::header_field::HeaderField;
 use crate::message::trace::{Protocol, Received};
 use crate::session::connection::{Connection, Greeting, TransactionId};
 use crate::session::extensions::Extensions;
+use crate::session::server::SessionConfig;
 use crate::session::transaction::{Recipient, Transaction};
 use crate::syntax::address::{Domain, Host, ReversePath};
 use crate::syntax::parameter::MailParameters;
-
-/// The most octets of the content that are searched for header fields to leave out: twice the default of
-/// [`Limits::header_octets`](crate::Limits::header_octets).
-const HEAD_LIMIT_OCTETS: u64 = 512 << 10;
 
 /// One message, complete and not yet accepted.
 pub struct Message {
@@ -27,6 +24,8 @@ pub struct Message {
     parameters: MailParameters,
     recipients: Vec<Recipient>,
     hostname: Domain,
+    /// The header section ends within so many octets: the session has refused longer ones.
+    header_octets: u64,
     edits: HeaderEdits,
     content: Content,
     sender_confirmed: bool,
@@ -38,7 +37,7 @@ impl Message {
     pub(crate) fn new(
         transaction: Transaction,
         connection: Arc<Connection>,
-        hostname: &Domain,
+        config: &SessionConfig,
         content: Content,
         time: SystemTime,
     ) -> Self {
@@ -49,7 +48,8 @@ impl Message {
             reverse_path: parts.reverse_path,
             parameters: parts.parameters,
             recipients: parts.recipients,
-            hostname: hostname.clone(),
+            hostname: config.hostname.clone(),
+            header_octets: config.limits.header_octets,
             edits: parts.edits,
             content,
             sender_confirmed: parts.sender_confirmed,
@@ -151,7 +151,7 @@ impl Message {
         let mut head = self.header_prefix();
         if self.edits.removes() {
             let mut start = Vec::new();
-            content.by_ref().take(HEAD_LIMIT_OCTETS).read_to_end(&mut start)?;
+            content.by_ref().take(self.header_octets).read_to_end(&mut start)?;
             head.extend_from_slice(&self.edits.filter(&start));
         }
         Ok(MessageReader { inner: Cursor::new(head).chain(content) })

@@ -3,7 +3,8 @@
 use crate::session::connection::Connection;
 use crate::session::event::SessionEvent;
 
-/// Is told what happens, synchronously, in the task of the session: it must not block.
+/// Is told what happens, synchronously, in the task of the session (a hook that blocks is reported
+/// from a thread of its own): it must not block.
 ///
 /// ```
 /// use smtp_core::{Connection, Observer, SessionEvent};

@@ -1,5 +1,7 @@
 //! Do we want it? Rules that refuse, exempt, mark and remember; none can accept.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use crate::message::content::Content;
@@ -77,6 +79,37 @@ pub trait Policy: Send + Sync {
     async fn message(&self, cx: &mut PolicyContext<'_>, content: &Content) -> Verdict {
         let _ = (cx, content);
         Verdict::Continue
+    }
+}
+
+#[async_trait]
+impl<P: Policy + ?Sized> Policy for Arc<P> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn stages(&self) -> Stages {
+        (**self).stages()
+    }
+
+    async fn connect(&self, cx: &mut PolicyContext<'_>) -> Verdict {
+        (**self).connect(cx).await
+    }
+
+    async fn helo(&self, cx: &mut PolicyContext<'_>, greeting: &Greeting) -> Verdict {
+        (**self).helo(cx, greeting).await
+    }
+
+    async fn mail(&self, cx: &mut PolicyContext<'_>, from: &ReversePath) -> Verdict {
+        (**self).mail(cx, from).await
+    }
+
+    async fn recipient(&self, cx: &mut PolicyContext<'_>, recipient: &Recipient) -> Verdict {
+        (**self).recipient(cx, recipient).await
+    }
+
+    async fn message(&self, cx: &mut PolicyContext<'_>, content: &Content) -> Verdict {
+        (**self).message(cx, content).await
     }
 }
 

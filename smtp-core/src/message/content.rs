@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tempfile::NamedTempFile;
 
 /// Where content lies while it is received.
@@ -43,6 +43,10 @@ struct Reservation {
 }
 
 impl Reservation {
+    fn none(budget: &Arc<Budget>) -> Self {
+        Self { budget: budget.clone(), octets: 0 }
+    }
+
     /// Makes the part at least this large; `false` where the memory is spent.
     fn grow_to(&mut self, octets: usize) -> bool {
         let Some(more) = octets.checked_sub(self.octets).filter(|&more| more > 0) else { return true };
@@ -52,15 +56,11 @@ impl Reservation {
         }
         taken.is_ok()
     }
-
-    fn release(&mut self) {
-        self.budget.free.fetch_add(std::mem::take(&mut self.octets), Ordering::Relaxed);
-    }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.release();
+        self.budget.free.fetch_add(self.octets, Ordering::Relaxed);
     }
 }
 
@@ -74,6 +74,8 @@ pub(crate) struct ContentStore {
 
 /// What a client that announced no size is expected to send at first.
 const FIRST_OCTETS: usize = 4096;
+/// What is collected before a file is written to, however little memory there is.
+const FILE_BUFFER_OCTETS: usize = 16 << 10;
 /// Beyond the announced size: for clients that do not count exactly.
 const SLACK_OCTETS: usize = 256;
 
@@ -95,12 +97,11 @@ impl ContentStore {
     pub(crate) async fn open(&self, declared_octets: Option<u64>) -> io::Result<ContentWriter> {
         let declared = declared_octets.and_then(|octets| usize::try_from(octets).ok());
         let expected = declared.map_or(FIRST_OCTETS, |octets| octets.saturating_add(SLACK_OCTETS));
-        let mut reservation = Reservation { budget: self.budget.clone(), octets: 0 };
+        let mut reservation = Reservation::none(&self.budget);
         let in_memory = expected <= self.memory_octets && reservation.grow_to(expected);
-        let mut writer =
-            ContentWriter { store: self.clone(), memory: BytesMut::new(), reservation, file: None, octets: 0 };
+        let mut writer = ContentWriter { store: self.clone(), memory: Vec::new(), reservation, file: None, octets: 0 };
         if in_memory {
-            writer.memory.reserve(expected);
+            writer.memory.reserve_exact(expected);
         } else {
             writer.move_to_file().await?;
         }
@@ -123,7 +124,7 @@ impl ContentStore {
 pub(crate) struct ContentWriter {
     store: ContentStore,
     /// All of it, or what is not yet in the file.
-    memory: BytesMut,
+    memory: Vec<u8>,
     reservation: Reservation,
     file: Option<NamedTempFile>,
     octets: u64,
@@ -144,15 +145,23 @@ impl ContentWriter {
 
     fn append_to_memory(&mut self, octets: &[u8]) -> bool {
         let needed = self.memory.len() + octets.len();
-        if needed > self.memory.capacity() {
-            let capacity = needed.next_power_of_two().min(self.store.memory_octets);
-            if needed > self.store.memory_octets || !self.reservation.grow_to(capacity) {
+        if needed > self.paid_octets() {
+            let larger = needed.next_power_of_two().min(self.store.memory_octets);
+            if self.file.is_some() || needed > larger || !self.reservation.grow_to(larger) {
                 return false;
             }
-            self.memory.reserve(capacity - self.memory.len());
+        }
+        if needed > self.memory.capacity() {
+            self.memory.reserve_exact(self.paid_octets() - self.memory.len());
         }
         self.memory.extend_from_slice(octets);
         true
+    }
+
+    /// How much memory may be used: what is reserved, and before a file always a little, so that not each piece is
+    /// written by itself.
+    fn paid_octets(&self) -> usize {
+        if self.file.is_some() { self.reservation.octets.max(FILE_BUFFER_OCTETS) } else { self.reservation.octets }
     }
 
     async fn move_to_file(&mut self) -> io::Result<()> {
@@ -163,20 +172,20 @@ impl ContentWriter {
         self.flush(&[]).await
     }
 
-    /// Writes what is in memory, then `octets`; the memory stays reserved for what comes next.
+    /// Writes what is in memory, then `octets`. Both stay reserved while they are written, even where nobody waits any
+    /// more, and the memory afterwards for what comes next.
     async fn flush(&mut self, octets: &[u8]) -> io::Result<()> {
         let Some(mut file) = self.file.take() else { return Ok(()) };
         let mut pending = std::mem::take(&mut self.memory);
+        let reservation = std::mem::replace(&mut self.reservation, Reservation::none(&self.store.budget));
         let extra = octets.to_vec();
-        let (file, pending) = blocking(move || {
+        (self.file, self.memory, self.reservation) = blocking(move || {
             file.write_all(&pending)?;
             file.write_all(&extra)?;
             pending.clear();
-            Ok((file, pending))
+            Ok((Some(file), pending, reservation))
         })
         .await?;
-        self.file = Some(file);
-        self.memory = pending;
         Ok(())
     }
 
@@ -184,12 +193,10 @@ impl ContentWriter {
     pub(crate) async fn finish(mut self) -> io::Result<Content> {
         if self.file.is_some() {
             self.flush(&[]).await?;
-            self.reservation.release();
-            self.memory = BytesMut::new();
         }
         let storage = match self.file {
             Some(file) => Storage::File(file),
-            None => Storage::Memory { octets: self.memory.freeze(), _reservation: self.reservation },
+            None => Storage::Memory { octets: self.memory.into(), _reservation: self.reservation },
         };
         Ok(Content { storage: Arc::new(storage), octets: self.octets })
     }

@@ -37,11 +37,13 @@ impl HeaderEdits {
             let (line, behind) = rest.split_at(end);
             let continues = matches!(line[0], b' ' | b'\t');
             if !continues {
-                let Some(name) = field_name(line) else {
+                if line == b"\r\n" {
                     kept.extend_from_slice(rest);
                     return kept;
-                };
-                dropping = self.removed.iter().any(|removed| name.eq_ignore_ascii_case(removed.as_bytes()));
+                }
+                let is_removed =
+                    |name: &[u8]| self.removed.iter().any(|removed| name.eq_ignore_ascii_case(removed.as_bytes()));
+                dropping = field_name(line).is_some_and(is_removed);
             }
             if !dropping {
                 kept.extend_from_slice(line);
@@ -71,7 +73,7 @@ mod tests {
             ("X-Spam: a\r\n b\r\nSubject: s\r\n\r\nX-Spam: body\r\n", "Subject: s\r\n\r\nX-Spam: body\r\n"),
             ("Subject: s\r\nx-spam : a\r\n\r\n", "Subject: s\r\n\r\n"),
             ("X-Spammer: a\r\n\r\n", "X-Spammer: a\r\n\r\n"),
-            ("no field\r\nX-Spam: a\r\n", "no field\r\nX-Spam: a\r\n"),
+            ("no field\r\nX-Spam: a\r\nodd name: b\r\nX-Spam: c\r\n\r\n", "no field\r\nodd name: b\r\n\r\n"),
             ("\r\nX-Spam: a\r\n", "\r\nX-Spam: a\r\n"),
             ("", ""),
         ] {

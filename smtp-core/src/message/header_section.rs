@@ -1,6 +1,6 @@
 //! The header section of arriving content, watched while it passes: its size, its fields, its `Received` fields.
 //!
-//! Nothing is kept of it. It ends at the first empty line, or at the first line that is not a field.
+//! Nothing is kept of it. It ends at the first empty line; a line that is no field is passed over.
 
 use memchr::memchr;
 
@@ -10,6 +10,7 @@ pub(crate) struct HeaderSection {
     octets: u64,
     fields: u32,
     received: u32,
+    starts_with_space: bool,
     place: Place,
 }
 
@@ -47,6 +48,11 @@ impl HeaderSection {
         self.received
     }
 
+    /// Whether the first line would continue the field that we put in front of it.
+    pub(crate) fn starts_with_space(&self) -> bool {
+        self.starts_with_space
+    }
+
     /// Looks at the next octets of the content. Costs nothing behind the header section.
     #[inline]
     pub(crate) fn watch(&mut self, octets: &[u8]) {
@@ -82,8 +88,12 @@ impl HeaderSection {
 
     fn start_line(&mut self, octet: u8) -> Place {
         match octet {
-            b' ' | b'\t' if self.fields > 0 => Place::RestOfLine,
-            b' ' | b'\t' | b'\r' | b'\n' => Place::Body,
+            b' ' | b'\t' => {
+                self.starts_with_space |= self.octets == 1;
+                Place::RestOfLine
+            }
+            // Content has no bare CR: this is the empty line.
+            b'\r' => Place::Body,
             _ => self.continue_name(Some(0), octet),
         }
     }
@@ -95,7 +105,7 @@ impl HeaderSection {
                 self.received += u32::from(matched == Some(RECEIVED.len()));
                 Place::RestOfLine
             }
-            b'\n' => Place::Body,
+            b'\n' => Place::LineStart,
             // White space between name and colon is obsolete, and read (RFC 5322 §4.5).
             b' ' | b'\t' => Place::Name(matched.filter(|&matched| matched == RECEIVED.len())),
             _ => {
@@ -121,8 +131,8 @@ mod tests {
             ("Received: a\r\nrEcEiVeD: b\r\nReceived : c\r\nSubject: d\r\n\r\nReceived: body\r\n", 53, 4, 3),
             ("Received-SPF: pass\r\nX-Received: a\r\nReceive: a\r\nReceivedd: b\r\n\r\n", 62, 4, 0),
             ("Received: a\r\n\tReceived: continued\r\n b\r\n\r\n", 40, 1, 1),
-            ("no field at all\r\nReceived: a\r\n", 17, 0, 0),
-            ("Subject: a\r\nno field\r\nReceived: a\r\n", 22, 1, 0),
+            ("no field at all\r\nReceived: a\r\n", 30, 1, 1),
+            ("Subject: a\r\nno field\r\nReceived: a\r\n\r\nbody", 36, 2, 1),
         ] {
             for size in [1, 2, 3, 7, 1000] {
                 let mut section = HeaderSection::new();

@@ -61,15 +61,9 @@ impl Received<'_> {
         }
         let envelope_from = in_comment(&self.reverse_path.to_string());
         let _ = write!(value, " (envelope-from {envelope_from}); {}", DateTime::new(self.time));
+        let time = DateTime::new(self.time);
         field_or_less("Received", &value, || {
-            format!(
-                "from {} ({client}) by {} with {} id {}; {}",
-                self.helo,
-                self.by,
-                self.with.as_str(),
-                self.id,
-                DateTime::new(self.time)
-            )
+            format!("from {client} ({client}) by {} with {} id {}; {time}", self.by, self.with.as_str(), self.id)
         })
     }
 }

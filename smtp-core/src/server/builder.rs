@@ -58,7 +58,7 @@ pub enum ConfigError {
         /// What the system said.
         cause: String,
     },
-    /// A network of relay clients (wider than `/8`, or `/7` for IPv6) so wide that the server would be an open relay.
+    /// A network of relay clients (wider than `/8`, or `/16` for public IPv6) so wide that the server would be an open relay.
     #[error("relaying for {0} would make an open relay")]
     OpenRelay(IpNet),
 }
@@ -310,11 +310,11 @@ fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
     limits.below_standard().map_or(Ok(()), |name| Err(ConfigError::Limit(name)))
 }
 
-/// SECURITY D-43: wider than the largest private networks, `10.0.0.0/8` and `fc00::/7`.
+/// SECURITY D-43: wider than a large organisation; of private networks, the largest is `fc00::/7`.
 fn is_too_wide(network: &IpNet) -> bool {
     match network {
         IpNet::V4(network) => network.prefix_len() < 8,
-        IpNet::V6(network) => network.prefix_len() < 7,
+        IpNet::V6(network) => network.prefix_len() < if network.addr().is_unique_local() { 7 } else { 16 },
     }
 }
 

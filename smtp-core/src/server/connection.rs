@@ -45,6 +45,7 @@ pub(crate) async fn serve<S>(
     local: SocketAddr,
     profile: Arc<Profile>,
     shutdown: Arc<Shutdown>,
+    presence: Presence,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
@@ -53,7 +54,6 @@ pub(crate) async fn serve<S>(
     let connection = Arc::new(Connection::new(id, peer, local).with_treatment(treatment));
     let time = now();
     let session = ServerSession::new(profile.session.clone(), connection, time);
-    let presence = shutdown.join();
     let inbound = Inbound::new(stream, profile.shared.buffers.clone());
     let driver = Driver {
         inbound,
@@ -65,7 +65,8 @@ pub(crate) async fn serve<S>(
         content: None,
         timer: None,
         policy: Arc::default(),
-        acknowledged: None,
+        acknowledged: Vec::new(),
+        arrived: SystemTime::UNIX_EPOCH,
     };
     driver.run().await;
 }
@@ -102,10 +103,12 @@ struct Driver<S> {
     content: Option<Box<ContentWriter>>,
     /// One for the whole connection, moved only when it fires or must fire earlier.
     timer: Option<Pin<Box<Sleep>>>,
+    /// When the content of the current message was complete.
+    arrived: SystemTime,
     /// The place of the policy that is being asked.
     policy: Arc<AtomicUsize>,
-    /// A message whose `250` is not written yet.
-    acknowledged: Option<crate::TransactionId>,
+    /// Messages whose `250` is not written yet.
+    acknowledged: Vec<crate::TransactionId>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
@@ -113,7 +116,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
         self.observe(|| SessionEvent::Connected);
         self.look_for_early_talker().await;
         loop {
-            self.session.set_under_stress(self.profile.shared.connections.is_under_stress());
             self.advance().await;
             if self.write().await.is_err() {
                 self.session.client_left(CloseReason::Network);
@@ -182,6 +184,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
                     let asked = self.time;
                     self.answer(question).await;
                     if self.session.output().len() > OUTPUT_OCTETS || self.time - asked > OUTPUT_WAIT {
+                        self.session.check_silence(self.inbound.unread());
                         self.report_events();
                         if self.write().await.is_err() {
                             self.session.client_left(CloseReason::Network);
@@ -227,7 +230,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
                 self.give(ask, decision);
             }
             Question::Room(ask) => {
-                let room = self.profile.shared.make_room(*ask.subject());
+                let room = self.profile.shared.store.open(*ask.subject());
                 let room = in_time(self.profile.session.limits.hook_timeout, room).await;
                 let answer = match room {
                     Ok(content) => {
@@ -271,6 +274,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
 
     async fn finish_content(&mut self) -> Option<crate::Content> {
         let content = self.content.take()?;
+        self.arrived = SystemTime::now();
         let finished = in_time(self.limits().hook_timeout, content.finish()).await;
         finished.inspect_err(|cause| self.storage_failed(cause)).ok()
     }
@@ -326,6 +330,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
 
     /// Reports a failed hook; `false` where the client has left, so that there is nobody to answer.
     fn failed(&mut self, site: &Site, failure: HookFailure) -> bool {
+        self.report_events();
         site.report(failure);
         let has_left = failure == HookFailure::ClientLeft;
         if has_left {
@@ -339,14 +344,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
         let site = self.site(Stage::Deliver);
         let id = transaction.id();
         let connection = self.session.connection().clone();
-        let hostname = &self.profile.session.hostname;
         let facts = self
             .profile
             .session
             .observed
             .then(|| (transaction.reverse_path().clone(), transaction.recipients().len(), content.len()));
         let recipients = transaction.recipients().len();
-        let message = Message::new(*transaction, connection, hostname, content, SystemTime::now());
+        let message = Message::new(*transaction, connection, &self.profile.session, content, self.arrived);
         let result = match self.call_delivery(&site, message).await {
             Ok(Ok(accepted)) => accepted.common_refusal(recipients).map_or(Ok(accepted), Err),
             Ok(Err(refusal)) => Err(refusal),
@@ -356,7 +360,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             }
         };
         if let (Ok(accepted), Some((reverse_path, recipients, octets))) = (&result, facts) {
-            self.acknowledged = Some(id);
+            self.report_events();
+            self.acknowledged.push(id);
             let accepted = accepted_event(id, reverse_path, recipients, octets, accepted);
             self.observe(|| accepted);
         }
@@ -372,7 +377,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
         if let Some(result) = poll_fn(|cx| Poll::Ready(poll_once(Pin::new(&mut work), cx))).await {
             return result;
         }
-        let (sender, receiver) = oneshot::channel();
+        let (sender, mut receiver) = oneshot::channel();
         let presence = self.shutdown.join();
         let of_task = site.clone();
         tokio::spawn(async move {
@@ -382,9 +387,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             }
             drop(presence);
         });
-        let result = async { receiver.await.unwrap_or(Err(HookFailure::Panicked)) };
+        let result = async { (&mut receiver).await.unwrap_or(Err(HookFailure::Panicked)) };
         let time = self.limits().deliver_timeout;
-        wait_for(&mut self.inbound, time, WhenClientLeaves::GoOn, result).await
+        let waited = wait_for(&mut self.inbound, time, WhenClientLeaves::GoOn, result).await;
+        // A result that came in the very moment of the deadline still counts.
+        receiver.close();
+        receiver.try_recv().unwrap_or(waited)
     }
 
     fn site(&self, stage: Stage) -> Site {
@@ -405,16 +413,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
 
     async fn write(&mut self) -> io::Result<()> {
         let mut result = Ok(());
+        if self.session.expects_silence() && self.inbound.has_more() {
+            // The end of a read must not hide what came before the reply.
+            poll_fn(|cx| Poll::Ready(self.inbound.poll_read(cx).is_ready())).await;
+            self.session.check_silence(self.inbound.unread());
+        }
         if !self.session.output().is_empty() {
-            let time = self.limits().write_timeout;
-            let write = self.inbound.stream.write_all(self.session.output());
-            result = timeout(time, write).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-            if result.is_ok() {
-                result = self.inbound.stream.flush().await;
-            }
+            let Self { inbound, session, profile, .. } = self;
+            let write = async {
+                inbound.stream.write_all(session.output()).await?;
+                inbound.stream.flush().await
+            };
+            result = in_time(profile.session.limits.write_timeout, write).await;
             self.session.output_written();
         }
-        if let Some(transaction) = self.acknowledged.take() {
+        for transaction in std::mem::take(&mut self.acknowledged) {
             // Who closed its side before the reply, without QUIT, may never have read it (RFC 1047).
             let has_left = self.inbound.has_failed() || (self.inbound.has_ended() && self.inbound.unread().is_empty());
             if result.is_err() || (has_left && !self.session.is_closed()) {
@@ -426,7 +439,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
 
     async fn wait(&mut self) -> Woken {
         poll_fn(|cx| {
+            self.session.set_under_stress(self.profile.shared.connections.is_under_stress());
+            if self.session.is_delayed() && self.inbound.has_ended() {
+                // Half-closed: the late reply, and what was said before the end, still have their turn.
+                return self.poll_deadline(cx).map(|()| Woken::Timeout);
+            }
             match self.inbound.poll_read(cx) {
+                Poll::Ready(Ok(0)) if self.session.is_delayed() => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Poll::Ready(Ok(0)) if self.inbound.has_failed() => return Poll::Ready(Woken::Failed),
                 Poll::Ready(Ok(0)) => return Poll::Ready(Woken::ClientLeft),
                 Poll::Ready(Ok(_)) => return Poll::Ready(Woken::Input),
@@ -482,6 +504,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
     // -- events
 
     fn storage_failed(&self, cause: &io::Error) {
+        self.profile.shared.note_lack_of_room();
         self.observe(|| SessionEvent::StorageFailed { cause: SafeText::new(cause.to_string()) });
     }
 
@@ -511,7 +534,14 @@ fn accepted_event(
     accepted: &Accepted,
 ) -> SessionEvent {
     let id = accepted.id().map(|id| SafeText::new(id.to_owned()));
-    SessionEvent::Accepted { transaction, reverse_path, recipients, octets, id, partial: accepted.is_partial() }
+    SessionEvent::Accepted {
+        transaction,
+        reverse_path,
+        recipients,
+        octets,
+        id,
+        partial: accepted.is_partial(recipients),
+    }
 }
 
 fn poll_once<F: Future>(future: Pin<&mut F>, cx: &mut std::task::Context<'_>) -> Option<F::Output> {

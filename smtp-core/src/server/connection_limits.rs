@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -40,17 +40,29 @@ pub(crate) enum Excess {
 pub(crate) struct ConnectionCounter {
     limits: ConnectionLimits,
     total: AtomicUsize,
+    is_under_stress: AtomicBool,
     by_client: Mutex<HashMap<IpNet, usize>>,
 }
 
 impl ConnectionCounter {
     pub(crate) fn new(limits: ConnectionLimits) -> Self {
-        Self { limits, total: AtomicUsize::new(0), by_client: Mutex::default() }
+        Self {
+            limits,
+            total: AtomicUsize::new(0),
+            is_under_stress: AtomicBool::new(false),
+            by_client: Mutex::default(),
+        }
     }
 
-    /// Whether nine tenths of all connections are taken.
+    /// Whether nine tenths of all connections were taken, and since then never fewer than eight.
     pub(crate) fn is_under_stress(&self) -> bool {
-        self.total.load(Ordering::Relaxed) >= self.limits.total - self.limits.total / 10
+        self.is_under_stress.load(Ordering::Relaxed)
+    }
+
+    /// Whether stress has just begun. To be asked after each connection that came.
+    pub(crate) fn stress_begins(&self) -> bool {
+        let is_full = self.total.load(Ordering::Relaxed) >= self.limits.total - self.limits.total / 10;
+        is_full && !self.is_under_stress.swap(true, Ordering::Relaxed)
     }
 
     pub(crate) fn admit(self: &Arc<Self>, client: IpAddr) -> Result<Admission, Excess> {
@@ -87,7 +99,10 @@ pub(crate) struct Admission {
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        self.counter.total.fetch_sub(1, Ordering::Relaxed);
+        let left = self.counter.total.fetch_sub(1, Ordering::Relaxed) - 1;
+        if left < self.counter.limits.total - self.counter.limits.total / 5 {
+            self.counter.is_under_stress.store(false, Ordering::Relaxed);
+        }
         let Some((address, network)) = self.keys else { return };
         let mut counts = self.counter.by_client.lock().unwrap_or_else(PoisonError::into_inner);
         for key in [address, network] {
@@ -139,9 +154,11 @@ mod tests {
         while let Ok(admission) = admit("127.0.0.1") {
             there.push(admission);
         }
-        assert_eq!((there.len(), counter.is_under_stress()), (20, true));
+        assert_eq!((there.len(), counter.stress_begins(), counter.stress_begins()), (20, true, false));
+        assert!(counter.is_under_stress());
         assert_eq!(admit("198.51.100.1").err(), Some(Excess::Total));
         there.clear();
+        assert!(!counter.is_under_stress());
         assert_eq!(counter.total.load(Ordering::Relaxed), 0);
         assert!(counter.by_client.lock().expect("not poisoned").is_empty(), "nothing is remembered of those who left");
     }

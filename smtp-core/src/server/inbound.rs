@@ -18,11 +18,13 @@ pub(crate) struct Inbound<S> {
     buffer: Option<Buffer>,
     has_ended: bool,
     has_failed: bool,
+    /// The last read took all that there was room for.
+    has_more: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Inbound<S> {
     pub(crate) fn new(stream: S, pool: Arc<BufferPool>) -> Self {
-        Self { stream, pool, buffer: None, has_ended: false, has_failed: false }
+        Self { stream, pool, buffer: None, has_ended: false, has_failed: false, has_more: false }
     }
 
     pub(crate) fn unread(&self) -> &[u8] {
@@ -57,6 +59,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Inbound<S> {
         // Not kept while the stream has nothing: `AsyncRead` must not have used a buffer when it is pending.
         let mut buffer = self.buffer.take().unwrap_or_else(|| self.pool.take());
         let free = buffer.free();
+        let room = free.len();
         let read = if free.is_empty() {
             Poll::Pending
         } else {
@@ -65,6 +68,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Inbound<S> {
         };
         if let Poll::Ready(Ok(octets)) = read {
             buffer.filled(octets);
+            self.has_more = octets == room;
         }
         if !buffer.unread().is_empty() {
             self.buffer = Some(buffer);
@@ -73,6 +77,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Inbound<S> {
         self.has_ended = matches!(read, Ok(0));
         self.has_failed = read.is_err();
         Poll::Ready(read)
+    }
+
+    /// Whether there is probably more to read at once.
+    pub(crate) fn has_more(&self) -> bool {
+        self.has_more
     }
 
     /// Reads ahead while something else is waited for, so that a client that leaves is noticed.

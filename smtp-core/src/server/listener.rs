@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::sync::Semaphore;
 
-use crate::message::content::{ContentStore, ContentWriter};
+use crate::message::content::ContentStore;
 use crate::session::limits::Limits;
 use crate::session::replies;
 use crate::session::server::SessionConfig;
@@ -26,6 +27,8 @@ use super::shutdown::{Phase, Shutdown};
 const BACKLOG: u32 = 4096;
 /// Refused connections that linger at the same time; more are closed at once.
 const LINGERING_REFUSALS: usize = 100;
+/// How long a trial whether content can be kept takes at most, and how long it is until the next.
+const ROOM_TRIAL: Duration = Duration::from_secs(1);
 /// How long accepting pauses when the system has no descriptors or no memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
@@ -86,15 +89,24 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Room for content. Where there is none, new sessions are turned away until there is (SECURITY D-33).
-    pub(crate) async fn make_room(&self, declared_octets: Option<u64>) -> io::Result<ContentWriter> {
-        let room = self.store.open(declared_octets).await;
-        self.has_no_room.store(room.is_err(), Ordering::Relaxed);
-        room
+    /// Content could not be kept: new sessions are turned away until a trial says that it can (SECURITY D-33).
+    ///
+    /// The trial runs by itself, one at a time: accepting never waits for a disk.
+    pub(crate) fn note_lack_of_room(&self) {
+        if self.has_no_room.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (store, has_no_room) = (self.store.clone(), self.has_no_room.clone());
+        tokio::spawn(async move {
+            while !matches!(tokio::time::timeout(ROOM_TRIAL, store.open(None)).await, Ok(Ok(_))) {
+                tokio::time::sleep(ROOM_TRIAL).await;
+            }
+            has_no_room.store(false, Ordering::Relaxed);
+        });
     }
 
-    async fn has_room(&self) -> bool {
-        !self.has_no_room.load(Ordering::Relaxed) || self.make_room(None).await.is_ok()
+    fn has_room(&self) -> bool {
+        !self.has_no_room.load(Ordering::Relaxed)
     }
 }
 
@@ -145,7 +157,7 @@ impl Bound {
         let mut reserve = reserve_descriptor();
         while shutdown.phase() == Phase::Serve {
             match self.listener.accept().await {
-                Ok((stream, peer)) => self.admit(stream, peer, &shutdown, &lingering).await,
+                Ok((stream, peer)) => self.admit(stream, peer, &shutdown, &lingering),
                 // No descriptor is left: the reserved one lets the client be told.
                 Err(error) if is_exhaustion(&error) && reserve.take().is_some() => {
                     if let Ok(Ok((stream, _))) = tokio::time::timeout(ACCEPT_PAUSE, self.listener.accept()).await {
@@ -161,18 +173,23 @@ impl Bound {
         }
     }
 
-    async fn admit(&self, stream: TcpStream, peer: SocketAddr, shutdown: &Arc<Shutdown>, lingering: &Arc<Semaphore>) {
+    fn admit(&self, stream: TcpStream, peer: SocketAddr, shutdown: &Arc<Shutdown>, lingering: &Arc<Semaphore>) {
         let shared = &self.profile.shared;
         let refusal = match shared.connections.admit(peer.ip()) {
             Err(Excess::Total) => replies::OVERLOADED,
             Err(Excess::Client) => replies::TOO_MANY_CONNECTIONS,
-            Ok(_) if !shared.has_room().await => replies::OVERLOADED,
+            Ok(_) if !shared.has_room() => replies::OVERLOADED,
             Ok(admission) => {
+                if shared.connections.stress_begins() {
+                    // Those who wait by the longer limits look again, once.
+                    shutdown.wake_all();
+                }
                 let (profile, shutdown) = (self.profile.clone(), shutdown.clone());
+                let presence = shutdown.join();
                 let local = stream.local_addr().unwrap_or(self.address);
                 let _ = stream.set_nodelay(true);
                 tokio::spawn(async move {
-                    connection::serve(stream, peer, local, profile, shutdown).await;
+                    connection::serve(stream, peer, local, profile, shutdown, presence).await;
                     drop(admission);
                 });
                 return;
@@ -181,9 +198,10 @@ impl Bound {
         if let Ok(stream) = turn_away(stream, refusal)
             && let Ok(permit) = lingering.clone().try_acquire_owned()
         {
-            let time = self.profile.session.limits.linger;
+            let limits = &self.profile.session.limits;
+            let (time, most) = (limits.linger, limits.linger_octets);
             tokio::spawn(async move {
-                let _ = tokio::time::timeout(time, discard(stream)).await;
+                let _ = tokio::time::timeout(time, discard(stream, most)).await;
                 drop(permit);
             });
         }
@@ -217,16 +235,10 @@ fn turn_away(stream: TcpStream, reply: replies::Fixed) -> io::Result<std::net::T
     Ok(stream)
 }
 
-async fn discard(stream: std::net::TcpStream) -> io::Result<()> {
-    let stream = TcpStream::from_std(stream)?;
-    let mut octets = [0; 512];
-    loop {
-        stream.readable().await?;
-        match stream.try_read(&mut octets) {
-            Ok(0) => return Ok(()),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
+/// Reads what the client still sends, up to `most` octets, so that it can read the reply.
+async fn discard(stream: std::net::TcpStream, most: u64) -> io::Result<()> {
+    let mut stream = TcpStream::from_std(stream)?.take(most);
+    let mut octets = vec![0; 4096];
+    while stream.read(&mut octets).await? > 0 {}
+    Ok(())
 }

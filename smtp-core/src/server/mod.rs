@@ -102,12 +102,17 @@ impl Server {
         ServerHandle { shutdown: self.shutdown.clone() }
     }
 
-    /// Accepts connections until it is told to stop; then finishes what was begun.
+    /// Accepts connections until it is told to stop; then finishes what was begun, deliveries included.
+    ///
+    /// A delivery that is still running when its client has long been told `451` (see
+    /// [`Limits::deliver_timeout`](crate::Limits::deliver_timeout)) is not waited for.
     ///
     /// # Errors
     /// None at present: trouble with a single connection does not end a server.
     pub async fn run(self) -> Result<(), Error> {
         watchdog::start();
+        let profiles = self.listeners.iter().map(Bound::profile).chain([&self.profile]);
+        let longest = profiles.map(|profile| profile.session.limits.longest_answer()).max().unwrap_or_default();
         let mut accepting = JoinSet::new();
         for listener in self.listeners {
             accepting.spawn(listener.accept(self.shutdown.clone()));
@@ -122,9 +127,9 @@ impl Server {
         accepting.shutdown().await;
         if tokio::time::timeout(self.grace, self.shutdown.all_gone()).await.is_err() {
             self.shutdown.advance(Phase::End);
-            // A delivery is never cut off; each has its own time limit.
-            let last = self.profile.session.limits.deliver_timeout + self.profile.session.limits.linger + DEFAULT_GRACE;
-            let _ = tokio::time::timeout(last, self.shutdown.all_gone()).await;
+            // Whoever is still being answered has a time limit. A delivery that goes on beyond it has been answered
+            // 451, so nothing that was acknowledged depends on it.
+            let _ = tokio::time::timeout(longest, self.shutdown.all_gone()).await;
         }
         Ok(())
     }
@@ -163,8 +168,10 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
+        watchdog::start();
         let profile = self.listeners.first().map_or(&self.profile, Bound::profile);
-        connection::serve(stream, peer, local, profile.clone(), self.shutdown.clone()).await;
+        let presence = self.shutdown.join();
+        connection::serve(stream, peer, local, profile.clone(), self.shutdown.clone(), presence).await;
     }
 }
 
@@ -188,7 +195,7 @@ impl ServerHandle {
         self.shutdown.advance(Phase::Finish);
     }
 
-    /// How many connections there are.
+    /// How many connections and running deliveries there are.
     pub fn connections(&self) -> usize {
         self.shutdown.connections()
     }

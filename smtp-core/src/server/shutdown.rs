@@ -42,6 +42,11 @@ impl Shutdown {
     pub(crate) fn advance(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Ordering::AcqRel);
         self.changed.notify_waiters();
+        self.wake_all();
+    }
+
+    /// Wakes every connection that waits.
+    pub(crate) fn wake_all(&self) {
         for waker in self.wakers.lock().unwrap_or_else(PoisonError::into_inner).values() {
             waker.wake_by_ref();
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::message::header_section::HeaderSection;
 use crate::syntax::content::{DataDecoder, Decoded};
 
-use super::limits::Limits;
+use super::limits::{Limits, after};
 use super::replies::{self, Fixed};
 
 /// What [`ContentPhase::receive`] made of some input.
@@ -103,6 +103,8 @@ impl ContentPhase {
             Some(replies::TOO_MANY_HOPS)
         } else if self.header.octets() > limits.header_octets || self.header.fields() > limits.header_fields {
             Some(replies::HEADER_TOO_LARGE)
+        } else if self.header.starts_with_space() {
+            Some(replies::CONTINUES_NOTHING)
         } else {
             None
         }
@@ -110,9 +112,9 @@ impl ContentPhase {
 
     /// When the client will have paused too long, or been too slow on average; and what it is told then.
     pub(crate) fn deadline(&self, limits: &Limits) -> (Instant, Fixed) {
-        let pause = self.last_octet + limits.content_timeout;
+        let pause = after(self.last_octet, limits.content_timeout);
         let credit = Duration::from_secs(self.wire_octets / limits.content_octets_per_second.max(1));
-        let slowness = self.started + limits.content_timeout + credit;
+        let slowness = after(self.started, limits.content_timeout.saturating_add(credit));
         if slowness < pause { (slowness, replies::TOO_SLOW) } else { (pause, replies::TIMEOUT_CONTENT) }
     }
 }

@@ -233,22 +233,29 @@ impl Accepted {
         self.id.as_deref()
     }
 
-    /// Whether some recipients were taken and some were not.
-    pub fn is_partial(&self) -> bool {
-        let refused = self.refusals().count();
-        refused > 0 && self.outcomes.as_ref().is_some_and(|outcomes| refused < outcomes.len())
+    /// Shows an identifier besides the outcomes.
+    #[must_use]
+    pub fn with_id(mut self, id: impl Into<String>) -> Self {
+        self.id = Some(id.into().into());
+        self
     }
 
-    fn refusals(&self) -> impl Iterator<Item = &Refusal> {
-        self.outcomes.iter().flatten().filter_map(|outcome| outcome.as_ref().err())
+    /// Whether of so many recipients some were taken and some were not.
+    pub fn is_partial(&self, recipients: usize) -> bool {
+        (1..recipients).contains(&self.refusals(recipients).count())
+    }
+
+    fn refusals(&self, recipients: usize) -> impl Iterator<Item = &Refusal> {
+        let outcomes = self.outcomes.iter().flatten().take(recipients);
+        outcomes.filter_map(|outcome| outcome.as_ref().err())
     }
 
     /// The one refusal that stands for all recipients, where none was taken.
     pub(crate) fn common_refusal(&self, recipients: usize) -> Option<Refusal> {
-        if recipients == 0 || self.refusals().count() < recipients {
+        if recipients == 0 || self.refusals(recipients).count() < recipients {
             return None;
         }
-        mildest(self.refusals()).cloned()
+        mildest(self.refusals(recipients)).cloned()
     }
 }
 

@@ -1,10 +1,18 @@
 //! Every limit and every time limit of a server session: unit, default, origin.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::syntax::line::LineLimits;
 
 const MIB: u64 = 1 << 20;
+
+/// So far away that it never comes, and near enough to be added to any instant: ten years.
+const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// The end of a time limit; one that is too long for the clock counts as [`NEVER`].
+pub(crate) fn after(start: Instant, limit: Duration) -> Instant {
+    start.checked_add(limit).unwrap_or_else(|| start + NEVER)
+}
 
 /// What a session allows. Start from [`Limits::default`] and change single values.
 ///
@@ -27,6 +35,8 @@ pub struct Limits {
     pub excess_recipients: u32,
     /// Mailboxes behind one alias: 1,000. More: `451 4.3.0` for that recipient.
     pub alias_mailboxes: usize,
+    /// Mailboxes behind all aliases of a transaction: 10,000. More: `452 4.5.3`.
+    pub mailboxes: usize,
     /// Octets of the header section: 256 KiB. More: `554 5.6.0`.
     pub header_octets: u64,
     /// Fields of the header section: 1,000. More: `554 5.6.0`.
@@ -85,6 +95,7 @@ impl Default for Limits {
             recipients: 1000,
             excess_recipients: 1000,
             alias_mailboxes: 1000,
+            mailboxes: 10_000,
             header_octets: MIB / 4,
             header_fields: 1000,
             received_fields: 100,
@@ -112,6 +123,12 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// How long a client can wait for an answer at most: hooks, and the writing of it.
+    pub(crate) fn longest_answer(&self) -> Duration {
+        let hooks = self.message_timeout.max(self.hook_timeout).saturating_add(self.deliver_timeout);
+        hooks.saturating_add(self.write_timeout).saturating_add(self.linger)
+    }
+
     pub(crate) fn line(&self) -> LineLimits {
         LineLimits { line_octets: self.command_line_octets, discard_octets: self.command_line_discard_octets }
     }
@@ -123,6 +140,8 @@ impl Limits {
             ("command_line_octets", self.command_line_octets < 512),
             ("message_octets", self.message_octets < 65_536),
             ("recipients", self.recipients < 100),
+            ("mailboxes", self.mailboxes < 100),
+            ("command_line_discard_octets", self.command_line_discard_octets < self.command_line_octets as u64),
             ("received_fields", self.received_fields < 100),
             ("transactions", self.transactions == 0),
             ("errors", self.errors == 0),
@@ -130,6 +149,9 @@ impl Limits {
             ("command_timeout", self.command_timeout < minimum),
             ("content_timeout", self.content_timeout < minimum),
             ("deliver_timeout", self.deliver_timeout < minimum),
+            ("hook_timeout", self.hook_timeout.is_zero()),
+            ("message_timeout", self.message_timeout.is_zero()),
+            ("write_timeout", self.write_timeout.is_zero()),
         ]
         .into_iter()
         .find_map(|(name, is_below)| is_below.then_some(name))

@@ -64,6 +64,7 @@ replies! {
 
     BARE_CR_LF_NUL = fixed(550, 5, 5, 2, "Bare CR, bare LF or NUL in content (RFC 5321 section 2.3.8)");
     HEADER_TOO_LARGE = fixed(554, 5, 6, 0, "Header section too large");
+    CONTINUES_NOTHING = fixed(554, 5, 6, 0, "Content starts with white space, which would continue a header field");
     TOO_MANY_HOPS = fixed(554, 5, 4, 6, "Too many hops: the message loops");
 
     EARLY_TALKER = fixed(554, 5, 5, 0, "Wait for the reply before sending more");

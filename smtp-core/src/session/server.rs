@@ -24,7 +24,7 @@ use super::decision::{
 };
 use super::event::{CloseReason, SessionEvent, Stage};
 use super::extensions::Extensions;
-use super::limits::Limits;
+use super::limits::{Limits, after};
 use super::replies::{self, Fixed};
 use super::transaction::{Recipient, Transaction};
 
@@ -177,6 +177,7 @@ pub struct ServerSession {
     errors: u32,
     idle_commands: u32,
     transactions: u32,
+    introductions: u32,
     /// The client has tried to authenticate: lines that are no commands may be passwords, and are not logged.
     secrets_may_follow: bool,
     under_stress: bool,
@@ -211,6 +212,7 @@ impl ServerSession {
             errors: 0,
             idle_commands: 0,
             transactions: 0,
+            introductions: 0,
             secrets_may_follow: false,
             under_stress: false,
             shutting_down: false,
@@ -342,6 +344,16 @@ impl ServerSession {
         self.shutting_down = true;
     }
 
+    /// Whether the client must wait for what is to be written next.
+    pub fn expects_silence(&self) -> bool {
+        self.silence_from.is_some() && self.config.refuse_early_talkers
+    }
+
+    /// Whether a reply is being held back until [`ServerSession::deadline`].
+    pub fn is_delayed(&self) -> bool {
+        self.delayed.is_some()
+    }
+
     /// Whether it was told so.
     pub fn is_shutting_down(&self) -> bool {
         self.shutting_down
@@ -437,6 +449,11 @@ impl ServerSession {
 
     fn command(&mut self, now: Instant, line: &[u8]) {
         self.waiting_since = now;
+        let starts_with = |verb: &[u8]| line.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(verb));
+        if [&b"EHLO"[..], b"HELO", b"DATA"].into_iter().any(starts_with) {
+            self.expect_silence();
+        }
+        self.secrets_may_follow |= starts_with(b"AUTH");
         match Command::parse(line) {
             Ok(command) => self.execute(now, command, line),
             Err(error) => {
@@ -456,9 +473,6 @@ impl ServerSession {
     /// The order of commands (RFC 5321 §4.1.4).
     fn execute(&mut self, now: Instant, command: Command, line: &[u8]) {
         use Command::{Data, Ehlo, Expn, Helo, Help, Mail, Noop, NotOffered, Quit, Rcpt, Rset, Vrfy};
-        if matches!(command, Ehlo(_) | Helo(_) | Data) {
-            self.expect_silence();
-        }
         match (self.state, command) {
             (_, Quit) => self.close(CloseReason::Quit, Some(replies::BYE)),
             (_, Ehlo(host)) => self.introduce(host, Protocol::Esmtp),
@@ -482,21 +496,27 @@ impl ServerSession {
     /// Only the verb goes to the log: behind `AUTH` stands a password, and what follows may be one too.
     fn not_offered(&mut self, now: Instant, line: &[u8]) {
         let verb = line.split(|&octet| octet == b' ').next().unwrap_or_default();
-        self.secrets_may_follow |= verb.eq_ignore_ascii_case(b"AUTH");
         self.error(now, Stage::Command, replies::NOT_OFFERED, verb);
     }
 
-    /// `EHLO` and `HELO`.
+    /// `EHLO` and `HELO`. The first one is progress.
     fn introduce(&mut self, host: Host, protocol: Protocol) {
-        self.idle_command(|session| {
-            let connection = session.connection.greeted(Greeting::new(host, protocol));
-            if session.config.stages.contains(Stages::HELO) {
-                session.ask(Question::Helo, connection);
-            } else {
-                session.held.helo = None;
-                session.introduced(connection);
-            }
-        });
+        let connection = self.connection.greeted(Greeting::new(host, protocol));
+        self.introductions += 1;
+        if self.introductions > 1 {
+            self.idle_command(|session| session.consider(connection));
+        } else {
+            self.consider(connection);
+        }
+    }
+
+    fn consider(&mut self, connection: Arc<Connection>) {
+        if self.config.stages.contains(Stages::HELO) {
+            self.ask(Question::Helo, connection);
+        } else {
+            self.held.helo = None;
+            self.introduced(connection);
+        }
     }
 
     pub(crate) fn greeted(&mut self, _now: Instant, connection: Arc<Connection>, mut decision: Decision) {
@@ -551,7 +571,8 @@ impl ServerSession {
             return self.error(now, Stage::Mail, replies::UNKNOWN_PARAMETER, line);
         }
         if parameters.size_octets.is_some_and(|octets| octets > limits.message_octets) {
-            return self.refuse(Stage::Mail, replies::MESSAGE_TOO_LARGE, line);
+            self.refused_fixed(Stage::Mail, replies::MESSAGE_TOO_LARGE, line);
+            return self.idle_command(|session| session.say_fixed(replies::MESSAGE_TOO_LARGE));
         }
         let id = TransactionId::new(self.connection.session_id(), self.transactions + 1);
         let transaction = Box::new(Transaction::new(id, path, parameters));
@@ -567,7 +588,7 @@ impl ServerSession {
         let refusal = self.take_decision(Stage::Mail, &mut decision, subject);
         transaction.apply(decision.changes);
         match refusal {
-            Some(refusal) if refusal.is_immediate() => self.say_refusal(&refusal),
+            Some(refusal) if refusal.is_immediate() => self.idle_command(|session| session.say_refusal(&refusal)),
             refusal => {
                 self.held.mail = refusal.map(|refusal| HeldRefusal { refusal, policy: decision.policy });
                 self.begin_transaction(transaction);
@@ -618,6 +639,9 @@ impl ServerSession {
                 self.event(|| SessionEvent::LookupFailed { recipient: path, cause });
                 return self.refuse(Stage::Lookup, replies::TRY_LATER, text.as_bytes());
             }
+            Ok(Lookup::Alias(mailboxes)) if self.has_too_many_mailboxes(mailboxes.len()) => {
+                return self.refuse(Stage::Lookup, replies::TOO_MANY_RECIPIENTS, text.as_bytes());
+            }
             Ok(Lookup::Alias(mailboxes)) => mailboxes,
             // RFC 5321 §4.5.1: <postmaster> without a domain is accepted whatever the lookup thinks.
             Ok(_) if is_bare_postmaster => vec![self.config.postmaster.clone()],
@@ -632,6 +656,12 @@ impl ServerSession {
             Ok(Lookup::Unknown) => return self.error(now, Stage::Lookup, replies::UNKNOWN_MAILBOX, text.as_bytes()),
         };
         self.judge_recipient(path, mailboxes, answer.is_role || is_bare_postmaster);
+    }
+
+    /// Whether so many more would exceed what all aliases of a transaction may have.
+    fn has_too_many_mailboxes(&self, more: usize) -> bool {
+        let transaction = self.transaction.as_ref();
+        transaction.map_or(0, |transaction| transaction.alias_mailboxes()) + more > self.config.limits.mailboxes
     }
 
     fn is_local(&self, path: &ForwardPath) -> bool {
@@ -681,7 +711,8 @@ impl ServerSession {
         self.expect_silence();
         let Some(transaction) = &self.transaction else { return };
         if transaction.recipients().is_empty() {
-            return self.say_fixed(replies::NO_VALID_RECIPIENTS);
+            self.refused_fixed(Stage::Content, replies::NO_VALID_RECIPIENTS, &[]);
+            return self.idle_command(|session| session.say_fixed(replies::NO_VALID_RECIPIENTS));
         }
         let size = transaction.parameters().size_octets;
         self.ask(Question::Room, size);
@@ -829,7 +860,10 @@ impl ServerSession {
     }
 
     /// SECURITY D-3: octets that come before a reply that must be waited for.
-    fn check_silence(&mut self, input: &[u8]) {
+    ///
+    /// [`ServerSession::poll`] does this by itself. A driver that writes output while it holds input that it has not
+    /// given yet does it before it writes.
+    pub fn check_silence(&mut self, input: &[u8]) {
         if let Some(mark) = self.silence_from
             && !input.is_empty()
             && self.config.refuse_early_talkers
@@ -837,7 +871,8 @@ impl ServerSession {
         {
             self.output.truncate(mark);
             self.silence_from = None;
-            self.refused_fixed(Stage::Command, replies::EARLY_TALKER, input);
+            // What was said may be a password.
+            self.refused_fixed(Stage::Command, replies::EARLY_TALKER, &[]);
             self.close(CloseReason::Violation, Some(replies::EARLY_TALKER));
         }
     }
@@ -863,7 +898,7 @@ impl ServerSession {
         if self.errors > most {
             self.close(CloseReason::Limit, Some(replies::TOO_MANY_ERRORS));
         } else if self.errors > limits.errors_before_delay && !limits.error_delay.is_zero() {
-            self.delayed = Some(Box::new(Delayed { until: now + limits.error_delay, reply: reply.reply() }));
+            self.delayed = Some(Box::new(Delayed { until: after(now, limits.error_delay), reply: reply.reply() }));
         } else {
             self.say_fixed(reply);
         }
@@ -875,12 +910,14 @@ impl ServerSession {
         let waiting = match &self.content {
             Some(content) => content.deadline(limits),
             None if self.under_stress => {
-                (self.waiting_since + limits.command_timeout_under_stress, replies::TIMEOUT_COMMAND)
+                (after(self.waiting_since, limits.command_timeout_under_stress), replies::TIMEOUT_COMMAND)
             }
-            None if self.lines.has_bare_lf() => (self.waiting_since + limits.command_timeout, replies::TIMEOUT_CRLF),
-            None => (self.waiting_since + limits.command_timeout, replies::TIMEOUT_COMMAND),
+            None if self.lines.has_bare_lf() => {
+                (after(self.waiting_since, limits.command_timeout), replies::TIMEOUT_CRLF)
+            }
+            None => (after(self.waiting_since, limits.command_timeout), replies::TIMEOUT_COMMAND),
         };
-        let session = (self.progress + limits.session_without_message).min(self.started + limits.session);
+        let session = after(self.progress, limits.session_without_message).min(after(self.started, limits.session));
         if session < waiting.0 { (session, replies::SESSION_TOO_LONG) } else { waiting }
     }
 

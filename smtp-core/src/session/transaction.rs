@@ -72,6 +72,7 @@ pub struct Transaction {
     sender_confirmed: bool,
     extensions: Extensions,
     excess_recipients: u32,
+    alias_mailboxes: usize,
 }
 
 impl Transaction {
@@ -85,6 +86,7 @@ impl Transaction {
             sender_confirmed: false,
             extensions: Extensions::default(),
             excess_recipients: 0,
+            alias_mailboxes: 0,
         }
     }
 
@@ -118,7 +120,13 @@ impl Transaction {
         self.sender_confirmed
     }
 
+    /// Mailboxes behind all aliases so far.
+    pub(crate) fn alias_mailboxes(&self) -> usize {
+        self.alias_mailboxes
+    }
+
     pub(crate) fn add_recipient(&mut self, recipient: Recipient) {
+        self.alias_mailboxes += recipient.mailboxes.len();
         self.recipients.push(recipient);
     }
 

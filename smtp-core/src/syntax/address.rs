@@ -203,6 +203,9 @@ impl AddressLiteral {
         cursor.expect(b'[', "an opening bracket")?;
         let before = cursor.clone();
         let content = cursor.take_while(|octet| matches!(octet, b'!'..=b'Z' | b'^'..=b'~'));
+        if content.len() > DOMAIN_LIMIT_OCTETS {
+            return Err(before.error("an address literal of at most 255 octets"));
+        }
         let text = to_text(content);
         let literal = if let Some(address) = strip_word(&text, "IPv6:") {
             address.parse().map(Self::V6).map_err(|_| before.error("an IPv6 address"))?
