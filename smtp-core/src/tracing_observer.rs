@@ -6,6 +6,7 @@ use crate::session::event::{HookFailure, SessionEvent};
 
 /// Writes each event with the target `smtp` and the fields `session` and `peer`.
 ///
+/// Text from outside is given as a string, which the text format of `tracing-subscriber` writes in quotes.
 /// What goes right is at level `info` or `debug`, refusals at `info`, failures of hooks at `error`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TracingObserver;
@@ -23,22 +24,23 @@ impl Observer for TracingObserver {
             SessionEvent::Refused { stage, transaction, subject, reply, policy, held } => {
                 let transaction = transaction.map(|id| id.to_string()).unwrap_or_default();
                 let policy = policy.as_ref().map(ToString::to_string).unwrap_or_default();
-                let (stage, subject) = (stage.as_str(), subject.as_str());
+                let (stage, subject, reply) = (stage.as_str(), subject.as_str(), reply.to_string());
                 tracing::info!(
-                    target: "smtp", %session, %peer, transaction, stage, subject, %reply, policy, held, "refused"
+                    target: "smtp", %session, %peer, transaction, stage, subject, reply, policy, held, "refused"
                 );
             }
             SessionEvent::LookupFailed { recipient, cause } => {
-                tracing::error!(target: "smtp", %session, %peer, %recipient, %cause, "recipient lookup failed");
+                let (recipient, cause) = (recipient.to_string(), cause.as_str());
+                tracing::error!(target: "smtp", %session, %peer, recipient, cause, "recipient lookup failed");
             }
             SessionEvent::StorageFailed { cause } => {
-                tracing::error!(target: "smtp", %session, %peer, %cause, "content could not be kept");
+                tracing::error!(target: "smtp", %session, %peer, cause = cause.as_str(), "content could not be kept");
             }
             SessionEvent::Accepted { transaction, reverse_path, recipients, octets, id, partial } => {
                 let id = id.as_ref().map(ToString::to_string).unwrap_or_default();
-                let from = reverse_path;
+                let from = reverse_path.to_string();
                 tracing::info!(
-                    target: "smtp", %session, %peer, %transaction, %from, recipients, octets, id, partial, "accepted"
+                    target: "smtp", %session, %peer, %transaction, from, recipients, octets, id, partial, "accepted"
                 );
             }
             SessionEvent::AcknowledgementUnconfirmed { transaction } => {
@@ -48,20 +50,20 @@ impl Observer for TracingObserver {
                 tracing::warn!(target: "smtp", %session, %peer, %transaction, "delivered after the client was told 451");
             }
             SessionEvent::HookFailed { stage, hook, failure } => {
-                let stage = stage.as_str();
+                let (stage, hook) = (stage.as_str(), hook.as_str());
                 match failure {
                     HookFailure::Panicked => {
-                        tracing::error!(target: "smtp", %session, %peer, stage, %hook, "hook panicked");
+                        tracing::error!(target: "smtp", %session, %peer, stage, hook, "hook panicked");
                     }
                     HookFailure::TimedOut => {
-                        tracing::error!(target: "smtp", %session, %peer, stage, %hook, "hook timed out");
+                        tracing::error!(target: "smtp", %session, %peer, stage, hook, "hook timed out");
                     }
                     HookFailure::Blocks(duration) => {
                         let seconds = duration.as_secs();
-                        tracing::error!(target: "smtp", %session, %peer, stage, %hook, seconds, "hook blocks its thread");
+                        tracing::error!(target: "smtp", %session, %peer, stage, hook, seconds, "hook blocks its thread");
                     }
                     HookFailure::ClientLeft => {
-                        tracing::info!(target: "smtp", %session, %peer, stage, %hook, "client left during hook");
+                        tracing::info!(target: "smtp", %session, %peer, stage, hook, "client left during hook");
                     }
                 }
             }

@@ -173,7 +173,7 @@ impl MailboxTable {
     }
 
     fn find(&self, to: &ForwardPath) -> Lookup {
-        let Some(mailbox) = to.mailbox() else { return self.role() };
+        let Some(mailbox) = to.mailbox() else { return self.postmaster() };
         let Some(domain) = mailbox.domain().filter(|domain| self.domains.contains(domain)) else {
             return Lookup::NotLocal;
         };
@@ -186,6 +186,12 @@ impl MailboxTable {
             None if self.is_role(to) => self.role(),
             None => Lookup::Unknown,
         }
+    }
+
+    /// Of `<postmaster>` without a domain: an entry of the domain of [`MailboxTable::with_roles_to`] goes before it.
+    fn postmaster(&self) -> Lookup {
+        let domain = self.roles_to.as_ref().and_then(Mailbox::domain).cloned();
+        domain.map_or(Lookup::Unknown, |domain| self.find(&Mailbox::postmaster_at(domain).into()))
     }
 
     fn role(&self) -> Lookup {
@@ -224,10 +230,20 @@ mod tests {
             ("<alice@[127.0.0.1]>", Lookup::NotLocal),
             ("<abuse@example.org>", alice()),
             ("<postmaster>", alice()),
+            ("<security@example.org>", alice()),
             ("<postmaster@example.net>", Lookup::NotLocal),
         ] {
             assert_eq!(table.find(&ForwardPath::parse(path).expect("valid")), expected, "{path}");
         }
+    }
+
+    #[test] // RFC 5321 §4.5.1: `<postmaster>` is the postmaster of the table, where it has one.
+    fn postmaster_without_a_domain_is_that_of_the_table() {
+        let mailbox = |text: &str| Mailbox::parse(text).expect("valid");
+        let table = MailboxTable::parse("alice@example.org\npostmaster@example.org bob@example.org")
+            .expect("valid")
+            .with_roles_to(mailbox("alice@example.org"));
+        assert_eq!(table.find(&ForwardPath::Postmaster), Lookup::Alias(vec![mailbox("bob@example.org")]));
     }
 
     #[test]

@@ -36,7 +36,7 @@ use self::shutdown::{Phase, Shutdown};
 #[non_exhaustive]
 pub enum Error {
     /// What was asked for makes no sense.
-    #[error("configuration: {0}")]
+    #[error(transparent)]
     Config(#[from] ConfigError),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}")]

@@ -27,8 +27,8 @@ pub(crate) struct ContentPhase {
     decoder: DataDecoder,
     header: HeaderSection,
     octets: u64,
-    fault: Option<Fixed>,
-    drained_octets: u64,
+    lost: Option<Fixed>,
+    excess: Option<Fixed>,
     wire_octets: u64,
     started: Instant,
     last_octet: Instant,
@@ -40,8 +40,8 @@ impl ContentPhase {
             decoder: DataDecoder::new(),
             header: HeaderSection::new(),
             octets: 0,
-            fault: None,
-            drained_octets: 0,
+            lost: None,
+            excess: None,
             wire_octets: 0,
             started: now,
             last_octet: now,
@@ -55,7 +55,7 @@ impl ContentPhase {
 
     /// Why the content is refused; known for sure only at its end.
     pub(crate) fn fault(&self) -> Option<Fixed> {
-        if self.is_defective() { Some(replies::BARE_CR_LF_NUL) } else { self.fault }
+        if self.is_defective() { Some(replies::BARE_CR_LF_NUL) } else { self.lost.or(self.excess) }
     }
 
     /// Whether its framing is such that the session cannot go on.
@@ -65,32 +65,37 @@ impl ContentPhase {
 
     /// The driver could not keep what it was given.
     pub(crate) fn lose(&mut self, fault: Fixed) {
-        self.fault.get_or_insert(fault);
+        self.lost.get_or_insert(fault);
     }
 
     pub(crate) fn receive<'i>(&mut self, now: Instant, limits: &Limits, input: &mut &'i [u8]) -> Received<'i> {
+        let most_wire_octets = limits.message_octets.saturating_mul(2);
         while !input.is_empty() {
             self.last_octet = now;
-            let was_refused = self.fault().is_some();
-            let before = input.len();
-            let decoded = self.decoder.next(input);
-            let taken = (before - input.len()) as u64;
-            self.wire_octets += taken;
-            if was_refused {
-                self.drained_octets += taken;
+            // Cut where it would be endless, so that this depends on the octets and not on how they came.
+            let room = usize::try_from(most_wire_octets - self.wire_octets).unwrap_or(usize::MAX);
+            if room == 0 {
+                return Received::Endless;
             }
+            let was_refused = self.fault().is_some();
+            let mut part = &input[..room.min(input.len())];
+            let before = part.len();
+            let decoded = self.decoder.next(&mut part);
+            let taken = before - part.len();
+            *input = &input[taken..];
+            self.wire_octets += taken as u64;
             match decoded {
                 Some(Decoded::End) => return Received::End,
-                Some(Decoded::Content(octets)) if !was_refused => {
+                Some(Decoded::Content(octets)) => {
+                    // Counted also behind a fault: which one is told depends on the whole content.
                     self.octets += octets.len() as u64;
                     self.header.watch(octets);
-                    self.fault = self.excess(limits);
-                    if self.fault.is_none() {
+                    self.excess = self.excess(limits);
+                    if !was_refused && self.excess.is_none() {
                         return Received::Octets(octets);
                     }
                 }
-                _ if self.drained_octets > limits.message_octets => return Received::Endless,
-                _ => {}
+                None => {}
             }
         }
         Received::Nothing

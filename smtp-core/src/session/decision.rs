@@ -131,8 +131,8 @@ pub enum Lookup {
 
 /// A directory did not answer. The client is told `451 4.3.0`, never that the mailbox does not exist.
 #[derive(Debug, Error)]
-#[error("recipient lookup failed: {0}")]
-pub struct LookupError(#[source] Box<dyn std::error::Error + Send + Sync>);
+#[error(transparent)]
+pub struct LookupError(Box<dyn std::error::Error + Send + Sync>);
 
 impl LookupError {
     /// From the cause, which goes to the log and not to the client.

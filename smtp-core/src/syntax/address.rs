@@ -317,7 +317,11 @@ impl Mailbox {
         if text.len() > PATH_LIMIT_OCTETS - 2 {
             return Err(Cursor::new(text).error("an address of at most 1,022 octets"));
         }
-        parse_whole(text, Self::parse_at)
+        let mailbox = parse_whole(text, Self::parse_at)?;
+        if is_too_long(text.len(), &mailbox, PATH_LIMIT_OCTETS - 2) {
+            return Err(Cursor::new(text).error("an address of at most 1,022 octets"));
+        }
+        Ok(mailbox)
     }
 
     /// `postmaster` at `domain`.
@@ -509,7 +513,12 @@ impl From<Mailbox> for ForwardPath {
     }
 }
 
-fn in_brackets<T>(
+/// Whether a value exceeds the limit as it came or as it is written: an IPv6 address can grow by some octets.
+fn is_too_long(octets: usize, value: &impl fmt::Display, limit_octets: usize) -> bool {
+    octets > limit_octets || (octets + 45 > limit_octets && value.to_string().len() > limit_octets)
+}
+
+fn in_brackets<T: fmt::Display>(
     cursor: &mut Cursor<'_>,
     inner: impl FnOnce(&mut Cursor<'_>) -> Result<T, SyntaxError>,
 ) -> Result<T, SyntaxError> {
@@ -517,7 +526,7 @@ fn in_brackets<T>(
     cursor.expect(b'<', "<")?;
     let value = inner(cursor)?;
     cursor.expect(b'>', ">")?;
-    if before - cursor.rest().len() > PATH_LIMIT_OCTETS {
+    if is_too_long(before - cursor.rest().len(), &value, PATH_LIMIT_OCTETS) {
         return Err(cursor.error("a path of at most 1,024 octets"));
     }
     Ok(value)
