@@ -324,7 +324,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
                 let policy = refuses.then(|| site.hooks.name(stage, site.policy.load(Ordering::Relaxed)));
                 Some(Decision { verdict, changes, policy })
             }
-            Err(failure) => self.failed(&site, failure).then(|| temporary_failure().into()),
+            Err(failure) => {
+                // What failed before the client has an envelope waits for it like any refusal of these stages.
+                let held = matches!(stage, Stage::Connect | Stage::Helo);
+                let refusal = if held { temporary_failure() } else { temporary_failure().immediately() };
+                self.failed(&site, failure).then(|| Verdict::Refuse(refusal).into())
+            }
         }
     }
 
@@ -356,7 +361,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             Ok(Err(refusal)) => Err(refusal),
             Err(failure) => {
                 site.report(failure);
-                Err(Refusal::transient(3, 0, "Temporary failure, try again later"))
+                Err(temporary_failure())
             }
         };
         if let (Ok(accepted), Some((reverse_path, recipients, octets))) = (&result, facts) {
@@ -602,8 +607,8 @@ async fn ask_policies(
     (Verdict::Continue, cx.into_changes())
 }
 
-fn temporary_failure() -> Verdict {
-    Verdict::Refuse(Refusal::transient(3, 0, "Temporary failure, try again later"))
+fn temporary_failure() -> Refusal {
+    Refusal::transient(3, 0, "Temporary failure, try again later")
 }
 
 fn no_room() -> Refusal {

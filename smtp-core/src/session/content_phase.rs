@@ -101,15 +101,16 @@ impl ContentPhase {
         Received::Nothing
     }
 
+    /// What exceeds a limit so far; of several, the one that the content would be refused for also if it were shorter.
     fn excess(&self, limits: &Limits) -> Option<Fixed> {
-        if self.octets > limits.message_octets {
-            Some(replies::MESSAGE_TOO_LARGE)
+        if self.header.starts_with_space() {
+            Some(replies::CONTINUES_NOTHING)
         } else if self.header.received_fields() > limits.received_fields {
             Some(replies::TOO_MANY_HOPS)
         } else if self.header.octets() > limits.header_octets || self.header.fields() > limits.header_fields {
             Some(replies::HEADER_TOO_LARGE)
-        } else if self.header.starts_with_space() {
-            Some(replies::CONTINUES_NOTHING)
+        } else if self.octets > limits.message_octets {
+            Some(replies::MESSAGE_TOO_LARGE)
         } else {
             None
         }

@@ -68,6 +68,7 @@ replies! {
     TOO_MANY_HOPS = fixed(554, 5, 4, 6, "Too many hops: the message loops");
 
     EARLY_TALKER = fixed(554, 5, 5, 0, "Wait for the reply before sending more");
+    NOT_SMTP = fixed(554, 5, 5, 0, "This is SMTP, not HTTP");
     TOO_MANY_ERRORS = fixed(421, 4, 7, 0, "Too many errors");
     TOO_MANY_COMMANDS = fixed(421, 4, 7, 0, "Too many commands without a message");
     TOO_MANY_TRANSACTIONS = fixed(421, 4, 7, 0, "Too many messages in this session, open another one");

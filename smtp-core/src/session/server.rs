@@ -456,6 +456,10 @@ impl ServerSession {
         self.secrets_may_follow |= starts_with(b"AUTH");
         match Command::parse(line) {
             Ok(command) => self.execute(now, command, line),
+            Err(CommandError::UnknownVerb) if is_http(line) => {
+                self.refused_fixed(Stage::Command, replies::NOT_SMTP, line);
+                self.close(CloseReason::Violation, Some(replies::NOT_SMTP));
+            }
             Err(error) => {
                 let reply = match error {
                     CommandError::UnknownVerb => replies::UNKNOWN_COMMAND,
@@ -994,6 +998,12 @@ impl fmt::Debug for ServerSession {
             .field("transaction", &self.transaction)
             .finish_non_exhaustive()
     }
+}
+
+/// The first line of a request that a browser was made to send here: its body could hold commands.
+fn is_http(line: &[u8]) -> bool {
+    let version = line.rsplit(|&octet| octet == b' ').next().unwrap_or_default();
+    version.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"HTTP/"))
 }
 
 fn code(number: u16) -> ReplyCode {
