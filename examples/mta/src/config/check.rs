@@ -1,0 +1,294 @@
+//! From keys to a configuration that makes sense, or to all that is wrong with it.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use smtp_core::{ConnectionLimits, Domain, Host, Limits, Mailbox};
+use toml::Spanned;
+
+use crate::mailbox_dir;
+
+use super::Config;
+use super::file::{ConfigFile, LimitsTable, ListenerTable, Mailboxes, Placed};
+use super::problem::{ConfigError, Report};
+
+const DEFAULT_ADDRESS: &str = "127.0.0.1:2525";
+const DEFAULT_DATA: &str = "mta-data";
+const DEFAULT_DOMAIN: &str = "localhost";
+const DEFAULT_USER: &str = "alice@localhost";
+const DEFAULT_SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
+
+/// Reads and checks.
+pub(super) fn parse(name: &str, octets: Vec<u8>) -> Result<Config, ConfigError> {
+    let (text, end_of_text) = match String::from_utf8(octets) {
+        Ok(text) => (text, None),
+        Err(error) => {
+            let end = error.utf8_error().valid_up_to();
+            (String::from_utf8_lossy(&error.as_bytes()[..end]).into_owned(), Some(end))
+        }
+    };
+    let mut report = Report::new(name, &text);
+    if let Some(end) = end_of_text {
+        report.add_at(end, "not UTF-8");
+        return report.finish(None);
+    }
+    match toml::from_str::<ConfigFile>(&text) {
+        Ok(file) => {
+            let config = config(&mut report, file);
+            report.finish(config)
+        }
+        Err(error) => {
+            report.add_parse_error(error);
+            report.finish(None)
+        }
+    }
+}
+
+fn config(report: &mut Report<'_>, file: ConfigFile) -> Option<Config> {
+    let hostname = match &file.hostname {
+        Some(text) => parsed(report, "hostname", "a domain", text),
+        None => Domain::parse(DEFAULT_DOMAIN).ok(),
+    };
+    let listeners = listeners(report, file.listener);
+    let (limits, connection_limits, shutdown_grace) = limits(report, file.limits);
+    let mailboxes = file.mailboxes.unwrap_or(Mailboxes::Listed);
+    // Whether a mailbox is local can be said only once the domains are known.
+    let domains = domains(report, file.domains.as_ref())?;
+    let names_domains = file.domains.as_ref().map(Spanned::span);
+    let mut directory = Directory { report, domains: &domains, mailboxes, users: Vec::new(), names: HashSet::new() };
+    directory.add_users(file.users.as_ref(), names_domains);
+    let aliases = directory.aliases(&file.aliases, limits.alias_mailboxes);
+    let postmaster = directory.postmaster(file.postmaster.as_ref());
+    let users = directory.users;
+    Some(Config {
+        hostname: hostname?,
+        data: file.data.map_or_else(|| PathBuf::from(DEFAULT_DATA), Spanned::into_inner),
+        mailboxes,
+        users,
+        postmaster: postmaster?,
+        aliases,
+        listeners,
+        limits,
+        connection_limits,
+        shutdown_grace,
+        log: file.log,
+        domains,
+    })
+}
+
+/// Who can get mail.
+struct Directory<'r, 't> {
+    report: &'r mut Report<'t>,
+    domains: &'r [Domain],
+    mailboxes: Mailboxes,
+    users: Vec<Mailbox>,
+    /// Users and aliases so far, in lower case.
+    names: HashSet<String>,
+}
+
+impl Directory<'_, '_> {
+    fn add_users(&mut self, users: Option<&Spanned<Vec<Spanned<String>>>>, domains: Option<std::ops::Range<usize>>) {
+        match users {
+            Some(list) => {
+                for text in list.get_ref() {
+                    let user = self.local_mailbox("users", text).filter(|user| self.can_be_user(user, text));
+                    self.users.extend(user);
+                }
+                if list.get_ref().is_empty() && self.mailboxes == Mailboxes::Listed {
+                    self.report.add(list.span(), "users", NOBODY);
+                }
+            }
+            None if self.mailboxes == Mailboxes::Any => {}
+            // Who names domains has users in mind, and alice is hardly one of them.
+            None => match domains {
+                Some(span) => self.report.add(span, "users", NOBODY),
+                None => self.users.extend(Mailbox::parse(DEFAULT_USER)),
+            },
+        }
+    }
+
+    fn can_be_user(&mut self, user: &Mailbox, text: &Spanned<String>) -> bool {
+        let shown = text.get_ref();
+        let problem = if user.local_part().as_str().contains('+') {
+            format!("`{shown}`: a user has no `+`, behind it stands a detail")
+        } else if mailbox_dir::of(user).is_err() {
+            format!("`{shown}` is too long for the name of a directory, or empty")
+        } else {
+            return self.is_new_name("users", user, text);
+        };
+        self.report.add(text.span(), "users", problem);
+        false
+    }
+
+    fn aliases(
+        &mut self,
+        table: &BTreeMap<Spanned<String>, Spanned<Vec<Spanned<String>>>>,
+        most: usize,
+    ) -> Vec<(Mailbox, Vec<Mailbox>)> {
+        let mut aliases = Vec::new();
+        for (name, targets) in table {
+            let alias = self.local_mailbox("aliases", name).filter(|alias| self.is_new_name("aliases", alias, name));
+            let count = targets.get_ref().len();
+            if count == 0 || count > most {
+                let problem = format!("`{}` leads to {count} mailboxes; 1 to {most} are possible", name.get_ref());
+                self.report.add(targets.span(), "aliases", problem);
+            }
+            let texts = targets.get_ref().iter();
+            let targets: Vec<_> = texts.filter_map(|text| self.destination("aliases", text)).collect();
+            aliases.extend(alias.map(|alias| (alias, targets)));
+        }
+        aliases
+    }
+
+    /// Where mail for role mailboxes goes in the end (RFC 5321 §4.5.1, RFC 2142).
+    fn postmaster(&mut self, text: Option<&Spanned<String>>) -> Option<Mailbox> {
+        match text {
+            Some(text) => self.destination("postmaster", text),
+            None if self.mailboxes == Mailboxes::Any => self.domains.first().cloned().map(Mailbox::postmaster_at),
+            None => self.users.first().cloned(),
+        }
+    }
+
+    /// A mailbox that mail can end in: one of the users, or in a domain where every mailbox exists.
+    fn destination(&mut self, key: &str, text: &Spanned<String>) -> Option<Mailbox> {
+        let mailbox = self.local_mailbox(key, text)?;
+        let directory = mailbox_dir::of(&mailbox).ok();
+        let exists = directory.is_some()
+            && (self.mailboxes == Mailboxes::Any
+                || self.users.iter().any(|user| mailbox_dir::of(user).ok() == directory));
+        if !exists {
+            self.report.add(text.span(), key, format!("`{}` is not one of the users", text.get_ref()));
+        }
+        exists.then_some(mailbox)
+    }
+
+    fn local_mailbox(&mut self, key: &str, text: &Spanned<String>) -> Option<Mailbox> {
+        let mailbox: Mailbox = parsed(self.report, key, "a mailbox", text)?;
+        let is_local = mailbox.domain().is_some_and(|domain| self.domains.contains(domain));
+        if !is_local {
+            let problem = format!("`{}` is in none of the `domains`, and mta does not relay", text.get_ref());
+            self.report.add(text.span(), key, problem);
+        }
+        is_local.then_some(mailbox)
+    }
+
+    fn is_new_name(&mut self, key: &str, mailbox: &Mailbox, text: &Spanned<String>) -> bool {
+        let is_new = self.names.insert(mailbox.to_string().to_ascii_lowercase());
+        if !is_new {
+            self.report.add(text.span(), key, format!("`{}` is named twice", text.get_ref()));
+        }
+        is_new
+    }
+}
+
+const NOBODY: &str = "nobody can get mail: name users, or set mailboxes = \"any\"";
+
+fn domains(report: &mut Report<'_>, list: Option<&Spanned<Vec<Spanned<String>>>>) -> Option<Vec<Domain>> {
+    let Some(list) = list else { return Domain::parse(DEFAULT_DOMAIN).ok().map(|domain| vec![domain]) };
+    if list.get_ref().is_empty() {
+        report.add(list.span(), "domains", "at least one is needed");
+        return None;
+    }
+    let mut domains = Vec::new();
+    for text in list.get_ref() {
+        let domain = parsed(report, "domains", "a domain", text)?;
+        if domains.contains(&domain) {
+            report.add(text.span(), "domains", format!("`{domain}` is named twice"));
+        }
+        domains.push(domain);
+    }
+    Some(domains)
+}
+
+fn listeners(report: &mut Report<'_>, tables: Placed<Vec<ListenerTable>>) -> Vec<String> {
+    let Some(tables) = tables else { return vec![DEFAULT_ADDRESS.to_owned()] };
+    if tables.get_ref().is_empty() {
+        report.add(tables.span(), "listener", "at least one is needed");
+    }
+    let mut addresses = Vec::new();
+    for table in tables.into_inner() {
+        let address = table.address.get_ref().clone();
+        if !is_socket_address(&address) {
+            let problem = format!("`{address}` is not `host:port`, for example `127.0.0.1:2525` or `[::1]:2525`");
+            report.add(table.address.span(), "listener.address", problem);
+        } else if addresses.contains(&address) {
+            report.add(table.address.span(), "listener.address", format!("`{address}` is named twice"));
+        }
+        addresses.push(address);
+    }
+    addresses
+}
+
+fn is_socket_address(text: &str) -> bool {
+    let is_name = |host: &str| matches!(Host::parse(host), Ok(Host::Domain(_))) && host.parse::<f64>().is_err();
+    SocketAddr::from_str(text).is_ok()
+        || text.rsplit_once(':').is_some_and(|(host, port)| port.parse::<u16>().is_ok() && is_name(host))
+}
+
+fn limits(report: &mut Report<'_>, table: LimitsTable) -> (Limits, ConnectionLimits, Duration) {
+    let (mut limits, mut connections) = (Limits::default(), ConnectionLimits::default());
+    let mut grace = DEFAULT_SHUTDOWN_GRACE;
+    // The least are those of RFC 5321 §4.5.3; the engine checks them once more.
+    set(report, "message_octets", 65_536, u64::from(u32::MAX), table.message_octets, &mut limits.message_octets);
+    set(report, "recipients", 100, 100_000, table.recipients, &mut limits.recipients);
+    set(report, "transactions", 1, u32::MAX, table.transactions, &mut limits.transactions);
+    for (key, value, limit) in [
+        ("connections", table.connections, &mut connections.total),
+        ("connections_per_address", table.connections_per_address, &mut connections.per_address),
+        ("connections_per_network", table.connections_per_network, &mut connections.per_network),
+    ] {
+        set(report, key, 1, 1_000_000, value, limit);
+    }
+    for (key, least, value, limit) in [
+        ("command_timeout_seconds", 1, table.command_timeout_seconds, &mut limits.command_timeout),
+        ("content_timeout_seconds", 1, table.content_timeout_seconds, &mut limits.content_timeout),
+        ("shutdown_grace_seconds", 0, table.shutdown_grace_seconds, &mut grace),
+    ] {
+        let mut seconds = limit.as_secs();
+        set(report, key, least, 3600, value, &mut seconds);
+        *limit = Duration::from_secs(seconds);
+    }
+    for text in table.connections_exempt.iter().flatten() {
+        let key = "limits.connections_exempt";
+        connections.exempt.extend(parsed::<smtp_core::IpNet>(report, key, "a network like `10.0.0.0/8`", text));
+    }
+    (limits, connections, grace)
+}
+
+/// Sets a limit that the file names, if it is in its range.
+fn set<T: Copy + PartialOrd + Display>(
+    report: &mut Report<'_>,
+    key: &str,
+    least: T,
+    most: T,
+    value: Placed<T>,
+    limit: &mut T,
+) {
+    let Some(value) = value else { return };
+    if (least..=most).contains(value.get_ref()) {
+        *limit = value.into_inner();
+    } else {
+        let problem = format!("{} is not between {least} and {most}", value.get_ref());
+        report.add(value.span(), &format!("limits.{key}"), problem);
+    }
+}
+
+fn parsed<T: FromStr<Err: Display>>(
+    report: &mut Report<'_>,
+    key: &str,
+    kind: &str,
+    text: &Spanned<String>,
+) -> Option<T> {
+    let shown = text.get_ref();
+    match shown.parse() {
+        Ok(value) => Some(value),
+        Err(error) => {
+            report.add(text.span(), key, format!("`{}` is not {kind}: {error}", shown.escape_debug()));
+            None
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The configuration as it stands in a file: every key, and nothing that is not in this list.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use toml::Spanned;
+
+use super::Config;
+
+/// A value and its place in the file.
+pub(super) type Placed<T> = Option<Spanned<T>>;
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ConfigFile {
+    pub(super) hostname: Placed<String>,
+    pub(super) domains: Placed<Vec<Spanned<String>>>,
+    pub(super) data: Placed<PathBuf>,
+    pub(super) mailboxes: Option<Mailboxes>,
+    pub(super) users: Placed<Vec<Spanned<String>>>,
+    pub(super) postmaster: Placed<String>,
+    #[serde(default)]
+    pub(super) aliases: BTreeMap<Spanned<String>, Spanned<Vec<Spanned<String>>>>,
+    #[serde(default)]
+    pub(super) limits: LimitsTable,
+    #[serde(default)]
+    pub(super) log: Log,
+    pub(super) listener: Placed<Vec<ListenerTable>>,
+}
+
+/// Which mailboxes exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Mailboxes {
+    /// Those of `users` and `aliases`.
+    Listed,
+    /// Every mailbox of the domains, besides.
+    Any,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LimitsTable {
+    pub(super) message_octets: Placed<u64>,
+    pub(super) recipients: Placed<u32>,
+    pub(super) transactions: Placed<u32>,
+    pub(super) connections: Placed<usize>,
+    pub(super) connections_per_address: Placed<usize>,
+    pub(super) connections_per_network: Placed<usize>,
+    pub(super) connections_exempt: Option<Vec<Spanned<String>>>,
+    pub(super) command_timeout_seconds: Placed<u64>,
+    pub(super) content_timeout_seconds: Placed<u64>,
+    pub(super) shutdown_grace_seconds: Placed<u64>,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Log {
+    /// The form of a line.
+    pub(crate) format: LogFormat,
+    /// The least important level that is written.
+    pub(crate) level: LogLevel,
+}
+
+/// The form of a line of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people: `time LEVEL target: message field=value`.
+    #[default]
+    Text,
+    /// For programs: an object with the fields.
+    Json,
+}
+
+/// How important an event is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogLevel {
+    /// Something has to be repaired.
+    Error,
+    /// Something should be looked at.
+    Warn,
+    /// Messages accepted and refused.
+    #[default]
+    Info,
+    /// Sessions too.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// The word in the configuration.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListenerTable {
+    pub(super) address: Spanned<String>,
+}
+
+/// With every key, so that every default can be seen.
+impl From<&Config> for ConfigFile {
+    fn from(config: &Config) -> Self {
+        let limits = &config.limits;
+        let connections = &config.connection_limits;
+        let listeners = config.listeners.iter().map(|address| ListenerTable { address: unplaced(address.clone()) });
+        Self {
+            hostname: Some(unplaced(config.hostname.to_string())),
+            domains: Some(unplaced(texts(&config.domains))),
+            data: Some(unplaced(config.data.clone())),
+            mailboxes: Some(config.mailboxes),
+            users: Some(unplaced(texts(&config.users))),
+            postmaster: Some(unplaced(config.postmaster.to_string())),
+            aliases: config
+                .aliases
+                .iter()
+                .map(|(alias, mailboxes)| (unplaced(alias.to_string()), unplaced(texts(mailboxes))))
+                .collect(),
+            limits: LimitsTable {
+                message_octets: Some(unplaced(limits.message_octets)),
+                recipients: Some(unplaced(limits.recipients)),
+                transactions: Some(unplaced(limits.transactions)),
+                connections: Some(unplaced(connections.total)),
+                connections_per_address: Some(unplaced(connections.per_address)),
+                connections_per_network: Some(unplaced(connections.per_network)),
+                connections_exempt: Some(texts(&connections.exempt)),
+                command_timeout_seconds: Some(unplaced(limits.command_timeout.as_secs())),
+                content_timeout_seconds: Some(unplaced(limits.content_timeout.as_secs())),
+                shutdown_grace_seconds: Some(unplaced(config.shutdown_grace.as_secs())),
+            },
+            log: config.log,
+            listener: Some(unplaced(listeners.collect())),
+        }
+    }
+}
+
+fn texts<T: ToString>(values: &[T]) -> Vec<Spanned<String>> {
+    values.iter().map(|value| unplaced(value.to_string())).collect()
+}
+
+/// A value that does not come from a file.
+fn unplaced<T>(value: T) -> Spanned<T> {
+    Spanned::new(0..0, value)
+}

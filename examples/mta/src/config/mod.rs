@@ -1,0 +1,92 @@
+//! What is served, to whom, and within which limits: the configuration, read once and validated whole.
+//!
+//! [`mod@file`] has the keys as they stand in TOML, [`check`] turns them into [`Config`] or into [`problem::Problems`]
+//! with line and column.
+
+mod check;
+mod file;
+mod problem;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use smtp_core::{ConnectionLimits, Domain, Limits, LocalDomains, Mailbox, MailboxTable};
+
+use crate::recipients::Recipients;
+
+pub(crate) use self::file::{Log, LogFormat, Mailboxes};
+pub(crate) use self::problem::ConfigError;
+
+/// A configuration that makes sense. The default is that of an empty file.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    /// The name of the server.
+    pub(crate) hostname: Domain,
+    /// The local domains: at least one.
+    pub(crate) domains: Vec<Domain>,
+    /// Where the Maildirs lie.
+    pub(crate) data: PathBuf,
+    /// Whether mailboxes beyond `users` and `aliases` exist.
+    pub(crate) mailboxes: Mailboxes,
+    /// Mailboxes by name.
+    pub(crate) users: Vec<Mailbox>,
+    /// Where mail for role mailboxes without an entry goes.
+    pub(crate) postmaster: Mailbox,
+    /// Other names of mailboxes.
+    pub(crate) aliases: Vec<(Mailbox, Vec<Mailbox>)>,
+    /// Addresses to listen on: at least one.
+    pub(crate) listeners: Vec<String>,
+    /// Limits of a session.
+    pub(crate) limits: Limits,
+    /// Limits of the number of connections.
+    pub(crate) connection_limits: ConnectionLimits,
+    /// How long a shutdown waits for transactions.
+    pub(crate) shutdown_grace: Duration,
+    /// What is logged, and how.
+    pub(crate) log: Log,
+}
+
+impl Config {
+    /// Reads a configuration; without a file, that of an empty one.
+    ///
+    /// # Errors
+    /// [`ConfigError`], with a line for each thing that is wrong.
+    pub(crate) fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let Some(path) = file else { return Self::parse("the defaults", "") };
+        let name = path.display().to_string();
+        let octets = std::fs::read(path).map_err(|source| ConfigError::Read { file: name.clone(), source })?;
+        Self::parse(&name, octets)
+    }
+
+    /// Reads a configuration from text.
+    ///
+    /// # Errors
+    /// [`ConfigError`], with a line for each thing that is wrong.
+    pub(crate) fn parse(name: &str, text: impl Into<Vec<u8>>) -> Result<Self, ConfigError> {
+        check::parse(name, text.into())
+    }
+
+    /// The configuration with every default, as TOML that means the same.
+    ///
+    /// # Errors
+    /// Where a path is not UTF-8.
+    pub(crate) fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string(&file::ConfigFile::from(self))
+    }
+
+    /// Which mailboxes there are.
+    pub(crate) fn recipients(&self) -> Recipients {
+        let mut table = MailboxTable::new(self.domains.iter().cloned()).with_roles_to(self.postmaster.clone());
+        for user in &self.users {
+            table = table.with_mailbox(user);
+        }
+        for (alias, mailboxes) in &self.aliases {
+            table = table.with_alias(alias, mailboxes.clone());
+        }
+        let any = (self.mailboxes == Mailboxes::Any).then(|| LocalDomains::new(self.domains.iter().cloned()));
+        Recipients::new(table, any)
+    }
+}
+
+#[cfg(test)]
+mod tests;

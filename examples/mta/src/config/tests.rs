@@ -1,0 +1,164 @@
+//! Errors with their exact text, and what holds without a word of configuration.
+
+use super::*;
+
+fn errors(text: &str) -> String {
+    Config::parse("mta.toml", text).expect_err("something is wrong").to_string()
+}
+
+#[test] // Each row: what is wrong, and the whole message.
+fn an_error_names_file_line_column_and_key() {
+    let keys = "expected one of `hostname`, `domains`, `data`, `mailboxes`, `users`, `postmaster`, `aliases`, `limits`, \
+                `log`, `listener`";
+    for (text, expected) in [
+        ("hostnam = \"mx\"", format!("mta.toml:1:1: unknown key `hostnam`, {keys}")),
+        ("# no\n\nrelay_clients = []\n", format!("mta.toml:3:1: unknown key `relay_clients`, {keys}")),
+        ("[tls]\n", format!("mta.toml:1:2: unknown key `tls`, {keys}")),
+        ("[log]\nlevle = \"info\"\n", "mta.toml:2:1: in `log`: unknown key `levle`, expected `format` or `level`".into()),
+        (
+            "[[listener]]\naddress = \"[::1]:25\"\n\n[[listener]]\naddress = \"x:25\"\ntls = true\n",
+            "mta.toml:6:1: in `listener`: unknown key `tls`, expected `address`".into(),
+        ),
+        (
+            "[log]\n  level = \"loud\"\n",
+            "mta.toml:2:11: log.level: unknown variant `loud`, expected one of `error`, `warn`, `info`, `debug`, `trace`"
+                .into(),
+        ),
+        ("hostname = 3", "mta.toml:1:12: hostname: invalid type: integer `3`, expected a string".into()),
+        (
+            "[limits]\nmessage_octets = \"50M\"",
+            "mta.toml:2:18: limits.message_octets: invalid type: string \"50M\", expected u64".into(),
+        ),
+        ("a = 1\na = 2", "mta.toml:2:1: a: duplicate key".into()),
+        ("hostname = \"mx", "mta.toml:1:15: hostname: invalid basic string, expected `\"`".into()),
+        ("# J\u{fc}rgen\nhostname = ", "mta.toml:2:12: hostname: string values must be quoted, expected literal string".into()),
+    ] {
+        assert_eq!(errors(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn what_is_not_utf_8_has_a_place_too() {
+    let error = Config::parse("mta.toml", b"# J\xc3\xbcrgen\n# J\xfcrgen\n".to_vec()).expect_err("Latin-1");
+    assert_eq!(error.to_string(), "mta.toml:2:4: not UTF-8");
+}
+
+#[test] // All that is wrong is said at once.
+fn what_makes_no_sense_has_its_place() {
+    let text = r#"hostname = "a..b"
+domains = ["localhost", "example.org", "LocalHost"]
+users = ["alice@localhost", "é@localhost", "Alice@localhost", "bob@example.net", "a+b@localhost"]
+postmaster = "root@localhost"
+
+[aliases]
+"info@localhost" = ["alice+info@localhost", "bob@example.net"]
+"all@localhost" = ["info@localhost"]
+  "nobody@localhost" = []
+"ALICE@localhost" = ["alice@localhost"]
+
+[limits]
+recipients = 10
+connections = 0
+connections_exempt = ["10.0.0.0/8", "10.0.0.0/33"]
+
+[[listener]]
+address = "127.0.0.1:99999"
+
+[[listener]]
+address = "mx.example.org:25"
+
+[[listener]]
+address = "mx.example.org:25"
+"#;
+    let expected = [
+        "1:12: hostname: `a..b` is not a domain: expected a letter or digit of the domain at octet 2",
+        "2:40: domains: `LocalHost` is named twice",
+        "3:29: users: `é@localhost` is not a mailbox: expected a character of the local-part at octet 0",
+        "3:44: users: `Alice@localhost` is named twice",
+        "3:63: users: `bob@example.net` is in none of the `domains`, and mta does not relay",
+        "3:82: users: `a+b@localhost`: a user has no `+`, behind it stands a detail",
+        "4:14: postmaster: `root@localhost` is not one of the users",
+        "7:45: aliases: `bob@example.net` is in none of the `domains`, and mta does not relay",
+        "8:20: aliases: `info@localhost` is not one of the users",
+        "9:24: aliases: `nobody@localhost` leads to 0 mailboxes; 1 to 1000 are possible",
+        "10:1: aliases: `ALICE@localhost` is named twice",
+        "13:14: limits.recipients: 10 is not between 100 and 100000",
+        "14:15: limits.connections: 0 is not between 1 and 1000000",
+        "15:37: limits.connections_exempt: `10.0.0.0/33` is not a network like `10.0.0.0/8`: invalid IP address syntax",
+        "18:11: listener.address: `127.0.0.1:99999` is not `host:port`, for example `127.0.0.1:2525` or `[::1]:2525`",
+        "24:11: listener.address: `mx.example.org:25` is named twice",
+    ];
+    let expected: Vec<_> = expected.iter().map(|line| format!("mta.toml:{line}")).collect();
+    assert_eq!(errors(text).lines().collect::<Vec<_>>(), expected);
+}
+
+#[test] // RFC 5321 §4.5.1: there is always somebody behind postmaster.
+fn somebody_must_be_able_to_get_mail() {
+    for (text, place) in [("domains = [\"example.org\"]", "1:11"), ("users = []", "1:9")] {
+        assert_eq!(
+            errors(text),
+            format!("mta.toml:{place}: users: nobody can get mail: name users, or set mailboxes = \"any\"")
+        );
+    }
+    for (text, postmaster) in [
+        ("", "alice@localhost"),
+        ("domains = [\"example.org\"]\nusers = [\"bob@example.org\", \"carol@example.org\"]", "bob@example.org"),
+        ("domains = [\"example.org\"]\nmailboxes = \"any\"", "postmaster@example.org"),
+        ("mailboxes = \"any\"\npostmaster = \"root+mail@localhost\"", "root+mail@localhost"),
+    ] {
+        let config = Config::parse("mta.toml", text).expect("it makes sense");
+        assert_eq!(config.postmaster.to_string(), postmaster, "{text}");
+    }
+}
+
+#[test] // SECURITY.md D-13: a user who cannot have a directory is known before mail comes.
+fn d13_a_user_without_a_directory_is_an_error() {
+    let text = format!("users = [\"{}@localhost\"]", "a".repeat(201));
+    assert!(errors(&text).contains(":1:10: users: `aaaa"), "{}", errors(&text));
+}
+
+#[test]
+fn what_is_shown_means_the_same() {
+    for text in [
+        "",
+        "mailboxes = \"any\"",
+        include_str!("../../mta.toml"),
+        "users = [\"\\\"a b\\\"@localhost\"]\n[aliases]\n\"\\\"x \\\\\\\" y\\\"@localhost\" = [\"\\\"a b\\\"@localhost\"]\n\
+         [limits]\nconnections_exempt = [\"10.0.0.0/8\", \"2001:db8::/32\"]\nshutdown_grace_seconds = 0\n",
+    ] {
+        let config = Config::parse("mta.toml", text).expect("it makes sense");
+        let shown = config.to_toml().expect("it can be written");
+        let again = Config::parse("shown.toml", shown.clone()).expect("it is accepted");
+        assert_eq!(format!("{again:?}"), format!("{config:?}"));
+        assert_eq!(again.to_toml().expect("it can be written"), shown);
+    }
+}
+
+#[test] // The file that is there to be copied says what holds anyway, apart from names.
+fn the_example_shows_the_defaults() {
+    let example = Config::parse("mta.toml", include_str!("../../mta.toml")).expect("it makes sense");
+    let default = Config::parse("mta.toml", "").expect("it makes sense");
+    assert_eq!(example.limits, default.limits);
+    assert_eq!(example.connection_limits, default.connection_limits);
+    assert_eq!((example.shutdown_grace, example.log), (default.shutdown_grace, default.log));
+    assert_eq!(default.listeners, ["127.0.0.1:2525"]);
+}
+
+#[tokio::test] // What passes here starts: the engine has no objection to the least and the greatest values.
+async fn the_engine_agrees_with_the_ranges() {
+    for text in [
+        "message_octets = 65536\nrecipients = 100\ntransactions = 1\nconnections = 1\nconnections_per_address = 1\n\
+         connections_per_network = 1\ncommand_timeout_seconds = 1\ncontent_timeout_seconds = 1\n",
+        "message_octets = 4294967295\nrecipients = 100000\nconnections = 1000000\ncommand_timeout_seconds = 3600\n",
+    ] {
+        let config = Config::parse("mta.toml", format!("[limits]\n{text}")).expect("it makes sense");
+        let server = smtp_core::Server::builder(config.hostname.as_str())
+            .recipients(config.recipients())
+            .deliver(|_: smtp_core::Message| async { Ok(smtp_core::Accepted::all()) })
+            .limits(config.limits)
+            .connection_limits(config.connection_limits)
+            .bind()
+            .await;
+        assert!(server.is_ok(), "{server:?}");
+    }
+}

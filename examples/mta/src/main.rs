@@ -1,0 +1,101 @@
+//! The command line of `mta`, a mail server assembled from the crates of this workspace.
+//!
+//! [`config`] says what is served, [`run`] serves it, [`maildir`] keeps what arrives, [`send`] tries it out.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+use crate::run::RunOptions;
+use crate::send::SendOptions;
+
+mod config;
+mod delivery;
+mod logging;
+mod mailbox_dir;
+mod maildir;
+mod recipients;
+mod run;
+mod send;
+mod signals;
+
+/// A mail server that needs no configuration to be tried. Without a command it runs.
+#[derive(Debug, Parser)]
+#[command(name = "mta", version)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Take mail and deliver it to Maildirs
+    Run(RunOptions),
+    /// Send one message to a server, to try it
+    Send(SendOptions),
+    /// Look at a configuration without running it
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print the configuration with every default, as TOML
+    Show {
+        /// The configuration; without it, what holds when there is none
+        file: Option<PathBuf>,
+    },
+    /// Print `ok`, or what is wrong with line and column
+    Check {
+        /// The configuration
+        file: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let command = CommandLine::parse().command.unwrap_or_else(|| Command::Run(RunOptions::default()));
+    let result = match command {
+        Command::Run(options) => run::run(&options),
+        Command::Send(options) => send::send(&options).map_err(Into::into),
+        Command::Config(ConfigCommand::Show { file }) => show(file.as_deref()),
+        Command::Config(ConfigCommand::Check { file }) => check(&file),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Where nobody reads what is printed, the exit status still says it.
+            let _ = writeln!(io::stderr(), "{}", describe(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Anything that ends the program.
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+fn show(file: Option<&Path>) -> Result<(), AnyError> {
+    Ok(io::stdout().write_all(Config::load(file)?.to_toml()?.as_bytes())?)
+}
+
+fn check(file: &Path) -> Result<(), AnyError> {
+    Config::load(Some(file))?;
+    Ok(writeln!(io::stdout(), "ok")?)
+}
+
+/// The error and its causes, without those that it has already named.
+fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let named = error.to_string();
+        if !text.ends_with(&named) {
+            text.push_str(": ");
+            text.push_str(&named);
+        }
+        cause = error.source();
+    }
+    text
+}

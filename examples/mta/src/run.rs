@@ -1,0 +1,143 @@
+//! `mta run`: puts the parts together, says what it did, and serves until a signal.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use clap::Args;
+use smtp_core::{Listener, Server, TracingObserver};
+use thiserror::Error;
+
+use crate::config::{Config, Mailboxes};
+use crate::delivery::MaildirDelivery;
+use crate::maildir::MaildirStore;
+use crate::signals::StopSignals;
+use crate::{AnyError, logging, mailbox_dir};
+
+/// What `mta run` is told.
+#[derive(Debug, Default, Args)]
+pub(crate) struct RunOptions {
+    /// The configuration; without it: localhost, with one user
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where Maildirs lie, in the place of what the configuration says
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Where to listen, in the place of what the configuration says; can be given several times
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Vec<String>,
+}
+
+/// Something that the start needs and did not get.
+#[derive(Debug, Error)]
+#[error("{what}")]
+struct StartError {
+    what: String,
+    source: io::Error,
+}
+
+impl StartError {
+    fn new(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| Self { what, source }
+    }
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What kept it from starting.
+pub(crate) fn run(options: &RunOptions) -> Result<(), AnyError> {
+    let mut config = Config::load(options.config.as_deref())?;
+    if let Some(data) = &options.data {
+        config.data.clone_from(data);
+    }
+    if !options.listen.is_empty() {
+        config.listeners.clone_from(&options.listen);
+    }
+    logging::start(config.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(&config))
+}
+
+async fn serve(config: &Config) -> Result<(), AnyError> {
+    let signals = StopSignals::new()?;
+    let store = open_store(config)?;
+    let delivery =
+        MaildirDelivery::new(store.clone()).map_err(StartError::new("cannot make a directory for content"))?;
+    let mut builder = Server::builder(config.hostname.as_str())
+        .recipients(config.recipients())
+        .postmaster(config.postmaster.to_string())
+        .deliver(delivery)
+        .observer(TracingObserver)
+        .limits(config.limits.clone())
+        .connection_limits(config.connection_limits.clone())
+        .shutdown_grace(config.shutdown_grace)
+        .graceful_shutdown(signals.first());
+    for address in &config.listeners {
+        builder = builder.listener(Listener::new(address));
+    }
+    let server = builder.bind().await?;
+    let addresses = server.local_addresses();
+    // Who starts a server and closes its output wants it to run all the same.
+    let _ = introduce(&mut io::stdout(), config, &addresses);
+    tracing::info!(target: "mta", ?addresses, hostname = config.hostname.as_str(), "started");
+    remove_stale(&store)?;
+    server.run().await?;
+    tracing::info!(target: "mta", "stopped");
+    Ok(())
+}
+
+/// Opens the Maildirs, and makes those of the users, so that a wrong place is known before mail comes.
+fn open_store(config: &Config) -> Result<Arc<MaildirStore>, AnyError> {
+    let what = format!("cannot open {}", config.data.display());
+    let store = MaildirStore::open(&config.data, config.hostname.as_str()).map_err(StartError::new(what))?;
+    for user in &config.users {
+        let what = format!("cannot make the Maildir of {user}");
+        store.make_maildir(&mailbox_dir::of(user)?).map_err(StartError::new(what))?;
+    }
+    Ok(Arc::new(store))
+}
+
+/// On a thread of its own, because there may be many Maildirs and nobody has to wait for it.
+fn remove_stale(store: &Arc<MaildirStore>) -> io::Result<()> {
+    let store = store.clone();
+    std::thread::Builder::new()
+        .name("stale".into())
+        .spawn(move || {
+            let files = store.remove_stale(SystemTime::now());
+            if files > 0 {
+                tracing::info!(target: "mta", files, "removed what an earlier crash left in tmp");
+            }
+        })
+        .map(drop)
+}
+
+/// Says what was done, and what to type next.
+fn introduce(output: &mut impl Write, config: &Config, addresses: &[SocketAddr]) -> io::Result<()> {
+    for address in addresses {
+        writeln!(output, "listening on  {address}")?;
+    }
+    for user in config.users.iter().take(SHOWN_USERS) {
+        let maildir = mailbox_dir::of(user).map(|maildir| config.data.join(maildir)).unwrap_or_default();
+        writeln!(output, "mail for      {user}  in  {}", maildir.display())?;
+    }
+    if let Some(more) = config.users.len().checked_sub(SHOWN_USERS).filter(|&more| more > 0) {
+        writeln!(output, "              and {more} more")?;
+    }
+    if config.mailboxes == Mailboxes::Any {
+        writeln!(output, "mail for      any mailbox of {:?}  in  {}", config.domains, config.data.display())?;
+    }
+    writeln!(output, "postmaster    {}, also for abuse and security", config.postmaster)?;
+    let Some(address) = addresses.first() else { return output.flush() };
+    let to = config.users.first().unwrap_or(&config.postmaster);
+    writeln!(output, "\ntry it:       cargo run --release --bin mta -- send --server {address} --to {to}")?;
+    writeln!(output, "or:           swaks --server {address} --to {to}")?;
+    writeln!(output, "to stop:      Ctrl-C")?;
+    output.flush()
+}
+
+/// The most users that are introduced.
+const SHOWN_USERS: usize = 5;

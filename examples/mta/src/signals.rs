@@ -1,0 +1,42 @@
+//! SIGTERM and SIGINT: the first asks the server to stop, the second ends the program.
+
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// The two signals, caught from when this is made.
+#[derive(Debug)]
+pub(crate) struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    /// Catches the signals.
+    ///
+    /// # Errors
+    /// Where the system does not allow it.
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Until the first signal. A second one, whenever it comes, ends the program at once with the status that a
+    /// shell gives to a process killed by it.
+    pub(crate) async fn first(mut self) {
+        let _ = self.next().await;
+        tracing::info!(target: "mta", "stopping: transactions are finished first; a second signal ends at once");
+        tokio::spawn(async move {
+            let status = self.next().await;
+            tracing::warn!(target: "mta", "second signal: ended at once");
+            std::process::exit(status);
+        });
+    }
+
+    async fn next(&mut self) -> i32 {
+        let number = tokio::select! {
+            _ = self.terminate.recv() => SignalKind::terminate().as_raw_value(),
+            _ = self.interrupt.recv() => SignalKind::interrupt().as_raw_value(),
+        };
+        128 + number
+    }
+}
