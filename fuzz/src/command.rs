@@ -1,0 +1,85 @@
+//! The law of command lines: what is understood can be written and understood again, and no line break gets through.
+
+use smtp_core::{Body, Command, CommandError, Host, MailParameters};
+
+/// Checks one line without its CRLF.
+///
+/// # Panics
+/// Where the law is broken.
+pub fn law(data: &[u8]) {
+    let parsed = Command::parse(data);
+    assert_eq!(Command::parse(data), parsed, "the same line means the same");
+    match &parsed {
+        Ok(command) => {
+            nothing_gets_through(data, command);
+            format_is_undone(command);
+            case_and_trailing_spaces_change_nothing(data, command);
+        }
+        Err(error) => the_place_is_in_the_line(data, *error),
+    }
+}
+
+/// SECURITY.md D-9: a line break, a NUL or another alphabet is in no argument that this server uses.
+fn nothing_gets_through(line: &[u8], command: &Command) {
+    if matches!(command, Command::Noop | Command::Help | Command::Vrfy | Command::Expn | Command::NotOffered) {
+        return; // Their arguments are read by nobody.
+    }
+    assert!(line.iter().all(|octet| matches!(octet, b' '..=b'~' | b'\t')), "{command:?} from {line:?}");
+}
+
+fn format_is_undone(command: &Command) {
+    let line = match command {
+        Command::Ehlo(host) => format!("EHLO {host}"),
+        Command::Helo(host) => format!("HELO {host}"),
+        Command::Mail(path, parameters) if parameters.unrecognized.is_none() => {
+            format!("MAIL FROM:{path}{}", format_parameters(parameters))
+        }
+        Command::Mail(path, _) => {
+            let formatted = Command::parse(format!("MAIL FROM:{path}").as_bytes());
+            assert_eq!(formatted, Ok(Command::Mail(path.clone(), MailParameters::default())));
+            return;
+        }
+        Command::Rcpt(path, parameters) => match &parameters.unrecognized {
+            Some(keyword) => format!("RCPT TO:{path} {keyword}"),
+            None => format!("RCPT TO:{path}"),
+        },
+        _ => return,
+    };
+    assert_eq!(Command::parse(line.as_bytes()).as_ref(), Ok(command), "{line:?}");
+    if let Command::Ehlo(Host::Domain(domain)) | Command::Helo(Host::Domain(domain)) = command {
+        assert!(domain.as_str().len() <= 255);
+    }
+}
+
+fn format_parameters(parameters: &MailParameters) -> String {
+    let size = parameters.size_octets.map(|octets| format!(" SIZE={octets}"));
+    let body = parameters.body.map(|body| match body {
+        Body::EightBitMime => " BODY=8BITMIME",
+        _ => " BODY=7BIT",
+    });
+    size.unwrap_or_default() + body.unwrap_or_default()
+}
+
+/// RFC 5321 §2.4: verbs compare without case. §4.1.1: trailing spaces are let pass.
+fn case_and_trailing_spaces_change_nothing(line: &[u8], command: &Command) {
+    let verb = line.iter().take_while(|octet| octet.is_ascii_alphanumeric()).count();
+    let mut changed = line.to_vec();
+    for octet in &mut changed[..verb] {
+        *octet ^= if octet.is_ascii_alphabetic() { 0x20 } else { 0 };
+    }
+    changed.push(b' ');
+    assert_eq!(Command::parse(&changed).as_ref(), Ok(command), "{changed:?}");
+}
+
+fn the_place_is_in_the_line(line: &[u8], error: CommandError) {
+    assert!(!error.is_transient() && !error.to_string().contains(['\r', '\n']));
+    let (CommandError::Argument(place)
+    | CommandError::Host(place)
+    | CommandError::ReversePath(place)
+    | CommandError::ForwardPath(place)
+    | CommandError::Parameter(place)) = error
+    else {
+        return;
+    };
+    assert!(place.offset() <= line.len(), "{error} in {} octets", line.len());
+}

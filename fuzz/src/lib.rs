@@ -1,0 +1,42 @@
+//! Laws: what holds for every input whatsoever.
+//!
+//! Each module is one fuzz target. Its `law` takes any octets and panics where the law is broken, so that the same
+//! function serves `cargo fuzz`, which looks for such octets, and `cargo test`, which tries the seeds in `corpus/` and
+//! mutations of them.
+//!
+//! | Target | Law |
+//! |---|---|
+//! | [`mod@line`] | lines end at CRLF, however the octets are cut; less than one line is held |
+//! | [`command`] | formatting and parsing a command gives the same command; no line break gets through |
+//! | [`path`] | parse undoes format, for everything with an `@` |
+//! | [`parameter`] | parameters mean what a slow reading of the grammar says |
+//! | [`text`] | what is shown or sent is one line, printable, and not too long |
+//! | [`session`] | replies, events and deliveries do not depend on how the octets were cut |
+//! | [`content`] | the decoder equals a slow reading of RFC 5321 §4.1.1.4 and §4.5.2, and undoes the encoder |
+//! | [`received`] | a generated trace field parses back to what went in |
+
+mod client;
+pub mod command;
+pub mod content;
+pub mod control;
+pub mod line;
+pub mod parameter;
+pub mod path;
+pub mod received;
+pub mod session;
+pub mod text;
+
+/// A law: panics where it is broken.
+pub type Law = fn(&[u8]);
+
+/// All laws, by the name of their target and of their folder in `corpus/`.
+pub const LAWS: [(&str, Law); 8] = [
+    ("line", line::law),
+    ("command", command::law),
+    ("path", path::law),
+    ("parameter", parameter::law),
+    ("text", text::law),
+    ("session", session::law),
+    ("content", content::law),
+    ("received", received::law),
+];
