@@ -47,12 +47,14 @@ pub struct Limits {
     pub errors_before_delay: u32,
     /// How late: 1 s.
     pub error_delay: Duration,
-    /// Errors (syntax, sequence, unknown recipients) that are answered as such: 20. The next: `421 4.7.0`.
+    /// Errors that are answered as such: 20. The next: `421 4.7.0`. Errors are lines that are no commands or not at this
+    /// point, commands and parameters that are not offered, unknown recipients, and recipients elsewhere.
     pub errors: u32,
     /// The same while the server is under stress: 1.
     pub errors_under_stress: u32,
-    /// Commands that achieve nothing (`NOOP`, `RSET`, `VRFY`, `HELP`, a repeated `EHLO`): 100. An accepted message
-    /// starts the count anew. More: `421 4.7.0`.
+    /// Commands that achieve nothing: 100. More: `421 4.7.0`. They are `NOOP`, `RSET`, `VRFY`, `HELP`, a repeated `EHLO`,
+    /// `MAIL` with a too large `SIZE=` or refused at once, and `DATA` without a recipient. An accepted message starts the
+    /// count anew.
     pub commands_without_progress: u32,
     /// Transactions in a session: 1,000. More: `421 4.7.0`.
     pub transactions: u32,
