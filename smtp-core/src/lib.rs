@@ -62,14 +62,13 @@ pub use session::limits::Limits;
 pub use session::server::{ServerSession, SessionConfig, Stages, Step};
 pub use session::transaction::{Recipient, Transaction};
 pub use syntax::SyntaxError;
-pub use syntax::address::{
-    AddressLiteral, Domain, ForwardPath, Host, LocalPart, Mailbox, PATH_LIMIT_OCTETS, ReversePath,
-};
+pub use syntax::address::{AddressLiteral, Domain, Host, LocalPart, Mailbox, PATH_LIMIT_OCTETS};
 pub use syntax::command::{Command, CommandError};
 pub use syntax::content::{DataDecoder, DataEncoder, Decoded, Defect};
 pub use syntax::extension::ServiceExtension;
 pub use syntax::line::{Line, LineLimits, LineReader};
 pub use syntax::parameter::{Body, MailParameters, RcptParameters};
+pub use syntax::path::{ForwardPath, ReversePath};
 pub use syntax::reply::{EnhancedStatusCode, Reply, ReplyCode, ReplyText};
 pub use syntax::text::SafeText;
 

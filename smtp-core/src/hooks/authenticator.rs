@@ -9,7 +9,7 @@ use async_trait::async_trait;
 
 use crate::session::connection::Connection;
 use crate::session::decision::{AuthError, Identity};
-use crate::syntax::address::ReversePath;
+use crate::syntax::path::ReversePath;
 
 /// A password or a token. It never appears in a log: `Debug` shows nothing of it.
 #[derive(Clone, PartialEq, Eq)]

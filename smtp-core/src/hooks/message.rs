@@ -13,8 +13,9 @@ use crate::session::connection::{Connection, Greeting, TransactionId};
 use crate::session::extensions::Extensions;
 use crate::session::server::SessionConfig;
 use crate::session::transaction::{Recipient, Transaction};
-use crate::syntax::address::{Domain, Host, ReversePath};
+use crate::syntax::address::{Domain, Host};
 use crate::syntax::parameter::MailParameters;
+use crate::syntax::path::ReversePath;
 
 /// One message, complete and not yet accepted.
 pub struct Message {

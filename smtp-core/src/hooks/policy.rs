@@ -11,7 +11,7 @@ use crate::session::decision::{Changes, Disposition, Refusal, Verdict};
 use crate::session::extensions::Extensions;
 use crate::session::server::Stages;
 use crate::session::transaction::{Recipient, Transaction};
-use crate::syntax::address::ReversePath;
+use crate::syntax::path::ReversePath;
 
 /// A rule. It is asked only at the stages that it names.
 ///

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use crate::session::connection::Connection;
 use crate::session::decision::{Lookup, LookupError};
 use crate::session::transaction::Transaction;
-use crate::syntax::address::ForwardPath;
+use crate::syntax::path::ForwardPath;
 
 /// Finds out whether mail for a forward-path is taken, at `RCPT`.
 ///

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
-use crate::syntax::address::{AddressLiteral, ForwardPath, Host, Mailbox, ReversePath};
+use crate::syntax::address::{AddressLiteral, Host, Mailbox};
+use crate::syntax::path::{ForwardPath, ReversePath};
 
 use super::date::DateTime;
 use super::header_field::HeaderField;

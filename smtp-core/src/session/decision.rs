@@ -386,7 +386,7 @@ pub mod kinds {
     use crate::session::connection::Connection;
     use crate::session::server::ServerSession;
     use crate::session::transaction::{self, Transaction};
-    use crate::syntax::address::ForwardPath;
+    use crate::syntax::path::ForwardPath;
 
     use super::{Accepted, Decision, Kind, LookupAnswer, NoRoom, Refusal, sealed};
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::syntax::address::{ForwardPath, ReversePath};
+use crate::syntax::path::{ForwardPath, ReversePath};
 use crate::syntax::reply::Reply;
 use crate::syntax::text::SafeText;
 

@@ -3,8 +3,9 @@
 use std::fmt;
 
 use crate::message::edits::HeaderEdits;
-use crate::syntax::address::{ForwardPath, Mailbox, ReversePath};
+use crate::syntax::address::Mailbox;
 use crate::syntax::parameter::MailParameters;
+use crate::syntax::path::{ForwardPath, ReversePath};
 
 use super::connection::TransactionId;
 use super::decision::{Changes, Disposition};

@@ -1,8 +1,9 @@
 //! The commands of RFC 5321 §4.1.1 and their arguments.
 
-use super::address::{ForwardPath, Host, ReversePath};
+use super::address::Host;
 use super::cursor::{Cursor, SyntaxError};
 use super::parameter::{MailParameters, RcptParameters};
+use super::path::{ForwardPath, ReversePath};
 
 /// One command line, understood.
 #[derive(Debug, Clone, PartialEq, Eq)]

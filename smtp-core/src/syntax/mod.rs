@@ -10,6 +10,7 @@ pub(crate) mod content;
 pub(crate) mod extension;
 pub(crate) mod line;
 pub(crate) mod parameter;
+pub(crate) mod path;
 pub(crate) mod reply;
 pub(crate) mod text;
 

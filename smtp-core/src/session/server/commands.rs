@@ -1,0 +1,336 @@
+//! Commands: their order, and what each leads to, up to `DATA`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::message::trace::Protocol;
+use crate::session::connection::{Connection, Greeting, TransactionId};
+use crate::session::decision::{Decision, Lookup, LookupAnswer, Question};
+use crate::session::event::{CloseReason, SessionEvent, Stage};
+use crate::session::replies;
+use crate::session::transaction::{Recipient, Transaction};
+use crate::syntax::address::{Host, Mailbox};
+use crate::syntax::command::{Command, CommandError};
+use crate::syntax::extension::ServiceExtension;
+use crate::syntax::parameter::{MailParameters, RcptParameters};
+use crate::syntax::path::{ForwardPath, ReversePath};
+use crate::syntax::reply::{Reply, write_lines};
+use crate::syntax::text::SafeText;
+
+use super::{HeldRefusal, ServerSession, Stages, State, code};
+
+impl ServerSession {
+    pub(super) fn open(&mut self) {
+        if self.config.stages.contains(Stages::CONNECT) {
+            self.silence_from = Some(0);
+            self.ask(Question::Connect, ());
+        } else {
+            self.greet_client();
+        }
+    }
+
+    pub(crate) fn connected(&mut self, _now: Instant, (): (), mut decision: Decision) {
+        match self.take_decision(Stage::Connect, &mut decision, SafeText::default()) {
+            Some(refusal) if refusal.is_immediate() => {
+                // RFC 5321 §3.1: a greeting that refuses is 554, or 421 where the client may come again.
+                let refusal = refusal.with_code(554);
+                let reply = if refusal.is_transient() { as_421(refusal.reply()) } else { refusal.reply().clone() };
+                self.say(&reply);
+                self.finish(CloseReason::Refused);
+            }
+            refusal => {
+                self.held.connect = refusal.map(|refusal| HeldRefusal { refusal, policy: decision.policy });
+                self.greet_client();
+            }
+        }
+    }
+
+    /// `220` and the name. A shutdown is told before it.
+    pub(super) fn greet_client(&mut self) {
+        self.state = State::Connected;
+        if self.shutting_down {
+            return self.close(CloseReason::Shutdown, Some(replies::SHUTTING_DOWN));
+        }
+        self.silence_from = Some(0);
+        let greeting = format!("{} ESMTP", self.config.hostname);
+        self.say(&Reply::bare(code(220), greeting));
+    }
+
+    // -- commands
+
+    pub(super) fn command(&mut self, now: Instant, line: &[u8]) {
+        self.waiting_since = now;
+        let starts_with = |verb: &[u8]| line.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(verb));
+        if [&b"EHLO"[..], b"HELO", b"DATA"].into_iter().any(starts_with) {
+            self.expect_silence();
+        }
+        self.secrets_may_follow |= starts_with(b"AUTH");
+        match Command::parse(line) {
+            Ok(command) => self.execute(now, command, line),
+            Err(CommandError::UnknownVerb) if is_http(line) => {
+                self.refused_fixed(Stage::Command, replies::NOT_SMTP, line);
+                self.close(CloseReason::Violation, Some(replies::NOT_SMTP));
+            }
+            Err(error) => {
+                let reply = match error {
+                    CommandError::UnknownVerb => replies::UNKNOWN_COMMAND,
+                    CommandError::Host(_) => replies::BAD_HOST,
+                    CommandError::ReversePath(_) => replies::BAD_REVERSE_PATH,
+                    CommandError::ForwardPath(_) => replies::BAD_FORWARD_PATH,
+                    CommandError::Argument(_) | CommandError::Parameter(_) => replies::BAD_ARGUMENT,
+                };
+                let shown = if self.secrets_may_follow { &[][..] } else { line };
+                self.error(now, Stage::Command, reply, shown);
+            }
+        }
+    }
+
+    /// The order of commands (RFC 5321 §4.1.4).
+    pub(super) fn execute(&mut self, now: Instant, command: Command, line: &[u8]) {
+        use Command::{Data, Ehlo, Expn, Helo, Help, Mail, Noop, NotOffered, Quit, Rcpt, Rset, Vrfy};
+        match (self.state, command) {
+            (_, Quit) => self.close(CloseReason::Quit, Some(replies::BYE)),
+            (_, Ehlo(host)) => self.introduce(host, Protocol::Esmtp),
+            (_, Helo(host)) => self.introduce(host, Protocol::Smtp),
+            (_, Rset) => self.idle_command(Self::reset),
+            (_, Noop) => self.idle_command(|session| session.say_fixed(replies::OK)),
+            (_, Help) => self.idle_command(|session| session.say_fixed(replies::HELP)),
+            (_, Vrfy) => self.idle_command(|session| session.say_fixed(replies::CANNOT_VERIFY)),
+            (_, Expn) => self.error(now, Stage::Command, replies::NOT_OFFERED, line),
+            (_, NotOffered) => self.not_offered(now, line),
+            (State::Ready, Mail(path, parameters)) => self.mail(now, path, parameters, line),
+            (State::Envelope, Rcpt(path, parameters)) => self.rcpt(now, path, &parameters, line),
+            (State::Envelope, Data) => self.data(),
+            (State::Connected, Mail(..) | Rcpt(..) | Data) => {
+                self.error(now, Stage::Command, replies::SAY_EHLO_FIRST, line);
+            }
+            (_, Mail(..) | Rcpt(..) | Data) => self.error(now, Stage::Command, replies::BAD_SEQUENCE, line),
+        }
+    }
+
+    /// Only the verb goes to the log: behind `AUTH` stands a password, and what follows may be one too.
+    pub(super) fn not_offered(&mut self, now: Instant, line: &[u8]) {
+        let verb = line.split(|&octet| octet == b' ').next().unwrap_or_default();
+        self.error(now, Stage::Command, replies::NOT_OFFERED, verb);
+    }
+
+    /// `EHLO` and `HELO`. The first one is progress.
+    pub(super) fn introduce(&mut self, host: Host, protocol: Protocol) {
+        let connection = self.connection.greeted(Greeting::new(host, protocol));
+        self.introductions += 1;
+        if self.introductions > 1 {
+            self.idle_command(|session| session.consider(connection));
+        } else {
+            self.consider(connection);
+        }
+    }
+
+    pub(super) fn consider(&mut self, connection: Arc<Connection>) {
+        if self.config.stages.contains(Stages::HELO) {
+            self.ask(Question::Helo, connection);
+        } else {
+            self.held.helo = None;
+            self.introduced(connection);
+        }
+    }
+
+    pub(crate) fn greeted(&mut self, _now: Instant, connection: Arc<Connection>, mut decision: Decision) {
+        let name = connection.greeting().map(|greeting| SafeText::new(greeting.host().to_string())).unwrap_or_default();
+        match self.take_decision(Stage::Helo, &mut decision, name) {
+            // RFC 5321 §4.1.4: after a refused EHLO the session is where it was before.
+            Some(refusal) if refusal.is_immediate() => self.say_refusal(&refusal),
+            refusal => {
+                self.held.helo = refusal.map(|refusal| HeldRefusal { refusal, policy: decision.policy });
+                self.introduced(connection);
+            }
+        }
+    }
+
+    /// RFC 5321 §4.1.1.1: the envelope is empty, and the extensions are listed.
+    pub(super) fn introduced(&mut self, connection: Arc<Connection>) {
+        self.end_transaction();
+        self.state = State::Ready;
+        let protocol = connection.greeting().map(Greeting::protocol);
+        self.event(|| SessionEvent::Greeted(connection.clone()));
+        self.connection = connection;
+        let mut lines = vec![self.config.hostname.to_string()];
+        if protocol == Some(Protocol::Esmtp) {
+            lines.extend(self.extensions().iter().map(ToString::to_string));
+        }
+        write_lines(&mut self.output, code(250), lines.iter().map(String::as_str));
+    }
+
+    pub(super) fn extensions(&self) -> [ServiceExtension; 5] {
+        let limits = &self.config.limits;
+        [
+            ServiceExtension::Pipelining,
+            ServiceExtension::Size(limits.message_octets),
+            ServiceExtension::EightBitMime,
+            ServiceExtension::EnhancedStatusCodes,
+            ServiceExtension::Limits { mail_max: limits.transactions, rcpt_max: limits.recipients },
+        ]
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.end_transaction();
+        self.say_fixed(replies::OK);
+    }
+
+    pub(super) fn mail(&mut self, now: Instant, path: ReversePath, parameters: MailParameters, line: &[u8]) {
+        let limits = &self.config.limits;
+        let is_esmtp = self.connection.greeting().is_some_and(|greeting| greeting.protocol() == Protocol::Esmtp);
+        if self.transactions >= limits.transactions {
+            return self.close(CloseReason::Limit, Some(replies::TOO_MANY_TRANSACTIONS));
+        }
+        if parameters.unrecognized.is_some() || !(is_esmtp || parameters.is_empty()) {
+            return self.error(now, Stage::Mail, replies::UNKNOWN_PARAMETER, line);
+        }
+        if parameters.size_octets.is_some_and(|octets| octets > limits.message_octets) {
+            self.refused_fixed(Stage::Mail, replies::MESSAGE_TOO_LARGE, line);
+            return self.idle_command(|session| session.say_fixed(replies::MESSAGE_TOO_LARGE));
+        }
+        let id = TransactionId::new(self.connection.session_id(), self.transactions + 1);
+        let transaction = Box::new(Transaction::new(id, path, parameters));
+        if self.config.stages.contains(Stages::MAIL) {
+            self.ask(Question::Mail, transaction);
+        } else {
+            self.begin_transaction(transaction);
+        }
+    }
+
+    pub(crate) fn mail_decided(&mut self, _now: Instant, mut transaction: Box<Transaction>, mut decision: Decision) {
+        let subject = SafeText::new(transaction.reverse_path().to_string());
+        let refusal = self.take_decision(Stage::Mail, &mut decision, subject);
+        transaction.apply(decision.changes);
+        match refusal {
+            Some(refusal) if refusal.is_immediate() => self.idle_command(|session| session.say_refusal(&refusal)),
+            refusal => {
+                self.held.mail = refusal.map(|refusal| HeldRefusal { refusal, policy: decision.policy });
+                self.begin_transaction(transaction);
+            }
+        }
+    }
+
+    pub(super) fn begin_transaction(&mut self, transaction: Box<Transaction>) {
+        self.transactions += 1;
+        self.transaction_id = Some(transaction.id());
+        self.transaction = Some(transaction);
+        self.state = State::Envelope;
+        self.say_fixed(replies::SENDER_OK);
+    }
+
+    /// PRACTICES P7: syntax, limits, then the lookup.
+    pub(super) fn rcpt(&mut self, now: Instant, path: ForwardPath, parameters: &RcptParameters, line: &[u8]) {
+        let limits = &self.config.limits;
+        let (recipients, most_excess) = (limits.recipients as usize, limits.excess_recipients);
+        if parameters.unrecognized.is_some() {
+            return self.error(now, Stage::Recipient, replies::UNKNOWN_PARAMETER, line);
+        }
+        let Some(transaction) = &mut self.transaction else { return };
+        if transaction.recipients().len() < recipients {
+            return self.ask(Question::Lookup, path);
+        }
+        if transaction.count_excess_recipient() > most_excess {
+            self.close(CloseReason::Limit, Some(replies::FAR_TOO_MANY_RECIPIENTS));
+        } else {
+            self.refuse(Stage::Recipient, replies::TOO_MANY_RECIPIENTS, line);
+        }
+    }
+
+    /// PRACTICES P7: relay, existence, role mailbox, held refusal, policies.
+    pub(crate) fn looked_up(&mut self, now: Instant, path: ForwardPath, answer: LookupAnswer) {
+        let text = path.to_string();
+        let is_bare_postmaster = path == ForwardPath::Postmaster;
+        let mailboxes = match answer.lookup {
+            Err(cause) => {
+                let cause = SafeText::new(cause.to_string());
+                self.event(|| SessionEvent::LookupFailed { recipient: path, cause });
+                return self.refuse(Stage::Lookup, replies::TRY_LATER, text.as_bytes());
+            }
+            Ok(Lookup::Alias(mailboxes))
+                if mailboxes.is_empty() || mailboxes.len() > self.config.limits.alias_mailboxes =>
+            {
+                let cause = SafeText::new(format!("alias with {} mailboxes", mailboxes.len()));
+                self.event(|| SessionEvent::LookupFailed { recipient: path, cause });
+                return self.refuse(Stage::Lookup, replies::TRY_LATER, text.as_bytes());
+            }
+            Ok(Lookup::Alias(mailboxes)) if self.has_too_many_mailboxes(mailboxes.len()) => {
+                return self.refuse(Stage::Lookup, replies::TOO_MANY_RECIPIENTS, text.as_bytes());
+            }
+            Ok(Lookup::Alias(mailboxes)) => mailboxes,
+            // RFC 5321 §4.5.1: <postmaster> without a domain is accepted whatever the lookup thinks.
+            Ok(_) if is_bare_postmaster => vec![self.config.postmaster.clone()],
+            Ok(Lookup::Mailbox) => Vec::new(),
+            Ok(Lookup::NotLocal) if self.is_local(&path) => {
+                return self.error(now, Stage::Lookup, replies::UNKNOWN_MAILBOX, text.as_bytes());
+            }
+            Ok(Lookup::NotLocal) if self.connection.may_relay() => {
+                return self.judge_recipient(path, Vec::new(), false);
+            }
+            Ok(Lookup::NotLocal) => return self.error(now, Stage::Lookup, replies::NOT_LOCAL, text.as_bytes()),
+            Ok(Lookup::Unknown) => return self.error(now, Stage::Lookup, replies::UNKNOWN_MAILBOX, text.as_bytes()),
+        };
+        self.judge_recipient(path, mailboxes, answer.is_role || is_bare_postmaster);
+    }
+
+    /// Whether so many more would exceed what all aliases of a transaction may have.
+    pub(super) fn has_too_many_mailboxes(&self, more: usize) -> bool {
+        let transaction = self.transaction.as_ref();
+        transaction.map_or(0, |transaction| transaction.alias_mailboxes()) + more > self.config.limits.mailboxes
+    }
+
+    pub(super) fn is_local(&self, path: &ForwardPath) -> bool {
+        path.domain().is_some_and(|domain| self.config.local_domains.contains(domain))
+    }
+
+    /// The recipient exists. Role mailboxes of ours are accepted at once (PRACTICES P4, P7).
+    pub(super) fn judge_recipient(&mut self, path: ForwardPath, mailboxes: Vec<Mailbox>, is_role: bool) {
+        let recipient = Recipient::new(path, mailboxes, is_role);
+        if recipient.is_role() {
+            return self.accept_recipient(recipient);
+        }
+        if let Some(held) = self.held.strongest().cloned() {
+            let subject = SafeText::new(recipient.path().to_string());
+            self.refused(Stage::Recipient, subject, held.refusal.reply(), held.policy, false);
+            return self.say_refusal(&held.refusal);
+        }
+        if self.config.stages.contains(Stages::RECIPIENT) {
+            self.ask(Question::Recipient, recipient);
+        } else {
+            self.accept_recipient(recipient);
+        }
+    }
+
+    pub(crate) fn recipient_decided(&mut self, _now: Instant, recipient: Recipient, mut decision: Decision) {
+        let subject = SafeText::new(recipient.path().to_string());
+        let refusal = self.take_decision(Stage::Recipient, &mut decision, subject);
+        if let Some(transaction) = &mut self.transaction {
+            transaction.apply(decision.changes);
+        }
+        match refusal {
+            Some(refusal) => self.say_refusal(&refusal),
+            None => self.accept_recipient(recipient),
+        }
+    }
+
+    pub(super) fn accept_recipient(&mut self, recipient: Recipient) {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.add_recipient(recipient);
+            self.say_fixed(replies::RECIPIENT_OK);
+        }
+    }
+}
+
+/// The first line of a request that a browser was made to send here: its body could hold commands.
+fn is_http(line: &[u8]) -> bool {
+    let version = line.rsplit(|&octet| octet == b' ').next().unwrap_or_default();
+    version.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"HTTP/"))
+}
+
+/// A transient refusal as a greeting (RFC 5321 §3.8): `421`.
+fn as_421(reply: &Reply) -> Reply {
+    match reply.status() {
+        Some(status) => Reply::new(code(421), status, reply.text().to_owned()),
+        None => Reply::bare(code(421), reply.text().to_owned()),
+    }
+}

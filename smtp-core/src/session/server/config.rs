@@ -1,0 +1,72 @@
+//! What all sessions of a listener have in common.
+
+use crate::syntax::address::{Domain, Mailbox};
+
+use crate::session::limits::Limits;
+
+/// Which stages some policy wants to be asked about; the others cost nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Stages(u8);
+
+impl Stages {
+    /// None.
+    pub const NONE: Self = Self(0);
+    /// A client connected.
+    pub const CONNECT: Self = Self(1);
+    /// `EHLO` or `HELO`.
+    pub const HELO: Self = Self(2);
+    /// `MAIL`.
+    pub const MAIL: Self = Self(4);
+    /// `RCPT`.
+    pub const RECIPIENT: Self = Self(8);
+    /// The whole message.
+    pub const MESSAGE: Self = Self(16);
+    /// All of them.
+    pub const ALL: Self = Self(31);
+
+    /// Whether all stages of `other` are among these.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+impl std::ops::BitOr for Stages {
+    type Output = Self;
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// What all sessions of a listener have in common.
+#[derive(Debug, Clone)]
+pub struct SessionConfig {
+    /// The name of this server: greeting, answer to `EHLO`, `Received`.
+    pub hostname: Domain,
+    /// Where mail for `<postmaster>` without a domain goes (RFC 5321 §4.5.1).
+    pub postmaster: Mailbox,
+    /// Domains whose mail is never relayed: a mailbox there that the lookup calls not local does not exist.
+    pub local_domains: Vec<Domain>,
+    /// What is allowed.
+    pub limits: Limits,
+    /// Which stages are asked about.
+    pub stages: Stages,
+    /// Whether octets that come before a reply that must be waited for end the session with `554 5.5.0`.
+    pub refuse_early_talkers: bool,
+    /// Whether events are collected.
+    pub observed: bool,
+}
+
+impl SessionConfig {
+    /// The defaults for a server of that name, with `postmaster` at that name.
+    pub fn new(hostname: Domain) -> Self {
+        Self {
+            postmaster: Mailbox::postmaster_at(hostname.clone()),
+            hostname,
+            local_domains: Vec::new(),
+            limits: Limits::default(),
+            stages: Stages::ALL,
+            refuse_early_talkers: true,
+            observed: false,
+        }
+    }
+}
