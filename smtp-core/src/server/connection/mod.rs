@@ -199,6 +199,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
     fn limits(&self) -> &Limits {
         &self.profile.session.limits
     }
+
     // -- writing and waiting
 
     async fn write(&mut self) -> io::Result<()> {
@@ -235,11 +236,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
                 return self.poll_deadline(cx).map(|()| Woken::Timeout);
             }
             match self.inbound.poll_read(cx) {
+                Poll::Ready(Ok(0)) if self.inbound.has_failed() => return Poll::Ready(Woken::Failed),
                 Poll::Ready(Ok(0)) if self.session.is_delayed() => {
-                    cx.waker().wake_by_ref();
+                    cx.waker().wake_by_ref(); // The end is known now: see above.
                     return Poll::Pending;
                 }
-                Poll::Ready(Ok(0)) if self.inbound.has_failed() => return Poll::Ready(Woken::Failed),
                 Poll::Ready(Ok(0)) => return Poll::Ready(Woken::ClientLeft),
                 Poll::Ready(Ok(_)) => return Poll::Ready(Woken::Input),
                 Poll::Ready(Err(_)) => return Poll::Ready(Woken::Failed),
