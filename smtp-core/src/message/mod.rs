@@ -1,7 +1,7 @@
 //! What a transaction produces: envelope, header fields of ours, content.
 //!
 //! [`content`] holds the octets, [`header_field`] and [`trace`] write fields in front of them,
-//! [`header_section`] watches the ones that arrive, [`date`] writes dates.
+//! [`header_section`] watches the ones that arrive, [`edits`] leaves some of them out, [`date`] writes dates.
 
 pub(crate) mod content;
 pub(crate) mod date;

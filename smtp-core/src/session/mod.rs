@@ -1,7 +1,9 @@
 //! The protocol as a value: octets and time in, questions and octets out, no I/O.
 //!
 //! [`server`] is the state machine; [`transaction`] what it collects; [`decision`] the words in which it asks and is
-//! answered; [`limits`] every number it obeys; [`event`] what it reports; [`extensions`] what policies remember.
+//! answered; [`limits`] every number it obeys; [`replies`] every sentence it says by itself; [`content_phase`] counts
+//! content; [`connection`] is what is known of the client; [`event`] what is reported; [`extensions`] what policies
+//! remember.
 
 pub(crate) mod connection;
 pub(crate) mod content_phase;
