@@ -77,9 +77,14 @@ impl Server {
     /// use smtp_core::{Accepted, Message, Server};
     ///
     /// # async fn example() -> Result<(), smtp_core::Error> {
-    /// let server = Server::builder("mx.example.org") .local_domain("example.org") .deliver(|message: Message| async
-    /// move { println!("{} octets from {}", message.content().len(), message.reverse_path()); Ok(Accepted::all()) })
-    /// .listen("127.0.0.1:0") .await?;
+    /// let server = Server::builder("mx.example.org")
+    ///     .local_domain("example.org")
+    ///     .deliver(|message: Message| async move {
+    ///         println!("{} octets from {}", message.content().len(), message.reverse_path());
+    ///         Ok(Accepted::all())
+    ///     })
+    ///     .listen("127.0.0.1:0")
+    ///     .await?;
     /// # Ok(())
     /// # }
     /// ```
@@ -136,15 +141,25 @@ impl Server {
     /// [`ServerBuilder::graceful_shutdown`] is only watched by [`Server::run`].
     ///
     /// ```
-    /// use smtp_core::{Accepted, Message, Server}; use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    /// use smtp_core::{Accepted, Message, Server};
+    /// use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let server = Server::builder("mx.example.org") .local_domain("example.org") .deliver(|_: Message| async {
-    /// Ok(Accepted::all()) }) .bind() .await?; let (mut client, stream) = duplex(4096); let session =
-    /// tokio::spawn(async move { server.serve_connection(stream, "192.0.2.1:1".parse().unwrap(),
-    /// "192.0.2.2:25".parse().unwrap()).await; }); let mut greeting = [0; 26]; client.read_exact(&mut greeting).await?;
-    /// assert_eq!(&greeting, b"220 mx.example.org ESMTP\r\n"); client.write_all(b"QUIT\r\n").await?; drop(client);
+    /// let server = Server::builder("mx.example.org")
+    ///     .local_domain("example.org")
+    ///     .deliver(|_: Message| async { Ok(Accepted::all()) })
+    ///     .bind()
+    ///     .await?;
+    /// let (mut client, stream) = duplex(4096);
+    /// let session = tokio::spawn(async move {
+    ///     server.serve_connection(stream, "192.0.2.1:1".parse().unwrap(), "192.0.2.2:25".parse().unwrap()).await;
+    /// });
+    /// let mut greeting = [0; 26];
+    /// client.read_exact(&mut greeting).await?;
+    /// assert_eq!(&greeting, b"220 mx.example.org ESMTP\r\n");
+    /// client.write_all(b"QUIT\r\n").await?;
+    /// drop(client);
     /// session.await?;
     /// # Ok(())
     /// # }
