@@ -40,6 +40,7 @@ pub use hooks::authenticator::{Authenticator, Secret};
 pub use hooks::delivery::Delivery;
 pub use hooks::message::{Message, MessageReader};
 pub use hooks::observer::Observer;
+pub use hooks::outbound::{Outbound, OutboundPolicy, OutboundRecipient, Transient};
 pub use hooks::policy::{Policy, PolicyContext};
 pub use hooks::recipient_lookup::RecipientLookup;
 pub use hooks::tables::{LocalDomains, MailboxTable, TableError};

@@ -67,6 +67,14 @@ pub trait Delivery: Send + Sync {
     fn content_dir(&self) -> Option<&Path> {
         None
     }
+
+    /// Whether there is room for a message of that size, before its content is asked for; without it the client is told
+    /// `452 4.3.1` in the place of `354` (RFC 1870 §6.1). Asked for each message: it must answer at once, from what it
+    /// knows. Default: yes.
+    fn has_room(&self, declared_octets: Option<u64>) -> bool {
+        let _ = declared_octets;
+        true
+    }
 }
 
 #[async_trait]
@@ -88,5 +96,9 @@ impl<D: Delivery + ?Sized> Delivery for Arc<D> {
 
     fn content_dir(&self) -> Option<&Path> {
         (**self).content_dir()
+    }
+
+    fn has_room(&self, declared_octets: Option<u64>) -> bool {
+        (**self).has_room(declared_octets)
     }
 }

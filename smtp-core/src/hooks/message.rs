@@ -140,6 +140,25 @@ impl Message {
         received.to_field()
     }
 
+    /// What a store writes in front of the content, and how many octets of the content it leaves out: usually the
+    /// [`Message::header_prefix`] and none; where policies removed fields, the filtered header section is in the head.
+    ///
+    /// The message as it is to be stored or passed on is the head, then the content without its first octets. Blocks
+    /// only where fields were removed and the content is in a file.
+    ///
+    /// # Errors
+    /// What opening or reading the file of large content gave.
+    pub fn head(&self) -> io::Result<(Vec<u8>, u64)> {
+        let mut head = self.header_prefix();
+        if !self.edits.removes() {
+            return Ok((head, 0));
+        }
+        let mut start = Vec::new();
+        self.content.reader()?.take(self.header_octets).read_to_end(&mut start)?;
+        head.extend_from_slice(&self.edits.filter(&start));
+        Ok((head, start.len() as u64))
+    }
+
     /// The message as it is to be stored or passed on: fields in front, content without the fields that policies
     /// removed.
     ///
@@ -148,13 +167,9 @@ impl Message {
     /// # Errors
     /// What opening or reading the file of large content gave.
     pub fn reader(&self) -> io::Result<MessageReader> {
+        let (head, skipped) = self.head()?;
         let mut content = self.content.reader()?;
-        let mut head = self.header_prefix();
-        if self.edits.removes() {
-            let mut start = Vec::new();
-            content.by_ref().take(self.header_octets).read_to_end(&mut start)?;
-            head.extend_from_slice(&self.edits.filter(&start));
-        }
+        content.skip(skipped)?;
         Ok(MessageReader { inner: Cursor::new(head).chain(content) })
     }
 }

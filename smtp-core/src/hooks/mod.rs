@@ -2,12 +2,13 @@
 //!
 //! [`authenticator`]: who is it? [`recipient_lookup`]: is there such a mailbox? [`policy`]: do we want it?
 //! [`delivery`]: take it. [`observer`] is told what happens. [`message`] is what a delivery takes; [`tables`] has
-//! ready-made lookups.
+//! ready-made lookups. [`outbound`] is for queues: under which reverse-path does it leave us?
 
 pub(crate) mod authenticator;
 pub(crate) mod delivery;
 pub(crate) mod message;
 pub(crate) mod observer;
+pub(crate) mod outbound;
 pub(crate) mod policy;
 pub(crate) mod recipient_lookup;
 pub(crate) mod tables;

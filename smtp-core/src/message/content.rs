@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Cursor, Read, Write};
+use std::io::{self, Cursor, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -234,6 +234,15 @@ pub struct Content {
 }
 
 impl Content {
+    /// Content that an application made itself; it stays in memory. Nothing looks into it: lines must end with CRLF.
+    pub fn new(octets: impl Into<Bytes>) -> Self {
+        let octets = octets.into();
+        let budget = Arc::new(Budget { free: AtomicUsize::new(0) });
+        let length = octets.len() as u64;
+        let storage = Storage::Memory { octets, _reservation: Reservation::none(&budget) };
+        Self { storage: Arc::new(storage), octets: length }
+    }
+
     /// How many octets there are.
     pub fn len(&self) -> u64 {
         self.octets
@@ -308,6 +317,19 @@ pub struct ContentReader(Source);
 enum Source {
     Memory(Cursor<Bytes>),
     File(File),
+}
+
+impl ContentReader {
+    /// Leaves out the next octets.
+    ///
+    /// # Errors
+    /// What the file gave.
+    pub(crate) fn skip(&mut self, octets: u64) -> io::Result<()> {
+        match &mut self.0 {
+            Source::Memory(cursor) => cursor.seek_relative(i64::try_from(octets).map_err(io::Error::other)?),
+            Source::File(file) => file.seek_relative(i64::try_from(octets).map_err(io::Error::other)?),
+        }
+    }
 }
 
 impl Read for ContentReader {

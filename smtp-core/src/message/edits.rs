@@ -27,7 +27,7 @@ impl HeaderEdits {
     }
 
     /// The first octets of a message, without the fields that are to be left out. What follows the header section stays
-    /// as it is.
+    /// as it is. `head` must hold the whole header section.
     pub(crate) fn filter(&self, head: &[u8]) -> Vec<u8> {
         let mut kept = Vec::with_capacity(head.len());
         let mut rest = head;

@@ -1,6 +1,8 @@
 //! How questions of the session are answered: by hooks, each in its place.
 
 use std::future::poll_fn;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -53,7 +55,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
                 self.give(ask, decision);
             }
             Question::Room(ask) => {
-                let room = self.profile.shared.store.open(*ask.subject());
+                let declared = *ask.subject();
+                let delivery = &self.profile.shared.hooks.delivery;
+                let has_room = catch_unwind(AssertUnwindSafe(|| delivery.has_room(declared))).unwrap_or(false);
+                let room = async {
+                    if !has_room {
+                        return Err(io::Error::other("the delivery has no room"));
+                    }
+                    self.profile.shared.store.open(declared).await
+                };
                 let room = in_time(self.profile.session.limits.hook_timeout, room).await;
                 let answer = match room {
                     Ok(content) => {
