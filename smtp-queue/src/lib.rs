@@ -1,8 +1,26 @@
 //! Memory for mail servers: a message is kept from `250` until every recipient has an outcome.
 //!
-//! Only the states stand here so far. A message is queued, in flight, and then, for each recipient by itself, has an
-//! [`Outcome`]. The spool, the schedule, routing, delivery and notifications follow.
+//! ```text
+//! spool       where messages are kept: the trait, and backends behind it
+//!   storage   the file operations of a backend, so that tests can fail each of them
+//! envelope    what was known when a message was accepted; progress: what changes with each attempt
+//! ```
 
+mod content;
+mod envelope;
+mod id;
 mod outcome;
+mod progress;
+mod spool;
+mod storage;
 
+pub use content::{StoredContent, StoredContentReader};
+pub use envelope::{Envelope, Origin, QueuedRecipient, SiteName};
+pub use id::{QueueId, QueueIdError, QueueIds};
 pub use outcome::Outcome;
+pub use progress::{Diagnosis, Progress, WaitingRecipient};
+pub use spool::{
+    Change, Due, Lease, Listed, ListedPair, NewContent, NewMessage, NewProgress, Room, Shown, Spool, SpoolError,
+    SpoolTotals,
+};
+pub use storage::{FileStorage, Space, Storage, StorageFile};

@@ -1,0 +1,104 @@
+//! The envelope of a queued message: what was known when it was accepted, and never changes.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use smtp_core::{Body, Disposition, ForwardPath, Identity, Mailbox, ReversePath, Treatment};
+
+use crate::id::QueueId;
+
+/// The name of a next hop: messages for one site share its connections, its window and its concurrency.
+///
+/// Routing makes them: `local`, `smtp:[192.0.2.1]:25`. It is stored with the message.
+pub type SiteName = Arc<str>;
+
+/// What was known of a message when it was accepted: everything but its content and its progress.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// Its name.
+    pub id: QueueId,
+    /// When its content had arrived.
+    pub arrival: SystemTime,
+    /// The reverse-path as it was received: where notifications go.
+    pub reverse_path: ReversePath,
+    /// What `MAIL` says when it leaves: recipients point here. Frozen, so that every attempt presents the same one
+    /// (PRACTICES.md S32).
+    pub outgoing: Vec<ReversePath>,
+    /// Who it is for: at least one.
+    pub recipients: Vec<QueuedRecipient>,
+    /// What it came from.
+    pub origin: Origin,
+    /// `BODY=` as it was received.
+    pub body: Option<Body>,
+    /// Whether a notification may go to the reverse-path: a policy vouches for it, or the client may relay
+    /// (PRACTICES.md S21).
+    pub sender_confirmed: bool,
+    /// When it expires, where a sender or policy said so; otherwise the schedule decides.
+    pub deadline: Option<SystemTime>,
+}
+
+/// Where a message came from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Origin {
+    /// The transaction in which it was received, as it stands in the log; empty for what the queue made itself.
+    pub transaction: Box<str>,
+    /// The address of the client.
+    pub client: Option<IpAddr>,
+    /// Who the client proved to be.
+    pub identity: Option<Identity>,
+    /// Which rules held for the client.
+    pub treatment: Treatment,
+    /// Whether it is a notification of the queue, and what about.
+    pub notification_of: Option<QueueId>,
+}
+
+/// One recipient of a queued message: an alias has become its mailboxes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueuedRecipient {
+    /// The argument of `RCPT` as it was received.
+    pub path: ForwardPath,
+    /// Where the mail goes.
+    pub mailbox: Mailbox,
+    /// The place in [`Envelope::outgoing`] of the reverse-path that it leaves under.
+    pub outgoing: u32,
+    /// What becomes of this copy.
+    pub disposition: Disposition,
+    /// Whether it is one of the mailboxes that must stay reachable (RFC 5321 §4.5.1, RFC 2142).
+    pub is_role: bool,
+}
+
+impl Envelope {
+    /// An envelope without recipients, which leaves under the reverse-path that it came with.
+    pub fn new(id: QueueId, arrival: SystemTime, reverse_path: ReversePath) -> Self {
+        Self {
+            id,
+            arrival,
+            outgoing: vec![reverse_path.clone()],
+            reverse_path,
+            recipients: Vec::new(),
+            origin: Origin::default(),
+            body: None,
+            sender_confirmed: false,
+            deadline: None,
+        }
+    }
+
+    /// One recipient more, to whom it leaves under the first of the outgoing reverse-paths.
+    #[must_use]
+    pub fn with_recipient(mut self, mailbox: Mailbox) -> Self {
+        self.recipients.push(QueuedRecipient {
+            path: ForwardPath::Mailbox(mailbox.clone()),
+            mailbox,
+            outgoing: 0,
+            disposition: Disposition::Deliver,
+            is_role: false,
+        });
+        self
+    }
+
+    /// What `MAIL` says when it leaves for that recipient.
+    pub fn outgoing_of(&self, recipient: &QueuedRecipient) -> &ReversePath {
+        self.outgoing.get(recipient.outgoing as usize).unwrap_or(&self.reverse_path)
+    }
+}

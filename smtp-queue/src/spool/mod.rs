@@ -1,0 +1,280 @@
+//! Where messages are kept until every recipient has an outcome: the trait, and the backends behind it.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use smtp_core::{Content, async_trait};
+use thiserror::Error;
+
+use crate::content::StoredContent;
+use crate::envelope::{Envelope, SiteName};
+use crate::id::QueueId;
+use crate::progress::Progress;
+
+/// Keeps messages: what it has taken survives `kill -9` and power loss.
+///
+/// Messages are named by [`QueueId`]; what is scheduled is the pair of a message and a site ([`Progress`]). Whoever
+/// works on a pair holds a [`Lease`]; nobody else is given the pair until the lease is given back. A lease that was
+/// lost (its message was removed, or its owner was taken for dead) cannot record anything: that is the fence.
+///
+/// Backends are tested by the contract test of this crate.
+#[async_trait]
+pub trait Spool: Send + Sync + 'static {
+    /// Takes a message. When it returns, the message is on stable storage. The leases are those that were asked for, in
+    /// the order of [`NewMessage::progress`].
+    ///
+    /// # Errors
+    /// [`SpoolError`]: the client must be told 4yz. The message may be there after a restart all the same, whole.
+    async fn put(&self, message: NewMessage) -> Result<Vec<Lease>, SpoolError>;
+
+    /// Leases what is due: the pairs whose next attempt is not after `now`, the earliest of each site first, and of no
+    /// site more than `room` says.
+    ///
+    /// # Errors
+    /// [`SpoolError`].
+    async fn due(&self, now: SystemTime, room: &Room) -> Result<Due, SpoolError>;
+
+    /// The envelope and the progress of a leased pair.
+    ///
+    /// # Errors
+    /// [`SpoolError::LeaseLost`]; [`SpoolError::Damaged`] where the record cannot be read: it is set aside then.
+    async fn load(&self, lease: &Lease) -> Result<(Arc<Envelope>, Progress), SpoolError>;
+
+    /// The content of a message.
+    ///
+    /// # Errors
+    /// [`SpoolError::Absent`], [`SpoolError::Damaged`].
+    async fn content(&self, id: QueueId) -> Result<StoredContent, SpoolError>;
+
+    /// Records what came of an attempt, together with the messages that it caused, all or nothing, and gives the lease
+    /// back. When it returns, it is on stable storage. The message is forgotten with the last of its pairs.
+    ///
+    /// # Errors
+    /// [`SpoolError`]; [`SpoolError::LeaseLost`] where somebody else has decided in the meantime.
+    async fn record(&self, lease: Lease, change: Change) -> Result<(), SpoolError>;
+
+    /// Gives a lease back unused; the pair is due when it was.
+    async fn give_back(&self, lease: Lease);
+
+    /// Forgets a message, wherever it stands. `false` where there is none.
+    ///
+    /// # Errors
+    /// [`SpoolError`].
+    async fn remove(&self, id: QueueId) -> Result<bool, SpoolError>;
+
+    /// Holds a message (it is never due, nor does it expire), or lets it go on. `false` where there is none.
+    ///
+    /// # Errors
+    /// [`SpoolError`].
+    async fn set_held(&self, id: QueueId, held: bool) -> Result<bool, SpoolError>;
+
+    /// Makes a message due at that time at all its sites. `false` where there is none.
+    ///
+    /// # Errors
+    /// [`SpoolError`].
+    async fn reschedule(&self, id: QueueId, next_attempt: SystemTime) -> Result<bool, SpoolError>;
+
+    /// The messages after that one in the order of arrival, the oldest first, at most `limit`. It costs as much as what
+    /// it returns.
+    ///
+    /// # Errors
+    /// [`SpoolError`].
+    async fn list(&self, after: Option<QueueId>, limit: usize) -> Result<Vec<Listed>, SpoolError>;
+
+    /// One message with all its pairs.
+    ///
+    /// # Errors
+    /// [`SpoolError`].
+    async fn show(&self, id: QueueId) -> Result<Option<Shown>, SpoolError>;
+
+    /// How much there is. Costs nothing.
+    fn totals(&self) -> SpoolTotals;
+
+    /// Whether a message of that size can be taken now (SECURITY.md D-32). Costs nothing.
+    fn has_room(&self, octets: Option<u64>) -> bool;
+
+    /// Where content may lie while it arrives, so that it can be renamed into the spool.
+    fn content_dir(&self) -> Option<&Path> {
+        None
+    }
+}
+
+/// A message to be taken.
+#[derive(Debug, Clone)]
+pub struct NewMessage {
+    /// Its envelope.
+    pub envelope: Arc<Envelope>,
+    /// Its content.
+    pub content: NewContent,
+    /// One for each site.
+    pub progress: Vec<NewProgress>,
+}
+
+/// The octets of a message: `head`, then `content` without its first octets.
+#[derive(Debug, Clone)]
+pub struct NewContent {
+    /// What is written in front.
+    pub head: Bytes,
+    /// The content.
+    pub content: Content,
+    /// How many octets of the content are left out because they are in the head.
+    pub skipped_octets: u64,
+}
+
+/// The first attempt at one site.
+#[derive(Debug, Clone)]
+pub struct NewProgress {
+    /// What is to be done.
+    pub progress: Progress,
+    /// Whether the caller wants to work on it at once.
+    pub lease: bool,
+}
+
+/// The right to work on a pair of message and site.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// The message.
+    pub id: QueueId,
+    /// The site.
+    pub site: SiteName,
+    /// The fencing token: a later lease of the same pair has a higher one.
+    pub token: u64,
+}
+
+/// How many pairs may be leased.
+#[derive(Debug, Clone, Default)]
+pub struct Room {
+    /// Of a site that is not named below.
+    pub others: usize,
+    /// Of these.
+    pub sites: HashMap<SiteName, usize>,
+}
+
+impl Room {
+    /// Of that site.
+    pub fn of(&self, site: &SiteName) -> usize {
+        self.sites.get(site).copied().unwrap_or(self.others)
+    }
+}
+
+/// What is due.
+#[derive(Debug, Default)]
+pub struct Due {
+    /// Leased to the caller.
+    pub leases: Vec<Lease>,
+    /// When more will be due at a site that has room left; `None` where nothing waits there.
+    pub next: Option<SystemTime>,
+}
+
+/// What came of an attempt.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// What remains to be done; `None` where every recipient of the pair has its final outcome. The site may be another
+    /// than before: the pair moves there.
+    pub progress: Option<Progress>,
+    /// Messages that this outcome causes: notifications.
+    pub caused: Vec<NewMessage>,
+}
+
+/// A message in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name.
+    pub id: QueueId,
+    /// Its size in octets: head and content.
+    pub octets: u64,
+    /// Whether it is held.
+    pub held: bool,
+    /// Its pairs.
+    pub pairs: Vec<ListedPair>,
+}
+
+/// A pair in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedPair {
+    /// The site.
+    pub site: SiteName,
+    /// When the next attempt is due.
+    pub next_attempt: SystemTime,
+    /// How many attempts there were.
+    pub attempts: u32,
+    /// Whether somebody works on it.
+    pub leased: bool,
+}
+
+/// A message with everything that is known of it.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// What the list says.
+    pub listed: Listed,
+    /// Its envelope.
+    pub envelope: Arc<Envelope>,
+    /// What remains to be done, for each pair.
+    pub progress: Vec<Progress>,
+}
+
+/// How much there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SpoolTotals {
+    /// Messages.
+    pub messages: u64,
+    /// Pairs of a message and a site.
+    pub pairs: u64,
+    /// Messages that are held.
+    pub held: u64,
+}
+
+/// The store failed; becomes `451 4.3.0` or `452 4.3.1`, and `250` is never sent.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SpoolError {
+    /// There is no room.
+    #[error("no room in the spool")]
+    Full(#[source] Option<Arc<io::Error>>),
+    /// A sync failed earlier, so nothing is taken and nothing is recorded until a restart (STANDARDS.md C7).
+    #[error("the spool is read-only since a write failed")]
+    ReadOnly,
+    /// The system gave an error.
+    #[error("the spool cannot {action}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
+    /// A record cannot be read.
+    #[error("{id} is damaged in the spool")]
+    Damaged {
+        /// The message.
+        id: QueueId,
+    },
+    /// There is no such message.
+    #[error("{id} is not in the spool")]
+    Absent {
+        /// The message.
+        id: QueueId,
+    },
+    /// The lease is no longer valid.
+    #[error("the lease of {id} was lost")]
+    LeaseLost {
+        /// The message.
+        id: QueueId,
+    },
+    /// A message that no spool can keep: no recipient, or an envelope beyond the limits of the record.
+    #[error("the message cannot be kept: {0}")]
+    Invalid(&'static str),
+    /// The spool was closed.
+    #[error("the spool is closed")]
+    Closed,
+}
+
+impl SpoolError {
+    /// Whether the same may succeed later. The unknown is transient.
+    pub fn is_transient(&self) -> bool {
+        !matches!(self, Self::Damaged { .. } | Self::Absent { .. } | Self::LeaseLost { .. } | Self::Invalid(_))
+    }
+}
