@@ -19,6 +19,10 @@ pub use envelope::{Envelope, Origin, QueuedRecipient, SiteName};
 pub use id::{QueueId, QueueIdError, QueueIds};
 pub use outcome::Outcome;
 pub use progress::{Diagnosis, Progress, WaitingRecipient};
+pub use spool::record::RecordError;
+#[cfg(feature = "simulation")]
+pub use spool::segment::Faults;
+pub use spool::segment::{Damage, OpenError, RecoveryReport, SegmentSettings, SegmentSpool, SpoolAlarm};
 pub use spool::{
     Change, Due, Lease, Listed, ListedPair, NewContent, NewMessage, NewProgress, Room, Shown, Spool, SpoolError,
     SpoolTotals,

@@ -1,5 +1,8 @@
 //! Where messages are kept until every recipient has an outcome: the trait, and the backends behind it.
 
+pub(crate) mod record;
+pub(crate) mod segment;
+
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;

@@ -1,0 +1,472 @@
+//! One committer for a spool: it takes whatever waits, writes it as one batch, syncs once, and answers everybody.
+//!
+//! [`Committer::step`] is one turn. A thread of its own calls it, never one that serves sessions; tests call it
+//! themselves. It alone changes what the index knows of the log, so a turn meets no surprise between looking and
+//! writing. The lock of the index is held for memory only, never for the disk, and enqueuing needs another lock.
+
+use std::collections::{HashSet, VecDeque};
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+
+use tokio::sync::oneshot;
+
+use crate::envelope::SiteName;
+use crate::id::QueueId;
+use crate::progress::Progress;
+use crate::spool::{Lease, SpoolError};
+use crate::storage::Storage;
+
+use super::effect::NewRecord;
+use super::index::{Applied, Index};
+use super::log::{Log, WriteError};
+use super::settings::{SegmentSettings, SpoolAlarm};
+use super::{lock, read, relocation, snapshot};
+
+/// What a caller wants to have done.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// Take a message, and lease these of its sites.
+    Put { message: Vec<NewRecord>, id: QueueId, leases: Vec<SiteName> },
+    /// Record what came of an attempt, and take the messages that it caused.
+    Record { lease: Lease, progress: Option<Progress>, caused: Vec<NewRecord> },
+    /// Forget a message.
+    Remove(QueueId),
+    /// Hold a message, or let it go on.
+    Hold(QueueId, bool),
+    /// Make a message due at another time, in microseconds.
+    Reschedule(QueueId, u64),
+}
+
+impl Work {
+    fn takes_messages(&self) -> bool {
+        matches!(self, Self::Put { .. })
+    }
+
+    /// About how many octets it writes.
+    fn octets(&self) -> u64 {
+        const SMALL: u64 = 1024;
+        match self {
+            Self::Put { message, .. } => message.iter().map(NewRecord::extent).sum(),
+            Self::Record { caused, .. } => SMALL + caused.iter().map(NewRecord::extent).sum::<u64>(),
+            _ => SMALL,
+        }
+    }
+}
+
+/// What a caller is told.
+#[derive(Debug)]
+pub(super) enum Done {
+    /// It is durable; the tokens of the leases.
+    Yes(Vec<Option<u64>>),
+    /// There is no such message.
+    Absent,
+}
+
+/// A piece of work and who waits for it.
+#[derive(Debug)]
+struct Waiting {
+    work: Work,
+    answer: oneshot::Sender<Result<Done, SpoolError>>,
+}
+
+#[derive(Debug, Default)]
+struct Inbox {
+    waiting: VecDeque<Waiting>,
+    is_closed: bool,
+}
+
+/// What sessions and the committer share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) storage: Arc<dyn Storage>,
+    pub(super) settings: SegmentSettings,
+    pub(super) index: Mutex<Index>,
+    inbox: Mutex<Inbox>,
+    bell: Condvar,
+    pub(super) is_read_only: AtomicBool,
+    /// Octets that messages can take in the log as it is; [`NO_SPARE`] where not even a small one is taken.
+    pub(super) log_free_octets: AtomicU64,
+    /// The last batch that is durable.
+    pub(super) last_batch: AtomicU64,
+    pub(super) is_snapshot_running: AtomicBool,
+}
+
+/// There is no room in the log for any message.
+pub(super) const NO_SPARE: u64 = u64::MAX;
+
+impl Shared {
+    pub(super) fn new(storage: Arc<dyn Storage>, settings: SegmentSettings, index: Index) -> Self {
+        Self {
+            storage,
+            settings,
+            index: Mutex::new(index),
+            inbox: Mutex::default(),
+            bell: Condvar::new(),
+            is_read_only: AtomicBool::new(false),
+            log_free_octets: AtomicU64::new(0),
+            last_batch: AtomicU64::new(0),
+            is_snapshot_running: AtomicBool::new(false),
+        }
+    }
+
+    /// Hands work over and waits until it is durable.
+    pub(super) async fn submit(&self, work: Work) -> Result<Done, SpoolError> {
+        let (answer, done) = oneshot::channel();
+        {
+            let mut inbox = lock(&self.inbox);
+            if inbox.is_closed {
+                return Err(SpoolError::Closed);
+            }
+            inbox.waiting.push_back(Waiting { work, answer });
+            if inbox.waiting.len() == 1 {
+                self.bell.notify_one();
+            }
+        }
+        // A committer that is gone has dropped the sender.
+        done.await.unwrap_or(Err(SpoolError::Closed))
+    }
+
+    /// No more work is taken; what waits is still done.
+    pub(super) fn close(&self) {
+        lock(&self.inbox).is_closed = true;
+        self.bell.notify_all();
+    }
+
+    pub(super) fn has_work(&self) -> bool {
+        !lock(&self.inbox).waiting.is_empty()
+    }
+
+    /// Waits for work; `false` where there will be none.
+    pub(super) fn wait(&self) -> bool {
+        let mut inbox = lock(&self.inbox);
+        while inbox.waiting.is_empty() && !inbox.is_closed {
+            inbox = self.bell.wait(inbox).unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+        !inbox.waiting.is_empty()
+    }
+
+    fn take(&self, limit_octets: u64) -> Vec<Waiting> {
+        let mut inbox = lock(&self.inbox);
+        let mut octets = 0;
+        let mut taken = Vec::with_capacity(inbox.waiting.len().min(256));
+        while let Some(next) = inbox.waiting.front() {
+            octets += next.work.octets();
+            if octets > limit_octets && !taken.is_empty() {
+                break;
+            }
+            taken.extend(inbox.waiting.pop_front());
+        }
+        taken
+    }
+}
+
+/// A piece of work whose records are in the batch.
+struct Prepared {
+    waiting: Waiting,
+    records: usize,
+}
+
+/// The one who writes.
+#[derive(Debug)]
+pub(super) struct Committer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) log: Log,
+    /// Log octets at the last snapshot, and how long that was.
+    snapshot: (u64, u64),
+    /// Snapshots are written by a thread of their own.
+    has_threads: bool,
+    snapshot_thread: Option<JoinHandle<()>>,
+    /// A segment that cannot be emptied.
+    pub(super) stuck: HashSet<u64>,
+}
+
+impl Committer {
+    pub(super) fn new(shared: Arc<Shared>, log: Log, has_threads: bool) -> Self {
+        Self { shared, log, snapshot: (0, 0), has_threads, snapshot_thread: None, stuck: HashSet::new() }
+    }
+
+    /// One turn: one batch at most. `false` where nothing waited.
+    pub(super) fn step(&mut self) -> bool {
+        let limit = self.shared.settings.batch_octets.min(self.log.segment_octets() / 2);
+        let taken = self.shared.take(limit);
+        if taken.is_empty() {
+            return false;
+        }
+        if self.shared.is_read_only.load(Ordering::Acquire) {
+            taken.into_iter().for_each(|waiting| answer(waiting, Err(SpoolError::ReadOnly)));
+            return true;
+        }
+        let (records, prepared) = self.prepare_batch(taken);
+        if !prepared.is_empty() {
+            self.commit(records, prepared);
+        }
+        self.keep_house();
+        true
+    }
+
+    /// Turns work into records. What cannot be done is answered at once.
+    fn prepare_batch(&mut self, taken: Vec<Waiting>) -> (Vec<NewRecord>, Vec<Prepared>) {
+        let mut records = Vec::new();
+        let mut prepared = Vec::with_capacity(taken.len());
+        let mut used_leases = HashSet::new();
+        let mut octets = 0;
+        for mut waiting in taken {
+            let made = match &mut waiting.work {
+                Work::Put { message, .. } => Ok(std::mem::take(message)),
+                work => self.records_of(work, &mut used_leases),
+            };
+            let made = match made {
+                Ok(made) => made,
+                Err(refused) => {
+                    answer(waiting, refused);
+                    continue;
+                }
+            };
+            let extents: u64 = made.iter().map(NewRecord::extent).sum();
+            let is_message = waiting.work.takes_messages();
+            if !self.make_room(Log::batch_octets(octets + extents), is_message) {
+                answer(waiting, Err(SpoolError::Full(None)));
+                continue;
+            }
+            octets += extents;
+            prepared.push(Prepared { waiting, records: made.len() });
+            records.extend(made);
+        }
+        (records, prepared)
+    }
+
+    fn make_room(&mut self, octets: u64, is_message: bool) -> bool {
+        if self.log.has_room(octets, is_message) {
+            return true;
+        }
+        self.prepare_segments();
+        self.log.has_room(octets, is_message)
+    }
+
+    /// The records of work on what is already there; or what to answer without any.
+    fn records_of(
+        &self,
+        work: &mut Work,
+        used_leases: &mut HashSet<u64>,
+    ) -> Result<Vec<NewRecord>, Result<Done, SpoolError>> {
+        const TOO_LARGE: SpoolError = SpoolError::Invalid("a record is too large");
+        let some = |record: Option<NewRecord>| record.map(|record| vec![record]).ok_or(Err(TOO_LARGE));
+        match work {
+            Work::Put { .. } => Ok(Vec::new()),
+            Work::Record { lease, progress, caused } => {
+                let index = lock(&self.shared.index);
+                let Lease { id, site, token } = &*lease;
+                if !index.holds_lease(*id, site, *token) || !used_leases.insert(*token) {
+                    return Err(Err(SpoolError::LeaseLost { id: *id }));
+                }
+                let pairs = index.message(*id).map(|facts| facts.pairs).unwrap_or_default();
+                drop(index);
+                let own = match progress {
+                    Some(progress) => {
+                        let is_other = |site: &SiteName| *site != lease.site && *site == progress.site;
+                        if pairs.iter().any(|(facts, ..)| is_other(&facts.site)) {
+                            let why = "the message already waits at the site that it is moved to";
+                            return Err(Err(SpoolError::Invalid(why)));
+                        }
+                        NewRecord::progress(*id, site.clone(), progress)
+                    }
+                    None if pairs.len() == 1 => NewRecord::removal(*id),
+                    None => NewRecord::done(*id, site.clone()),
+                };
+                // What an outcome causes stands in front of it: a message is never without both.
+                let mut records = std::mem::take(caused);
+                let forgets = self.shared.settings.faults().forgets_removals && progress.is_none();
+                if !forgets {
+                    records.extend(some(own)?);
+                }
+                Ok(records)
+            }
+            Work::Remove(id) => {
+                self.must_be_there(*id)?;
+                some(NewRecord::removal(*id))
+            }
+            Work::Hold(id, held) => {
+                self.must_be_there(*id)?;
+                some(NewRecord::held(*id, *held))
+            }
+            Work::Reschedule(id, time) => {
+                let facts = lock(&self.shared.index).message(*id).ok_or(Ok(Done::Absent))?;
+                let waiting = facts.pairs.into_iter().filter(|(_, _, is_leased)| !is_leased);
+                let records = waiting.map(|(pair, ..)| {
+                    let mut progress = read::progress(&self.shared, *id, &pair.site).map_err(Err)?;
+                    progress.next_attempt = crate::spool::record::from_micros(*time);
+                    NewRecord::progress(*id, pair.site, &progress).ok_or(Err(TOO_LARGE))
+                });
+                records.collect()
+            }
+        }
+    }
+
+    fn must_be_there(&self, id: QueueId) -> Result<(), Result<Done, SpoolError>> {
+        if lock(&self.shared.index).message(id).is_some() { Ok(()) } else { Err(Ok(Done::Absent)) }
+    }
+
+    fn commit(&mut self, records: Vec<NewRecord>, prepared: Vec<Prepared>) {
+        let faults = self.shared.settings.faults();
+        match self.write(&records, !faults.acknowledges_before_sync) {
+            Ok(applied) => {
+                let answers: Vec<_> = {
+                    let mut index = lock(&self.shared.index);
+                    prepared.iter().map(|prepared| lease_tokens(&mut index, &prepared.waiting.work)).collect()
+                };
+                for (Prepared { waiting, .. }, tokens) in prepared.into_iter().zip(answers) {
+                    answer(waiting, Ok(Done::Yes(tokens)));
+                }
+                self.remove_contents(applied);
+                if faults.acknowledges_before_sync {
+                    // The sync that should have come first is left to the next batch.
+                    self.shared.last_batch.store(self.log.last_batch(), Ordering::Release);
+                }
+            }
+            Err(error) => self.refuse(prepared, error),
+        }
+    }
+
+    /// Writes records as a batch, and publishes it.
+    pub(super) fn write(&mut self, records: &[NewRecord], sync: bool) -> Result<Vec<Applied>, WriteError> {
+        if records.is_empty() {
+            return Ok(Vec::new());
+        }
+        let places = self.log.write(records, &self.shared.index, sync)?;
+        self.shared.last_batch.store(self.log.last_batch(), Ordering::Release);
+        let mut index = lock(&self.shared.index);
+        let each = records.iter().zip(places);
+        Ok(each.map(|(record, place)| index.apply(record.id, &record.effect, place)).collect())
+    }
+
+    fn refuse(&mut self, prepared: Vec<Prepared>, error: WriteError) {
+        let error = self.note(error);
+        for Prepared { waiting, records } in prepared {
+            let nothing_to_do = records == 0;
+            answer(waiting, if nothing_to_do { Ok(Done::Yes(Vec::new())) } else { Err(copy(&error)) });
+        }
+    }
+
+    /// After a failed write or sync nobody knows what is on the disk: nothing is written any more (STANDARDS.md C7).
+    pub(super) fn note(&self, error: WriteError) -> SpoolError {
+        match error {
+            WriteError::Full(cause) => SpoolError::Full(cause.map(Arc::new)),
+            WriteError::Failed { action, cause } => {
+                let cause = Arc::new(cause);
+                self.shared.is_read_only.store(true, Ordering::Release);
+                self.shared.settings.alarm(&SpoolAlarm::ReadOnly { action, cause: cause.clone() });
+                SpoolError::Io { action, source: cause }
+            }
+        }
+    }
+
+    fn remove_contents(&self, applied: Vec<Applied>) {
+        for id in applied.into_iter().filter_map(|applied| applied.unneeded_content) {
+            match self.shared.storage.remove(&super::content::path(id)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    self.shared.settings.alarm(&SpoolAlarm::NotRemoved { id, cause: Arc::new(error) });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// What is done between batches: ready segments, sparse ones emptied, a snapshot now and then.
+    pub(super) fn keep_house(&mut self) {
+        if self.log.needs_segments() {
+            self.prepare_segments();
+        }
+        self.publish_room();
+        let (at, last) = self.snapshot;
+        let interval = self.shared.settings.snapshot_octets.max(last.saturating_mul(20));
+        if self.log.written_octets() - at >= interval {
+            self.start_snapshot();
+        }
+    }
+
+    pub(super) fn publish_room(&self) {
+        self.shared.log_free_octets.store(self.log.free_octets().unwrap_or(NO_SPARE), Ordering::Relaxed);
+    }
+
+    /// Makes segments ready, emptying one first where that pays.
+    pub(super) fn prepare_segments(&mut self) {
+        if self.shared.is_read_only.load(Ordering::Acquire) {
+            return;
+        }
+        let emptied = relocation::empty_one(self);
+        let prepared = emptied.and_then(|()| self.log.prepare(&self.shared.index));
+        let shrunk = prepared.and_then(|()| {
+            let recyclable = lock(&self.shared.index).segments.recyclable_count();
+            if recyclable > self.shared.settings.kept_segments { self.log.shrink(&self.shared.index) } else { Ok(()) }
+        });
+        if let Err(error) = shrunk {
+            // Only a failure is remembered; a full disk may have room later.
+            let _ = self.note(error);
+        }
+        self.publish_room();
+    }
+
+    /// The last thing before the spool is closed: a snapshot, so that the next start is quick.
+    pub(super) fn finish(&mut self) {
+        self.has_threads = false;
+        // A snapshot that is being written must not meet the next owner of the directory.
+        if let Some(thread) = self.snapshot_thread.take() {
+            let _ = thread.join();
+        }
+        if !self.shared.is_read_only.load(Ordering::Acquire) {
+            self.start_snapshot();
+        }
+    }
+
+    /// Writes a snapshot, on a thread of its own where there are threads.
+    pub(super) fn start_snapshot(&mut self) {
+        if self.shared.is_snapshot_running.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let octets = snapshot::estimate(&lock(&self.shared.index));
+        self.snapshot = (self.log.written_octets(), octets);
+        let shared = self.shared.clone();
+        let write = move || {
+            if let Err(cause) = snapshot::write(&shared) {
+                shared.settings.alarm(&SpoolAlarm::SnapshotFailed { cause: Arc::new(cause) });
+            }
+            shared.is_snapshot_running.store(false, Ordering::Release);
+        };
+        if !self.has_threads {
+            write();
+            return;
+        }
+        match std::thread::Builder::new().name("spool-snapshot".into()).spawn(write) {
+            Ok(thread) => self.snapshot_thread = Some(thread),
+            Err(_) => self.shared.is_snapshot_running.store(false, Ordering::Release),
+        }
+    }
+}
+
+fn lease_tokens(index: &mut Index, work: &Work) -> Vec<Option<u64>> {
+    match work {
+        Work::Put { id, leases, .. } => leases.iter().map(|site| index.lease(*id, site)).collect(),
+        Work::Record { lease, progress, .. } => {
+            // The pair may have moved with its progress.
+            let site = progress.as_ref().map_or(&lease.site, |progress| &progress.site);
+            index.give_back(lease.id, site, lease.token);
+            Vec::new()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Tells whoever waits. Nobody may: a caller that was dropped has its work done all the same.
+fn answer(waiting: Waiting, result: Result<Done, SpoolError>) {
+    let _ = waiting.answer.send(result);
+}
+
+fn copy(error: &SpoolError) -> SpoolError {
+    match error {
+        SpoolError::Full(cause) => SpoolError::Full(cause.clone()),
+        SpoolError::Io { action, source } => SpoolError::Io { action, source: source.clone() },
+        _ => SpoolError::ReadOnly,
+    }
+}

@@ -1,0 +1,69 @@
+//! Content that is too large for the log: a file of its own, whole and durable before its record is written.
+
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+
+use crate::id::QueueId;
+use crate::spool::NewContent;
+use crate::storage::Storage;
+
+/// Where the files are.
+pub(super) const CONTENT: &str = "content";
+/// Where files are until they have their name, and where sessions may receive content.
+pub(super) const INCOMING: &str = "incoming";
+
+/// Octets that are copied at once.
+const COPY_OCTETS: usize = 256 << 10;
+
+/// The file of a message's content.
+pub(super) fn path(id: QueueId) -> PathBuf {
+    Path::new(CONTENT).join(id.to_string())
+}
+
+fn incoming_path(id: QueueId) -> PathBuf {
+    Path::new(INCOMING).join(id.to_string())
+}
+
+/// Makes the content file of a message: synced, then renamed, then the directory synced (STANDARDS.md C3). What was
+/// received into a file of the same file system is not copied.
+///
+/// # Errors
+/// What the system gave; no file is left then, or one that the next start removes.
+pub(super) fn store(storage: &dyn Storage, id: QueueId, content: &NewContent) -> io::Result<()> {
+    let incoming = incoming_path(id);
+    let stored = make(storage, &incoming, content).and_then(|()| {
+        storage.rename(&incoming, &path(id))?;
+        storage.sync_directory(CONTENT.as_ref())
+    });
+    stored.inspect_err(|_| {
+        // It is not referenced, so it does no harm; the next start removes what this does not.
+        let _ = storage.remove(&incoming);
+        let _ = storage.remove(&path(id));
+    })
+}
+
+fn make(storage: &dyn Storage, incoming: &Path, content: &NewContent) -> io::Result<()> {
+    let adopted = content.content.path().map(|source| storage.adopt(source, incoming));
+    let file = match adopted {
+        Some(Ok(())) => storage.open(incoming)?,
+        // On another file system, or in memory: it is copied.
+        _ => {
+            let file = storage.create(incoming)?;
+            let mut reader = content.content.reader()?;
+            let mut buffer = vec![0; COPY_OCTETS];
+            let mut place = 0;
+            loop {
+                let read = match io::Read::read(&mut reader, &mut buffer) {
+                    Ok(0) => break,
+                    Ok(read) => read,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(error) => return Err(error),
+                };
+                file.write_at(place, &[IoSlice::new(&buffer[..read])])?;
+                place += read as u64;
+            }
+            file
+        }
+    };
+    file.sync()
+}

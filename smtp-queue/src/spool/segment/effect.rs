@@ -1,0 +1,227 @@
+//! What a record means: read from its payload at recovery, and known beforehand when it is written.
+
+use bytes::Bytes;
+
+use crate::envelope::SiteName;
+use crate::id::QueueId;
+use crate::progress::Progress;
+use crate::spool::record::{RecordError, decode_progress, encode_progress, micros};
+
+use super::format::Kind;
+
+/// What the index knows of a pair.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PairFacts {
+    pub(super) site: SiteName,
+    /// Microseconds since 1970.
+    pub(super) next_attempt: u64,
+    pub(super) attempts: u32,
+}
+
+impl From<&Progress> for PairFacts {
+    fn from(progress: &Progress) -> Self {
+        Self { site: progress.site.clone(), next_attempt: micros(progress.next_attempt), attempts: progress.attempts }
+    }
+}
+
+/// What changes when a record is durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// The message is as the record says, whatever was known before.
+    Message { octets: u64, in_file: bool, held: bool, pairs: Vec<PairFacts> },
+    /// The pair of this site is now such.
+    Progress { from: SiteName, pair: PairFacts },
+    /// The pair of this site is done with.
+    Done { site: SiteName },
+    /// The message is held, or goes on.
+    Held(bool),
+    /// The message is gone.
+    Removal,
+}
+
+/// The sections of a message's payload: what stands in front of its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct MessageHead {
+    pub(super) envelope_octets: u32,
+    pub(super) progress_octets: u32,
+    pub(super) head_octets: u32,
+    /// Octets of the content, wherever it is, without those that are left out.
+    pub(super) content_octets: u64,
+    /// Octets at the start of a content file that are left out.
+    pub(super) skipped_octets: u64,
+    pub(super) held: bool,
+}
+
+/// How long the fixed part in front of the sections is.
+pub(super) const MESSAGE_HEAD_OCTETS: usize = 32;
+
+impl MessageHead {
+    pub(super) fn encode(&self) -> [u8; MESSAGE_HEAD_OCTETS] {
+        let mut octets = [0; MESSAGE_HEAD_OCTETS];
+        octets[..4].copy_from_slice(&self.envelope_octets.to_le_bytes());
+        octets[4..8].copy_from_slice(&self.progress_octets.to_le_bytes());
+        octets[8..12].copy_from_slice(&self.head_octets.to_le_bytes());
+        octets[12..20].copy_from_slice(&self.content_octets.to_le_bytes());
+        octets[20..28].copy_from_slice(&self.skipped_octets.to_le_bytes());
+        octets[28] = u8::from(self.held);
+        // 29..32 is for later versions.
+        octets
+    }
+
+    pub(super) fn decode(payload: &[u8]) -> Option<Self> {
+        let octets: &[u8; MESSAGE_HEAD_OCTETS] = payload.first_chunk()?;
+        let number = |place: usize| u32::from_le_bytes(octets[place..place + 4].try_into().expect("four octets"));
+        let large = |place: usize| u64::from_le_bytes(octets[place..place + 8].try_into().expect("eight octets"));
+        Some(Self {
+            envelope_octets: number(0),
+            progress_octets: number(4),
+            head_octets: number(8),
+            content_octets: large(12),
+            skipped_octets: large(20),
+            held: octets[28] & 1 == 1,
+        })
+    }
+
+    /// Octets of the payload up to the header fields of ours: all that the index needs.
+    pub(super) fn facts_octets(&self) -> usize {
+        MESSAGE_HEAD_OCTETS.saturating_add(self.envelope_octets as usize).saturating_add(self.progress_octets as usize)
+    }
+}
+
+/// The sections of a message that were read.
+#[derive(Debug)]
+pub(super) struct MessageSections<'a> {
+    pub(super) head: MessageHead,
+    pub(super) envelope: &'a [u8],
+    pub(super) progress: &'a [u8],
+    /// What stands behind: header fields of ours, then the content where it is in the log.
+    pub(super) rest: &'a [u8],
+}
+
+impl<'a> MessageSections<'a> {
+    pub(super) fn split(payload: &'a [u8]) -> Option<Self> {
+        let head = MessageHead::decode(payload)?;
+        let (envelope, rest) = payload[MESSAGE_HEAD_OCTETS..].split_at_checked(head.envelope_octets as usize)?;
+        let (progress, rest) = rest.split_at_checked(head.progress_octets as usize)?;
+        Some(Self { head, envelope, progress, rest })
+    }
+
+    /// The progress at each site as it was when this record was written.
+    pub(super) fn progress(&self) -> Result<Vec<Progress>, RecordError> {
+        split_progress(self.progress)
+    }
+}
+
+/// Appends the progress at several sites, each behind its length.
+pub(super) fn join_progress<'a>(all: impl IntoIterator<Item = &'a Progress>, output: &mut Vec<u8>) {
+    for progress in all {
+        let place = output.len();
+        output.extend_from_slice(&[0; 4]);
+        encode_progress(progress, output);
+        let octets = u32::try_from(output.len() - place - 4).expect("a record is far smaller than 4 GiB");
+        output[place..place + 4].copy_from_slice(&octets.to_le_bytes());
+    }
+}
+
+fn split_progress(mut octets: &[u8]) -> Result<Vec<Progress>, RecordError> {
+    let mut all = Vec::new();
+    while !octets.is_empty() {
+        let (length, rest) = octets.split_first_chunk().ok_or(RecordError::PROGRESS)?;
+        let length = u32::from_le_bytes(*length) as usize;
+        let (one, rest) = rest.split_at_checked(length).ok_or(RecordError::PROGRESS)?;
+        all.push(decode_progress(one)?);
+        octets = rest;
+    }
+    Ok(all)
+}
+
+/// The payload of a progress: the site that it was at, then what is new.
+pub(super) fn encode_move(from: &SiteName, progress: &Progress) -> Bytes {
+    let mut payload = Vec::with_capacity(128);
+    payload.extend_from_slice(&u32::try_from(from.len()).expect("names of sites are short").to_le_bytes());
+    payload.extend_from_slice(from.as_bytes());
+    encode_progress(progress, &mut payload);
+    payload.into()
+}
+
+/// Reads [`encode_move`] back.
+pub(super) fn decode_move(payload: &[u8]) -> Option<(SiteName, Progress)> {
+    let (length, rest) = payload.split_first_chunk()?;
+    let (from, progress) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+    Some((std::str::from_utf8(from).ok()?.into(), decode_progress(progress).ok()?))
+}
+
+impl Effect {
+    /// From the payload of a record. Of a message only the part in front of its content is needed
+    /// ([`MessageHead::facts_octets`]). `None` where it cannot be read.
+    pub(super) fn decode(kind: Kind, payload: &[u8]) -> Option<Self> {
+        match kind {
+            Kind::Message | Kind::ContentReference => {
+                let sections = MessageSections::split(payload)?;
+                let all = sections.progress().ok()?;
+                let octets = u64::from(sections.head.head_octets).checked_add(sections.head.content_octets)?;
+                let in_file = kind == Kind::ContentReference;
+                Some(Self::Message {
+                    octets,
+                    in_file,
+                    held: sections.head.held,
+                    pairs: all.iter().map(PairFacts::from).collect(),
+                })
+            }
+            Kind::Progress => {
+                let (from, progress) = decode_move(payload)?;
+                Some(Self::Progress { from, pair: PairFacts::from(&progress) })
+            }
+            Kind::Done => Some(Self::Done { site: std::str::from_utf8(payload).ok()?.into() }),
+            Kind::Held => match payload {
+                [held] => Some(Self::Held(*held == 1)),
+                _ => None,
+            },
+            Kind::Removal => payload.is_empty().then_some(Self::Removal),
+        }
+    }
+}
+
+/// A record that is to be written.
+#[derive(Debug)]
+pub(super) struct NewRecord {
+    pub(super) kind: Kind,
+    pub(super) id: QueueId,
+    /// Its payload in parts, so that content is not copied.
+    pub(super) parts: Vec<Bytes>,
+    pub(super) octets: u32,
+    pub(super) payload_sum: u32,
+    pub(super) effect: Effect,
+}
+
+impl NewRecord {
+    /// `None` where it is larger than a record can be.
+    pub(super) fn new(kind: Kind, id: QueueId, parts: Vec<Bytes>, effect: Effect) -> Option<Self> {
+        let octets: usize = parts.iter().map(Bytes::len).sum();
+        let octets = u32::try_from(octets).ok().filter(|octets| *octets <= super::format::PAYLOAD_LIMIT_OCTETS)?;
+        let payload_sum = super::format::payload_sum(parts.iter().map(|part| &part[..]));
+        Some(Self { kind, id, parts, octets, payload_sum, effect })
+    }
+
+    pub(super) fn progress(id: QueueId, from: SiteName, progress: &Progress) -> Option<Self> {
+        let pair = PairFacts::from(progress);
+        Self::new(Kind::Progress, id, vec![encode_move(&from, progress)], Effect::Progress { from, pair })
+    }
+
+    pub(super) fn done(id: QueueId, site: SiteName) -> Option<Self> {
+        Self::new(Kind::Done, id, vec![Bytes::copy_from_slice(site.as_bytes())], Effect::Done { site })
+    }
+
+    pub(super) fn held(id: QueueId, held: bool) -> Option<Self> {
+        Self::new(Kind::Held, id, vec![Bytes::from_static(if held { &[1] } else { &[0] })], Effect::Held(held))
+    }
+
+    pub(super) fn removal(id: QueueId) -> Option<Self> {
+        Self::new(Kind::Removal, id, Vec::new(), Effect::Removal)
+    }
+
+    /// Octets in the log: header and payload.
+    pub(super) fn extent(&self) -> u64 {
+        super::format::RECORD_HEADER_OCTETS as u64 + u64::from(self.octets)
+    }
+}

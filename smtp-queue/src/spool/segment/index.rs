@@ -1,0 +1,518 @@
+//! What is in the spool, where, and when it is due: in memory, made from the log.
+//!
+//! The same [`Index::apply`] is used when a batch has become durable and when the log is read again, so what a restart
+//! finds is what was known before. Leases are not in the log: a restart forgets them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::envelope::SiteName;
+use crate::id::QueueId;
+
+use super::effect::{Effect, PairFacts};
+use super::segments::{Place, Segments};
+use super::slab::Slab;
+
+/// No pair: the end of a chain.
+const NONE: u32 = u32::MAX;
+
+const IN_FILE: u8 = 1;
+const HELD: u8 = 2;
+const DAMAGED: u8 = 4;
+
+/// A message: 40 octets.
+#[derive(Debug, Clone, Copy)]
+struct MessageEntry {
+    /// Its id, in halves because a whole one would be aligned to 16 octets.
+    id: [u64; 2],
+    place: Place,
+    /// Head and content; what is larger than 4 GiB counts as that.
+    octets: u32,
+    first_pair: u32,
+    flags: u8,
+}
+
+/// A pair of message and site: 40 octets.
+#[derive(Debug, Clone, Copy)]
+struct PairEntry {
+    next_attempt: u64,
+    message: u32,
+    site: u32,
+    /// Its progress; without one it stands in the record of the message.
+    place: Place,
+    next_pair: u32,
+    attempts: u16,
+    has_place: bool,
+}
+
+#[derive(Debug)]
+struct Site {
+    name: SiteName,
+    /// What is neither leased nor held, by time.
+    order: BTreeSet<(u64, u32)>,
+}
+
+/// What applying a record did.
+#[derive(Debug, Default)]
+pub(super) struct Applied {
+    /// The content file of this message is no longer needed.
+    pub(super) unneeded_content: Option<QueueId>,
+}
+
+/// Where a pair stands in the log.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PairPlaces {
+    /// Its progress, where that does not stand in the record of the message.
+    pub(super) progress: Option<Place>,
+}
+
+/// A message as the index sees it.
+#[derive(Debug, Clone)]
+pub(super) struct MessageFacts {
+    pub(super) id: QueueId,
+    pub(super) place: Place,
+    pub(super) octets: u64,
+    pub(super) held: bool,
+    pub(super) damaged: bool,
+    pub(super) in_file: bool,
+    /// Each with the place of its progress, where that is not in the record of the message, and whether it is leased.
+    pub(super) pairs: Vec<(PairFacts, Option<Place>, bool)>,
+}
+
+#[derive(Debug)]
+pub(super) struct Index {
+    pub(super) segments: Segments,
+    messages: Slab<MessageEntry>,
+    pairs: Slab<PairEntry>,
+    by_id: BTreeMap<QueueId, u32>,
+    sites: Vec<Site>,
+    site_numbers: HashMap<SiteName, u32>,
+    /// The first time of each site that has something waiting.
+    due_sites: BTreeSet<(u64, u32)>,
+    leases: HashMap<u32, u64>,
+    last_token: u64,
+    /// Living records of messages that are neither the message itself nor its progress: where, and how long.
+    notes: HashMap<u32, Vec<Place>>,
+    pair_count: u64,
+    held_count: u64,
+}
+
+impl Index {
+    pub(super) fn new() -> Self {
+        Self {
+            segments: Segments::default(),
+            messages: Slab::new(),
+            pairs: Slab::new(),
+            by_id: BTreeMap::new(),
+            sites: Vec::new(),
+            site_numbers: HashMap::new(),
+            due_sites: BTreeSet::new(),
+            leases: HashMap::new(),
+            last_token: 0,
+            notes: HashMap::new(),
+            pair_count: 0,
+            held_count: 0,
+        }
+    }
+
+    pub(super) fn message_count(&self) -> u64 {
+        self.by_id.len() as u64
+    }
+
+    pub(super) fn pair_count(&self) -> u64 {
+        self.pair_count
+    }
+
+    pub(super) fn held_count(&self) -> u64 {
+        self.held_count
+    }
+
+    /// A record at that place is durable.
+    pub(super) fn apply(&mut self, id: QueueId, effect: &Effect, place: Place) -> Applied {
+        match effect {
+            Effect::Message { octets, in_file, held, pairs } => {
+                self.put(id, place, *octets, (*in_file, *held), pairs);
+                Applied::default()
+            }
+            Effect::Removal => self.remove(id, place),
+            Effect::Progress { from, pair } => {
+                if let Some(number) = self.pair_number(id, from) {
+                    self.advance(number, pair, place);
+                }
+                Applied::default()
+            }
+            Effect::Done { site } => self.finish_pair(id, site, place),
+            Effect::Held(held) => {
+                if let Some(&number) = self.by_id.get(&id) {
+                    self.set_flag(number, HELD, *held);
+                    self.add_note(number, place);
+                }
+                Applied::default()
+            }
+        }
+    }
+
+    fn put(&mut self, id: QueueId, place: Place, octets: u64, (in_file, held): (bool, bool), pairs: &[PairFacts]) {
+        self.segments.add_living(place);
+        let octets = u32::try_from(octets).unwrap_or(u32::MAX);
+        let number = match self.by_id.get(&id) {
+            Some(&number) => {
+                self.supersede(number, pairs);
+                number
+            }
+            None => {
+                let [high, low] = halves(id);
+                let entry = MessageEntry { id: [high, low], place, octets, first_pair: NONE, flags: 0 };
+                let number = self.messages.insert(entry);
+                self.by_id.insert(id, number);
+                number
+            }
+        };
+        self.set_flag(number, HELD, held);
+        let entry = &mut self.messages[number];
+        entry.place = place;
+        entry.octets = octets;
+        entry.flags = entry.flags & !IN_FILE | if in_file { IN_FILE } else { 0 };
+        for facts in pairs {
+            match self.pair_number(id, &facts.site) {
+                Some(pair) => self.set_times(pair, facts),
+                None => self.add_pair(number, facts),
+            }
+        }
+    }
+
+    /// A newer record of the message says everything: what was known so far is dead.
+    fn supersede(&mut self, number: u32, pairs: &[PairFacts]) {
+        let place = self.messages[number].place;
+        self.segments.end_living(place);
+        self.segments.drain(place.segment);
+        self.end_notes(number);
+        for pair in self.pairs_of(number) {
+            if self.pairs[pair].has_place {
+                let place = self.pairs[pair].place;
+                self.segments.end_living(place);
+                self.pairs[pair].has_place = false;
+            }
+            let site = &self.sites[self.pairs[pair].site as usize].name;
+            if !pairs.iter().any(|facts| facts.site == *site) {
+                self.drop_pair(pair);
+            }
+        }
+    }
+
+    fn add_pair(&mut self, message: u32, facts: &PairFacts) {
+        let site = self.site_number(&facts.site);
+        let pair = self.pairs.insert(PairEntry {
+            next_attempt: facts.next_attempt,
+            message,
+            site,
+            place: Place::default(),
+            next_pair: NONE,
+            attempts: u16::try_from(facts.attempts).unwrap_or(u16::MAX),
+            has_place: false,
+        });
+        // At the end of the chain, so that sites are listed in the order in which they were given.
+        match self.pairs_of(message).last() {
+            Some(&last) => self.pairs[last].next_pair = pair,
+            None => self.messages[message].first_pair = pair,
+        }
+        self.pair_count += 1;
+        self.enqueue(pair);
+    }
+
+    fn advance(&mut self, pair: u32, facts: &PairFacts, place: Place) {
+        self.segments.add_living(place);
+        if self.pairs[pair].has_place {
+            let old = self.pairs[pair].place;
+            self.segments.end_living(old);
+        }
+        self.pairs[pair].place = place;
+        self.pairs[pair].has_place = true;
+        self.set_times(pair, facts);
+    }
+
+    fn set_times(&mut self, pair: u32, facts: &PairFacts) {
+        self.dequeue(pair);
+        let site = self.site_number(&facts.site);
+        let entry = &mut self.pairs[pair];
+        entry.site = site;
+        entry.next_attempt = facts.next_attempt;
+        entry.attempts = u16::try_from(facts.attempts).unwrap_or(u16::MAX);
+        self.enqueue(pair);
+    }
+
+    fn finish_pair(&mut self, id: QueueId, site: &SiteName, place: Place) -> Applied {
+        let Some(&number) = self.by_id.get(&id) else { return Applied::default() };
+        if let Some(pair) = self.pair_number(id, site) {
+            self.drop_pair(pair);
+        }
+        if self.messages[number].first_pair != NONE {
+            self.add_note(number, place);
+            return Applied::default();
+        }
+        // Without pairs it is gone. As long as its record can be read again, all that says so must be kept.
+        let notes = self.notes.get(&number).cloned().unwrap_or_default();
+        for note in &notes {
+            self.segments.bury(self.messages[number].place.segment, note.segment);
+        }
+        self.remove(id, place)
+    }
+
+    fn remove(&mut self, id: QueueId, place: Place) -> Applied {
+        let Some(number) = self.by_id.remove(&id) else { return Applied::default() };
+        for pair in self.pairs_of(number) {
+            self.drop_pair(pair);
+        }
+        self.end_notes(number);
+        let entry = self.messages[number];
+        if entry.flags & HELD != 0 {
+            self.held_count -= 1;
+        }
+        self.segments.end_living(entry.place);
+        self.segments.bury(entry.place.segment, place.segment);
+        self.messages.release(number);
+        Applied { unneeded_content: (entry.flags & IN_FILE != 0).then_some(id) }
+    }
+
+    /// The same note may be met twice: in a snapshot, and in the log behind it.
+    fn add_note(&mut self, number: u32, place: Place) {
+        let notes = self.notes.entry(number).or_default();
+        if !notes.contains(&place) {
+            notes.push(place);
+            self.segments.add_living(place);
+        }
+    }
+
+    /// A note that a snapshot remembers.
+    pub(super) fn restore_note(&mut self, id: QueueId, place: Place) {
+        if let Some(&number) = self.by_id.get(&id) {
+            self.add_note(number, place);
+        }
+    }
+
+    /// The notes of a message.
+    pub(super) fn notes_of(&self, id: QueueId) -> &[Place] {
+        self.by_id.get(&id).and_then(|number| self.notes.get(number)).map_or(&[], Vec::as_slice)
+    }
+
+    fn end_notes(&mut self, number: u32) {
+        for place in self.notes.remove(&number).unwrap_or_default() {
+            self.segments.end_living(place);
+        }
+    }
+
+    /// Takes a pair out of the chain of its message and out of everything else.
+    fn drop_pair(&mut self, pair: u32) {
+        self.dequeue(pair);
+        self.leases.remove(&pair);
+        let entry = self.pairs[pair];
+        if entry.has_place {
+            self.segments.end_living(entry.place);
+        }
+        let before = self.pairs_of(entry.message).into_iter().take_while(|other| *other != pair).last();
+        match before {
+            Some(before) => self.pairs[before].next_pair = entry.next_pair,
+            None => self.messages[entry.message].first_pair = entry.next_pair,
+        }
+        self.pairs.release(pair);
+        self.pair_count -= 1;
+    }
+
+    fn set_flag(&mut self, number: u32, flag: u8, on: bool) {
+        if (self.messages[number].flags & flag != 0) == on {
+            return;
+        }
+        let pairs = self.pairs_of(number);
+        pairs.iter().for_each(|pair| self.dequeue(*pair));
+        self.messages[number].flags ^= flag;
+        if flag == HELD {
+            self.held_count = if on { self.held_count + 1 } else { self.held_count - 1 };
+        }
+        pairs.iter().for_each(|pair| self.enqueue(*pair));
+    }
+
+    fn pairs_of(&self, message: u32) -> Vec<u32> {
+        let mut found = Vec::new();
+        let mut pair = self.messages[message].first_pair;
+        while pair != NONE {
+            found.push(pair);
+            pair = self.pairs[pair].next_pair;
+        }
+        found
+    }
+
+    fn pair_number(&self, id: QueueId, site: &SiteName) -> Option<u32> {
+        let message = *self.by_id.get(&id)?;
+        let mut pair = self.messages[message].first_pair;
+        while pair != NONE {
+            if self.sites[self.pairs[pair].site as usize].name == *site {
+                return Some(pair);
+            }
+            pair = self.pairs[pair].next_pair;
+        }
+        None
+    }
+
+    fn site_number(&mut self, name: &SiteName) -> u32 {
+        if let Some(&number) = self.site_numbers.get(name) {
+            return number;
+        }
+        let number = u32::try_from(self.sites.len()).expect("memory ends long before the numbers do");
+        self.sites.push(Site { name: name.clone(), order: BTreeSet::new() });
+        self.site_numbers.insert(name.clone(), number);
+        number
+    }
+
+    /// Lets a pair wait for its time, unless it is leased or its message is not to move.
+    fn enqueue(&mut self, pair: u32) {
+        let entry = self.pairs[pair];
+        let stays = self.messages[entry.message].flags & (HELD | DAMAGED) != 0;
+        if !stays && !self.leases.contains_key(&pair) {
+            self.change_order(entry.site, |order| order.insert((entry.next_attempt, pair)));
+        }
+    }
+
+    fn dequeue(&mut self, pair: u32) {
+        let entry = self.pairs[pair];
+        self.change_order(entry.site, |order| order.remove(&(entry.next_attempt, pair)));
+    }
+
+    fn change_order(&mut self, site: u32, change: impl FnOnce(&mut BTreeSet<(u64, u32)>) -> bool) {
+        let order = &mut self.sites[site as usize].order;
+        let before = order.first().map(|first| first.0);
+        change(order);
+        let after = order.first().map(|first| first.0);
+        if before != after {
+            before.map(|time| self.due_sites.remove(&(time, site)));
+            after.map(|time| self.due_sites.insert((time, site)));
+        }
+    }
+
+    /// Leases a pair whatever its time is; `None` where it is not there or leased already.
+    pub(super) fn lease(&mut self, id: QueueId, site: &SiteName) -> Option<u64> {
+        let pair = self.pair_number(id, site)?;
+        if self.leases.contains_key(&pair) {
+            return None;
+        }
+        Some(self.lease_pair(pair))
+    }
+
+    fn lease_pair(&mut self, pair: u32) -> u64 {
+        self.dequeue(pair);
+        self.last_token += 1;
+        self.leases.insert(pair, self.last_token);
+        self.last_token
+    }
+
+    /// Leases what is due: at most `room` of each site. Also says when there will be more at a site that has room.
+    pub(super) fn due(
+        &mut self,
+        now: u64,
+        room: impl Fn(&SiteName) -> usize,
+    ) -> (Vec<(QueueId, SiteName, u64)>, Option<u64>) {
+        let mut found = Vec::new();
+        let sites: Vec<u32> =
+            self.due_sites.iter().take_while(|(time, _)| *time <= now).map(|(_, site)| *site).collect();
+        let mut full = Vec::new();
+        for site in sites {
+            let name = self.sites[site as usize].name.clone();
+            let mut left = room(&name);
+            while left > 0
+                && let Some(&(_, pair)) = self.sites[site as usize].order.first().filter(|first| first.0 <= now)
+            {
+                left -= 1;
+                let token = self.lease_pair(pair);
+                found.push((self.id_of(self.pairs[pair].message), name.clone(), token));
+            }
+            if left == 0 {
+                full.push(site);
+            }
+        }
+        let has_room = |site: u32| !full.contains(&site) && room(&self.sites[site as usize].name) > 0;
+        let next = self.due_sites.iter().find(|(_, site)| has_room(*site)).map(|(time, _)| *time);
+        (found, next)
+    }
+
+    fn id_of(&self, number: u32) -> QueueId {
+        let [high, low] = self.messages[number].id;
+        QueueId::from_u128(u128::from(high) << 64 | u128::from(low))
+    }
+
+    /// The pair of a lease, if the lease still holds.
+    fn leased_pair(&self, id: QueueId, site: &SiteName, token: u64) -> Option<u32> {
+        self.pair_number(id, site).filter(|pair| self.leases.get(pair) == Some(&token))
+    }
+
+    pub(super) fn holds_lease(&self, id: QueueId, site: &SiteName, token: u64) -> bool {
+        self.leased_pair(id, site, token).is_some()
+    }
+
+    /// Ends a lease; `false` where it did not hold any more.
+    pub(super) fn give_back(&mut self, id: QueueId, site: &SiteName, token: u64) -> bool {
+        let Some(pair) = self.leased_pair(id, site, token) else { return false };
+        self.leases.remove(&pair);
+        self.enqueue(pair);
+        true
+    }
+
+    /// Where a pair stands in the log.
+    pub(super) fn places(&self, id: QueueId, site: &SiteName) -> Option<PairPlaces> {
+        let pair = self.pairs[self.pair_number(id, site)?];
+        Some(PairPlaces { progress: pair.has_place.then_some(pair.place) })
+    }
+
+    /// A record of this message cannot be read: it stays where it is, and nobody is given it.
+    pub(super) fn set_damaged(&mut self, id: QueueId) {
+        if let Some(&number) = self.by_id.get(&id) {
+            self.set_flag(number, DAMAGED, true);
+        }
+    }
+
+    pub(super) fn message(&self, id: QueueId) -> Option<MessageFacts> {
+        self.by_id.get(&id).map(|number| self.facts(*number))
+    }
+
+    /// The messages after that one, by arrival.
+    pub(super) fn messages_after(&self, after: Option<QueueId>) -> impl Iterator<Item = MessageFacts> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let range = (after.map_or(Unbounded, Excluded), Unbounded);
+        self.by_id.range::<QueueId, _>(range).map(|(_, number)| self.facts(*number))
+    }
+
+    fn facts(&self, number: u32) -> MessageFacts {
+        let entry = &self.messages[number];
+        let pairs = self.pairs_of(number).into_iter().map(|number| {
+            let pair = &self.pairs[number];
+            let site = self.sites[pair.site as usize].name.clone();
+            let facts = PairFacts { site, next_attempt: pair.next_attempt, attempts: u32::from(pair.attempts) };
+            (facts, pair.has_place.then_some(pair.place), self.leases.contains_key(&number))
+        });
+        MessageFacts {
+            id: self.id_of(number),
+            place: entry.place,
+            octets: u64::from(entry.octets),
+            held: entry.flags & HELD != 0,
+            damaged: entry.flags & DAMAGED != 0,
+            in_file: entry.flags & IN_FILE != 0,
+            pairs: pairs.collect(),
+        }
+    }
+
+    /// Whether the record of that kind at that place still says something that no other record says.
+    pub(super) fn is_note(&self, id: QueueId, place: Place) -> bool {
+        self.notes_of(id).contains(&place)
+    }
+
+    /// A note says nothing that still matters.
+    pub(super) fn drop_note(&mut self, id: QueueId, place: Place) {
+        let Some(notes) = self.by_id.get(&id).and_then(|number| self.notes.get_mut(number)) else { return };
+        if let Some(at) = notes.iter().position(|note| *note == place) {
+            notes.swap_remove(at);
+            self.segments.end_living(place);
+        }
+    }
+}
+
+fn halves(id: QueueId) -> [u64; 2] {
+    let number = id.as_u128();
+    [(number >> 64) as u64, number as u64]
+}

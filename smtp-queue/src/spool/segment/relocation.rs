@@ -1,0 +1,157 @@
+//! Empties sparse segments: what still matters in them is appended again, so that they can be recycled.
+//!
+//! A message is appended with its progress as it is now, so that all older records of it are dead. What says that a
+//! message is gone is appended again only where a record of that message can still be read somewhere.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::id::QueueId;
+use crate::storage::StorageFile;
+
+use super::committer::{Committer, Shared};
+use super::effect::{Effect, MessageHead, NewRecord, PairFacts, decode_move, join_progress};
+use super::format::{Kind, PAYLOAD_LIMIT_OCTETS};
+use super::index::MessageFacts;
+use super::lock;
+use super::log::{Log, WriteError};
+use super::read;
+use super::scan::{FoundRecord, Scan, Verify};
+use super::segments::Place;
+
+/// Empties the segment that it pays most to empty, if there is one.
+pub(super) fn empty_one(committer: &mut Committer) -> Result<(), WriteError> {
+    let (number, epoch, file, octets, buried) = {
+        let index = lock(&committer.shared.index);
+        let Some(number) = index.segments.worth_emptying(&committer.stuck) else { return Ok(()) };
+        let Some(segment) = index.segments.get(number) else { return Ok(()) };
+        (number, segment.epoch, segment.file.clone(), segment.octets, index.segments.buried_by(number))
+    };
+    let readable = ids_in(&committer.shared, &buried);
+    let collected = collect(&committer.shared, (number, epoch), file, octets, &readable);
+    // What cannot be read cannot be moved: the segment stays as it is.
+    let Some(Collected { records, old_notes }) = collected else {
+        committer.stuck.insert(epoch);
+        return Ok(());
+    };
+    let extents = records.iter().map(NewRecord::extent).sum();
+    if !records.is_empty() && !committer.log.has_room(Log::batch_octets(extents), false) {
+        return Ok(());
+    }
+    let early = committer.shared.settings.faults().recycles_before_relocation_is_synced;
+    committer.write(&records, !early)?;
+    let mut index = lock(&committer.shared.index);
+    for (id, place) in old_notes {
+        index.drop_note(id, place);
+    }
+    let still_buries = records.iter().any(|record| record.kind == Kind::Removal);
+    let by = committer.log.active_segment().filter(|_| still_buries);
+    index.segments.bury_elsewhere(number, by);
+    Ok(())
+}
+
+/// What still matters in a segment.
+#[derive(Default)]
+struct Collected {
+    /// As it is to be appended.
+    records: Vec<NewRecord>,
+    /// Notes that are dead once that is durable.
+    old_notes: Vec<(QueueId, Place)>,
+}
+
+/// The messages whose records stand in these segments.
+fn ids_in(shared: &Shared, epochs: &[u64]) -> HashSet<QueueId> {
+    let mut found = HashSet::new();
+    for &epoch in epochs {
+        let segment = {
+            let index = lock(&shared.index);
+            let segment = index.segments.number_of(epoch).and_then(|number| index.segments.get(number));
+            segment.map(|segment| (segment.file.clone(), segment.octets))
+        };
+        let Some((file, octets)) = segment else { continue };
+        let mut scan = Scan::new(file, octets, epoch, 0, Verify::After(u64::MAX));
+        while let Ok(Some(batch)) = scan.next_batch() {
+            let messages = |record: &FoundRecord| matches!(record.header.kind, Kind::Message | Kind::ContentReference);
+            found.extend(batch.records.into_iter().filter(messages).map(|record| record.header.id));
+        }
+    }
+    found
+}
+
+/// The records of a segment that still matter, as they are to be appended. `None` where one cannot be read.
+fn collect(
+    shared: &Shared,
+    (number, epoch): (u32, u64),
+    file: Arc<dyn StorageFile>,
+    octets: u64,
+    readable: &HashSet<QueueId>,
+) -> Option<Collected> {
+    let mut scan = Scan::new(file, octets, epoch, 0, Verify::All);
+    let mut collected = Collected::default();
+    let Collected { records, old_notes } = &mut collected;
+    let mut seen = HashSet::new();
+    while let Some(batch) = scan.next_batch().ok()? {
+        if !batch.damage.is_empty() {
+            return None;
+        }
+        for record in &batch.records {
+            let header = record.header;
+            let offset = u32::try_from(record.offset).ok()?;
+            let extent = u32::try_from(header.extent()).ok()?;
+            let place = Place { segment: number, offset, octets: extent };
+            let id = header.id;
+            let facts = lock(&shared.index).message(id);
+            match (header.kind, facts) {
+                (Kind::Message | Kind::ContentReference, Some(facts)) if facts.place == place => {
+                    if seen.insert(id) {
+                        records.push(message(shared, header.kind, &facts)?);
+                    }
+                }
+                // The message itself is appended again, with all that is known of it.
+                (Kind::Progress | Kind::Done | Kind::Held, Some(_)) if seen.contains(&id) => {}
+                (Kind::Progress, Some(facts)) if facts.pairs.iter().any(|(_, at, _)| *at == Some(place)) => {
+                    let payload = scan.payload(record, PAYLOAD_LIMIT_OCTETS as usize).ok()?;
+                    let (_, progress) = decode_move(payload)?;
+                    records.push(NewRecord::progress(id, progress.site.clone(), &progress)?);
+                }
+                (Kind::Done, Some(facts)) if lock(&shared.index).is_note(id, place) => {
+                    let payload = scan.payload(record, PAYLOAD_LIMIT_OCTETS as usize).ok()?;
+                    let site = std::str::from_utf8(payload).ok()?.into();
+                    if facts.pairs.iter().all(|(pair, ..)| pair.site != site) {
+                        records.push(NewRecord::done(id, site)?);
+                    }
+                    old_notes.push((id, place));
+                }
+                (Kind::Held, Some(facts)) if lock(&shared.index).is_note(id, place) => {
+                    records.push(NewRecord::held(id, facts.held)?);
+                    old_notes.push((id, place));
+                }
+                (Kind::Removal | Kind::Done, None) if readable.contains(&id) => records.push(NewRecord::removal(id)?),
+                _ => {}
+            }
+        }
+    }
+    Some(collected)
+}
+
+/// A message as it is to be appended: its record, with the progress of today.
+fn message(shared: &Shared, kind: Kind, facts: &MessageFacts) -> Option<NewRecord> {
+    let (head, envelope, rest) = read::parts(shared, facts.id).ok()?;
+    let mut all = Vec::with_capacity(facts.pairs.len());
+    for (pair, ..) in &facts.pairs {
+        all.push(read::progress(shared, facts.id, &pair.site).ok()?);
+    }
+    let mut progress = Vec::new();
+    join_progress(&all, &mut progress);
+    let head = MessageHead { progress_octets: u32::try_from(progress.len()).ok()?, held: facts.held, ..head };
+    let effect = Effect::Message {
+        octets: u64::from(head.head_octets) + head.content_octets,
+        in_file: facts.in_file,
+        held: facts.held,
+        pairs: all.iter().map(PairFacts::from).collect(),
+    };
+    let parts = vec![Bytes::copy_from_slice(&head.encode()), envelope, progress.into(), rest];
+    NewRecord::new(kind, facts.id, parts, effect)
+}
