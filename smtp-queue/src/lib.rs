@@ -22,7 +22,7 @@ pub use progress::{Diagnosis, Progress, WaitingRecipient};
 pub use spool::record::RecordError;
 #[cfg(feature = "simulation")]
 pub use spool::segment::Faults;
-pub use spool::segment::{Damage, OpenError, RecoveryReport, SegmentSettings, SegmentSpool, SpoolAlarm};
+pub use spool::segment::{AlarmFn, Damage, OpenError, RecoveryReport, SegmentSettings, SegmentSpool, SpoolAlarm};
 pub use spool::{
     Change, Due, Lease, Listed, ListedPair, NewContent, NewMessage, NewProgress, Room, Shown, Spool, SpoolError,
     SpoolTotals,

@@ -66,7 +66,7 @@ async fn lease_all(spool: &SegmentSpool) -> Vec<Lease> {
 #[tokio::test]
 async fn what_was_taken_is_there_after_a_restart() {
     let directory = tempfile::tempdir().expect("made");
-    let messages: Vec<_> = (0..40).map(|n| message(n, 37 * n as usize * 11, &["x", "y"])).collect();
+    let messages: Vec<_> = (0..40_u16).map(|n| message(n.into(), usize::from(n) * 407, &["x", "y"])).collect();
     let spool = open(&directory, small());
     for message in &messages {
         assert_eq!(spool.put(message.clone()).await.expect("taken"), []);
@@ -77,7 +77,7 @@ async fn what_was_taken_is_there_after_a_restart() {
     let leases = lease_all(&spool).await;
     assert_eq!(leases.len(), 80);
     for lease in &leases {
-        let number = (lease.id.as_u128() >> 64) as usize;
+        let number = usize::try_from(lease.id.as_u128() >> 64).expect("small");
         let (envelope, progress) = spool.load(lease).await.expect("loads");
         assert_eq!(envelope, messages[number].envelope);
         assert!(messages[number].progress.iter().any(|new| new.progress == progress));

@@ -195,12 +195,14 @@ impl Committer {
             return false;
         }
         if self.shared.is_read_only.load(Ordering::Acquire) {
-            taken.into_iter().for_each(|waiting| answer(waiting, Err(SpoolError::ReadOnly)));
+            for waiting in taken {
+                answer(waiting, Err(SpoolError::ReadOnly));
+            }
             return true;
         }
         let (records, prepared) = self.prepare_batch(taken);
         if !prepared.is_empty() {
-            self.commit(records, prepared);
+            self.commit(&records, prepared);
         }
         self.keep_house();
         true
@@ -308,9 +310,9 @@ impl Committer {
         if lock(&self.shared.index).message(id).is_some() { Ok(()) } else { Err(Ok(Done::Absent)) }
     }
 
-    fn commit(&mut self, records: Vec<NewRecord>, prepared: Vec<Prepared>) {
-        let faults = self.shared.settings.faults();
-        match self.write(&records, !faults.acknowledges_before_sync) {
+    fn commit(&mut self, records: &[NewRecord], prepared: Vec<Prepared>) {
+        let syncs = !self.shared.settings.faults().acknowledges_before_sync;
+        match self.write(records, syncs) {
             Ok(applied) => {
                 let answers: Vec<_> = {
                     let mut index = lock(&self.shared.index);
@@ -319,11 +321,7 @@ impl Committer {
                 for (Prepared { waiting, .. }, tokens) in prepared.into_iter().zip(answers) {
                     answer(waiting, Ok(Done::Yes(tokens)));
                 }
-                self.remove_contents(applied);
-                if faults.acknowledges_before_sync {
-                    // The sync that should have come first is left to the next batch.
-                    self.shared.last_batch.store(self.log.last_batch(), Ordering::Release);
-                }
+                self.remove_contents(&applied);
             }
             Err(error) => self.refuse(prepared, error),
         }
@@ -362,8 +360,8 @@ impl Committer {
         }
     }
 
-    fn remove_contents(&self, applied: Vec<Applied>) {
-        for id in applied.into_iter().filter_map(|applied| applied.unneeded_content) {
+    fn remove_contents(&self, applied: &[Applied]) {
+        for id in applied.iter().filter_map(|applied| applied.unneeded_content) {
             match self.shared.storage.remove(&super::content::path(id)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     self.shared.settings.alarm(&SpoolAlarm::NotRemoved { id, cause: Arc::new(error) });

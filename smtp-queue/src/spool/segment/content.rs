@@ -2,10 +2,11 @@
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::id::QueueId;
 use crate::spool::NewContent;
-use crate::storage::Storage;
+use crate::storage::{Storage, StorageFile};
 
 /// Where the files are.
 pub(super) const CONTENT: &str = "content";
@@ -46,24 +47,26 @@ fn make(storage: &dyn Storage, incoming: &Path, content: &NewContent) -> io::Res
     let adopted = content.content.path().map(|source| storage.adopt(source, incoming));
     let file = match adopted {
         Some(Ok(())) => storage.open(incoming)?,
-        // On another file system, or in memory: it is copied.
-        _ => {
-            let file = storage.create(incoming)?;
-            let mut reader = content.content.reader()?;
-            let mut buffer = vec![0; COPY_OCTETS];
-            let mut place = 0;
-            loop {
-                let read = match io::Read::read(&mut reader, &mut buffer) {
-                    Ok(0) => break,
-                    Ok(read) => read,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    Err(error) => return Err(error),
-                };
+        // On another file system, or in memory.
+        Some(Err(_)) | None => copy(storage, incoming, content)?,
+    };
+    file.sync()
+}
+
+fn copy(storage: &dyn Storage, incoming: &Path, content: &NewContent) -> io::Result<Arc<dyn StorageFile>> {
+    let file = storage.create(incoming)?;
+    let mut reader = content.content.reader()?;
+    let mut buffer = vec![0; COPY_OCTETS];
+    let mut place = 0;
+    loop {
+        match io::Read::read(&mut reader, &mut buffer) {
+            Ok(0) => return Ok(file),
+            Ok(read) => {
                 file.write_at(place, &[IoSlice::new(&buffer[..read])])?;
                 place += read as u64;
             }
-            file
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
-    };
-    file.sync()
+    }
 }

@@ -154,18 +154,14 @@ impl Index {
     fn put(&mut self, id: QueueId, place: Place, octets: u64, (in_file, held): (bool, bool), pairs: &[PairFacts]) {
         self.segments.add_living(place);
         let octets = u32::try_from(octets).unwrap_or(u32::MAX);
-        let number = match self.by_id.get(&id) {
-            Some(&number) => {
-                self.supersede(number, pairs);
-                number
-            }
-            None => {
-                let [high, low] = halves(id);
-                let entry = MessageEntry { id: [high, low], place, octets, first_pair: NONE, flags: 0 };
-                let number = self.messages.insert(entry);
-                self.by_id.insert(id, number);
-                number
-            }
+        let number = if let Some(&number) = self.by_id.get(&id) {
+            self.supersede(number, pairs);
+            number
+        } else {
+            let entry = MessageEntry { id: halves(id), place, octets, first_pair: NONE, flags: 0 };
+            let number = self.messages.insert(entry);
+            self.by_id.insert(id, number);
+            number
         };
         self.set_flag(number, HELD, held);
         let entry = &mut self.messages[number];
@@ -322,12 +318,16 @@ impl Index {
             return;
         }
         let pairs = self.pairs_of(number);
-        pairs.iter().for_each(|pair| self.dequeue(*pair));
+        for pair in &pairs {
+            self.dequeue(*pair);
+        }
         self.messages[number].flags ^= flag;
         if flag == HELD {
             self.held_count = if on { self.held_count + 1 } else { self.held_count - 1 };
         }
-        pairs.iter().for_each(|pair| self.enqueue(*pair));
+        for pair in pairs {
+            self.enqueue(pair);
+        }
     }
 
     fn pairs_of(&self, message: u32) -> Vec<u32> {
@@ -514,5 +514,6 @@ impl Index {
 
 fn halves(id: QueueId) -> [u64; 2] {
     let number = id.as_u128();
-    [(number >> 64) as u64, number as u64]
+    let half = |half: u128| u64::try_from(half & u128::from(u64::MAX)).expect("it was cut to 64 bits");
+    [half(number >> 64), half(number)]
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::storage::{Storage, StorageFile};
 
 use super::effect::NewRecord;
-use super::format::{BATCH_HEADER_OCTETS, BatchHeader, RecordHeader, SECTOR_OCTETS, sector_ceil};
+use super::format::{BATCH_HEADER_OCTETS, BatchHeader, RecordHeader, sector_ceil};
 use super::index::Index;
 use super::segments::{Place, Use};
 
@@ -25,6 +25,9 @@ pub(super) fn segment_epoch(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".segment").filter(|digits| digits.len() == 16)?;
     u64::from_str_radix(digits, 16).ok()
 }
+
+/// What fills a batch up to the next sector.
+const PADDING: [u8; 512] = [0; 512];
 
 /// Segments that are kept ready: one to go on in, and one that only outcomes and removals may use, so that a full disk
 /// can become empty again.
@@ -265,9 +268,8 @@ impl Log {
             slices.push(IoSlice::new(header));
             slices.extend(record.parts.iter().map(|part| IoSlice::new(part)));
         }
-        let padding = [0; SECTOR_OCTETS as usize];
         let used = BATCH_HEADER_OCTETS as u64 + extents;
-        slices.push(IoSlice::new(&padding[..usize::try_from(length - used).expect("less than a sector")]));
+        slices.push(IoSlice::new(&PADDING[..usize::try_from(length - used).expect("less than a sector")]));
         // Whatever becomes of it, this number is used: what a failed write left behind never passes for a later batch.
         self.next_batch += 1;
         match active.file.write_at(active.position, &slices) {

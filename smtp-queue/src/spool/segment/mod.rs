@@ -59,7 +59,7 @@ use self::recovery::Access;
 pub use self::recovery::{Damage, RecoveryReport};
 #[cfg(feature = "simulation")]
 pub use self::settings::Faults;
-pub use self::settings::{SegmentSettings, SpoolAlarm};
+pub use self::settings::{AlarmFn, SegmentSettings, SpoolAlarm};
 
 /// A spool in a directory, owned by one process.
 ///
@@ -88,7 +88,7 @@ pub struct SegmentSpool {
 #[derive(Debug)]
 enum Driver {
     Thread(Option<JoinHandle<()>>),
-    Caller(Mutex<Owned>),
+    Caller(Box<Mutex<Owned>>),
 }
 
 /// A committer, and the lock of the directory for as long as it may write.
@@ -152,7 +152,7 @@ impl SegmentSpool {
         settings: SegmentSettings,
     ) -> Result<(Self, RecoveryReport), OpenError> {
         let (mut spool, owned, report) = Self::prepare(storage, settings, false)?;
-        spool.driver = Driver::Caller(Mutex::new(owned));
+        spool.driver = Driver::Caller(Box::new(Mutex::new(owned)));
         Ok((spool, report))
     }
 

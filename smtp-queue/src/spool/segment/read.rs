@@ -26,37 +26,22 @@ fn failed(cause: io::Error) -> SpoolError {
     SpoolError::Io { action: "read the log", source: Arc::new(cause) }
 }
 
-/// The payload of the record at that place: all of it, or only the part that is asked for. `None` where there is
-/// another record by now, or none that proves itself.
-fn payload(
-    shared: &Shared,
-    id: QueueId,
-    place: Place,
-    part: Option<std::ops::Range<u64>>,
-) -> Result<Option<Vec<u8>>, SpoolError> {
+/// The payload of the record at that place. `None` where there is another record by now, or none that proves itself.
+fn payload(shared: &Shared, id: QueueId, place: Place) -> Result<Option<Vec<u8>>, SpoolError> {
     let segment = lock(&shared.index).segments.get(place.segment).map(|segment| (segment.epoch, segment.file.clone()));
     let Some((epoch, file)) = segment else { return Ok(None) };
-    let offset = u64::from(place.offset);
-    let head_octets = RECORD_HEADER_OCTETS;
-    let is_right =
-        |header: &RecordHeader| header.id == id && header.epoch == epoch && header.extent() == u64::from(place.octets);
-    if let Some(part) = part {
-        let mut head = vec![0; head_octets];
-        let whole = file.read_at(offset, &mut head).map_err(failed)? == head.len();
-        let octets = usize::try_from(part.end - part.start).unwrap_or(usize::MAX);
-        let mut found = vec![0; octets.min(place.octets as usize)];
-        let from = offset + head_octets as u64 + part.start;
-        let read = file.read_at(from, &mut found).map_err(failed)?;
-        let right = whole && RecordHeader::decode(&head).is_some_and(|header| is_right(&header));
-        return Ok((right && read == found.len()).then_some(found));
-    }
     let mut record = vec![0; place.octets as usize];
-    if file.read_at(offset, &mut record).map_err(failed)? < record.len() {
+    if file.read_at(u64::from(place.offset), &mut record).map_err(failed)? < record.len() {
         return Ok(None);
     }
-    let proves_itself = RecordHeader::decode(&record)
-        .is_some_and(|header| is_right(&header) && payload_sum([&record[head_octets..]]) == header.payload_sum);
-    Ok(proves_itself.then(|| record.split_off(head_octets)))
+    let is_right = |header: RecordHeader| {
+        header.id == id
+            && header.epoch == epoch
+            && header.extent() == u64::from(place.octets)
+            && header.payload_sum == payload_sum([&record[RECORD_HEADER_OCTETS..]])
+    };
+    let proves_itself = RecordHeader::decode(&record).is_some_and(is_right);
+    Ok(proves_itself.then(|| record.split_off(RECORD_HEADER_OCTETS)))
 }
 
 /// Reads and decodes; tries again where the record was relocated, and sets the message aside where it is damaged.
@@ -64,7 +49,6 @@ fn look<T>(
     shared: &Shared,
     id: QueueId,
     mut place: impl FnMut() -> Option<Place>,
-    part: Option<std::ops::Range<u64>>,
     decode: impl Fn(Vec<u8>) -> Option<T>,
 ) -> Result<T, SpoolError> {
     let mut last = None;
@@ -73,7 +57,7 @@ fn look<T>(
         if last == Some(now) {
             break;
         }
-        if let Some(found) = payload(shared, id, now, part.clone())?.and_then(&decode) {
+        if let Some(found) = payload(shared, id, now)?.and_then(&decode) {
             return Ok(found);
         }
         last = Some(now);
@@ -87,38 +71,19 @@ fn message_place(shared: &Shared, id: QueueId) -> Option<Place> {
     lock(&shared.index).message(id).map(|facts| facts.place)
 }
 
-/// The whole record of a message.
+/// The whole payload of a message: checksums cover it whole, so a part of it proves nothing.
 fn whole(shared: &Shared, id: QueueId) -> Result<Vec<u8>, SpoolError> {
-    look(
-        shared,
-        id,
-        || message_place(shared, id),
-        None,
-        |payload| MessageSections::split(&payload).is_some().then_some(payload),
-    )
-}
-
-/// The part of a message's record in front of its content. The checksum covers the whole, so it is not proved.
-pub(super) fn facts(shared: &Shared, id: QueueId) -> Result<Vec<u8>, SpoolError> {
-    let head = 0..MESSAGE_HEAD_OCTETS as u64;
-    let head = look(shared, id, || message_place(shared, id), Some(head), |head| MessageHead::decode(&head))?;
-    let part = 0..head.facts_octets() as u64;
-    look(
-        shared,
-        id,
-        || message_place(shared, id),
-        Some(part),
-        |payload| MessageSections::split(&payload).is_some().then_some(payload),
-    )
+    let is_split = |payload: Vec<u8>| MessageSections::split(&payload).is_some().then_some(payload);
+    look(shared, id, || message_place(shared, id), is_split)
 }
 
 /// The envelope of a message.
 pub(super) fn envelope(shared: &Shared, id: QueueId) -> Result<Arc<Envelope>, SpoolError> {
-    decode(shared, id, &facts(shared, id)?)
+    decode(shared, id, &whole(shared, id)?)
 }
 
-fn decode(shared: &Shared, id: QueueId, facts: &[u8]) -> Result<Arc<Envelope>, SpoolError> {
-    let found = MessageSections::split(facts).and_then(|sections| decode_envelope(id, sections.envelope).ok());
+fn decode(shared: &Shared, id: QueueId, payload: &[u8]) -> Result<Arc<Envelope>, SpoolError> {
+    let found = MessageSections::split(payload).and_then(|sections| decode_envelope(id, sections.envelope).ok());
     found.map(Arc::new).ok_or_else(|| {
         lock(&shared.index).set_damaged(id);
         shared.settings.alarm(&SpoolAlarm::Damaged { id });
@@ -132,15 +97,15 @@ pub(super) fn progress(shared: &Shared, id: QueueId, site: &SiteName) -> Result<
     let first = places().ok_or(SpoolError::Absent { id })?;
     if first.progress.is_some() {
         let at = || places().and_then(|places| places.progress);
-        let found = look(shared, id, at, None, |payload| decode_move(&payload));
+        let found = look(shared, id, at, |payload| decode_move(&payload));
         match found {
             // The message was appended again with everything, so there is no such record any more.
             Err(SpoolError::Absent { .. }) => {}
             found => return found.map(|(_, progress)| progress),
         }
     }
-    let facts = facts(shared, id)?;
-    let all = MessageSections::split(&facts).and_then(|sections| sections.progress().ok());
+    let payload = whole(shared, id)?;
+    let all = MessageSections::split(&payload).and_then(|sections| sections.progress().ok());
     let found = all.and_then(|all| all.into_iter().find(|progress| progress.site == *site));
     found.ok_or(SpoolError::Damaged { id })
 }

@@ -105,9 +105,8 @@ fn collect(
             let facts = lock(&shared.index).message(id);
             match (header.kind, facts) {
                 (Kind::Message | Kind::ContentReference, Some(facts)) if facts.place == place => {
-                    if seen.insert(id) {
-                        records.push(message(shared, header.kind, &facts)?);
-                    }
+                    seen.insert(id);
+                    records.push(message(shared, header.kind, &facts)?);
                 }
                 // The message itself is appended again, with all that is known of it.
                 (Kind::Progress | Kind::Done | Kind::Held, Some(_)) if seen.contains(&id) => {}

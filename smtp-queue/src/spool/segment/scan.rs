@@ -125,13 +125,13 @@ impl Scan {
                 let last = records.last().map_or(start, |record| record.offset + record.header.extent());
                 self.last = number;
                 self.position = sector_ceil(last).min(end);
-                let damage = vec![start..self.position];
+                let damage = one(start..self.position);
                 Ok(Some(FoundBatch { number, offset: start, records, damage }))
             }
             (None, Some(next)) => {
                 self.position = next;
                 let number = self.last;
-                Ok(Some(FoundBatch { number, offset: start, records: Vec::new(), damage: vec![start..next] }))
+                Ok(Some(FoundBatch { number, offset: start, records: Vec::new(), damage: one(start..next) }))
             }
         }
     }
@@ -163,24 +163,21 @@ impl Scan {
         let end = place + u64::from(batch.octets);
         let mut count = 0;
         while place < end {
-            match self.record_at(place, end)?.filter(|header| header.batch == batch.number) {
-                Some(header) => {
-                    count += 1;
-                    let behind = place + header.extent();
-                    if !self.verify.includes(batch.number) || self.payload_is_whole(&header, place)? {
-                        found.records.push(FoundRecord { header, offset: place });
-                    } else {
-                        found.damage.push(place..behind);
-                    }
-                    place = behind;
-                }
-                None => {
-                    let is_ours = |header: &RecordHeader, _| header.batch == batch.number;
-                    let next = self.find_records(place + 1..end, is_ours)?.first().map_or(end, |next| next.offset);
-                    found.damage.push(place..next);
-                    place = next;
-                }
+            let Some(header) = self.record_at(place, end)?.filter(|header| header.batch == batch.number) else {
+                let is_ours = |header: &RecordHeader, _| header.batch == batch.number;
+                let next = self.find_records(place + 1..end, is_ours)?.first().map_or(end, |next| next.offset);
+                found.damage.push(place..next);
+                place = next;
+                continue;
+            };
+            count += 1;
+            let behind = place + header.extent();
+            if !self.verify.includes(batch.number) || self.payload_is_whole(&header, place)? {
+                found.records.push(FoundRecord { header, offset: place });
+            } else {
+                found.damage.push(place..behind);
             }
+            place = behind;
         }
         if count != batch.records && found.damage.is_empty() {
             found.damage.push(offset..end);
@@ -238,4 +235,8 @@ impl Scan {
         let octets = limit_octets.min(record.header.octets as usize);
         self.window.get(record.offset + RECORD_HEADER_OCTETS as u64, octets)
     }
+}
+
+fn one(range: Range<u64>) -> Vec<Range<u64>> {
+    std::iter::once(range).collect()
 }

@@ -7,6 +7,9 @@ use std::sync::Arc;
 use crate::id::QueueId;
 use crate::storage::Space;
 
+/// Is told of alarms.
+pub type AlarmFn = Arc<dyn Fn(&SpoolAlarm) + Send + Sync>;
+
 /// Sizes and limits of a [`SegmentSpool`](super::SegmentSpool).
 #[derive(Clone)]
 #[non_exhaustive]
@@ -30,7 +33,7 @@ pub struct SegmentSettings {
     /// Recycled segments that are kept for later: 16. More are removed from the disk, one at a time.
     pub kept_segments: usize,
     /// Is told what an operator must know. It must not block.
-    pub alarm: Option<Arc<dyn Fn(&SpoolAlarm) + Send + Sync>>,
+    pub alarm: Option<AlarmFn>,
     #[cfg(feature = "simulation")]
     /// Faults that tests must find.
     pub faults: Faults,

@@ -160,7 +160,9 @@ impl Writer {
 
     fn numbers(&mut self, numbers: &[u64]) {
         self.number(numbers.len() as u64);
-        numbers.iter().for_each(|number| self.number(*number));
+        for number in numbers {
+            self.number(*number);
+        }
     }
 
     fn place(&mut self, index: &Index, place: Place) {
@@ -188,7 +190,9 @@ impl Writer {
         }
         let notes = index.notes_of(facts.id);
         self.small(notes.len());
-        notes.iter().for_each(|note| self.place(index, *note));
+        for note in notes {
+            self.place(index, *note);
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
