@@ -34,8 +34,8 @@ pub trait Spool: Send + Sync + 'static {
     /// [`SpoolError`]: the client must be told 4yz. The message may be there after a restart all the same, whole.
     async fn put(&self, message: NewMessage) -> Result<Vec<Lease>, SpoolError>;
 
-    /// Leases what is due: the pairs whose next attempt is not after `now`, the earliest of each site first, and of no
-    /// site more than `room` says.
+    /// Leases what is due: the pairs whose next attempt is not after `now`, the earliest of each site first, of no site
+    /// and in all not more than `room` says. Where there is not room for all, the sites that waited longest come first.
     ///
     /// # Errors
     /// [`SpoolError`].
@@ -54,22 +54,27 @@ pub trait Spool: Send + Sync + 'static {
     async fn content(&self, id: QueueId) -> Result<StoredContent, SpoolError>;
 
     /// Records what came of an attempt, together with the messages that it caused, all or nothing, and gives the lease
-    /// back. When it returns, it is on stable storage. The message is forgotten with the last of its pairs.
+    /// back. When it returns, it is on stable storage. The message is forgotten with the last of its pairs. A message
+    /// that it caused and that is there already stays as it is.
     ///
     /// # Errors
-    /// [`SpoolError`]; [`SpoolError::LeaseLost`] where somebody else has decided in the meantime.
+    /// [`SpoolError`]: nothing has changed and the lease is still held, so that it can be tried again.
+    /// [`SpoolError::LeaseLost`] where somebody else has decided in the meantime. [`SpoolError::Invalid`] where the pair
+    /// would move to a site at which the message has another pair.
     async fn record(&self, lease: Lease, change: Change) -> Result<(), SpoolError>;
 
     /// Gives a lease back unused; the pair is due when it was.
     async fn give_back(&self, lease: Lease);
 
-    /// Forgets a message, wherever it stands. `false` where there is none.
+    /// Forgets a message, wherever it stands: how many of its recipients had no final outcome. `None` where there is no
+    /// such message.
     ///
     /// # Errors
     /// [`SpoolError`].
-    async fn remove(&self, id: QueueId) -> Result<bool, SpoolError>;
+    async fn remove(&self, id: QueueId) -> Result<Option<u64>, SpoolError>;
 
-    /// Holds a message (it is never due, nor does it expire), or lets it go on. `false` where there is none.
+    /// Holds a message (it is never due, nor does it expire), or lets it go on. Who works on it may finish.
+    /// `false` where there is none.
     ///
     /// # Errors
     /// [`SpoolError`].
@@ -151,6 +156,8 @@ pub struct Lease {
 /// How many pairs may be leased.
 #[derive(Debug, Clone, Default)]
 pub struct Room {
+    /// Of all sites together.
+    pub total: usize,
     /// Of a site that is not named below.
     pub others: usize,
     /// Of these.
@@ -158,6 +165,11 @@ pub struct Room {
 }
 
 impl Room {
+    /// So many in all, wherever they are.
+    pub fn anywhere(total: usize) -> Self {
+        Self { total, others: total, sites: HashMap::new() }
+    }
+
     /// Of that site.
     pub fn of(&self, site: &SiteName) -> usize {
         self.sites.get(site).copied().unwrap_or(self.others)
@@ -169,7 +181,8 @@ impl Room {
 pub struct Due {
     /// Leased to the caller.
     pub leases: Vec<Lease>,
-    /// When more will be due at a site that has room left; `None` where nothing waits there.
+    /// When more will be due at a site that has room left; `None` where nothing waits there. Means nothing where all the
+    /// room together was used.
     pub next: Option<SystemTime>,
 }
 
@@ -227,6 +240,8 @@ pub struct SpoolTotals {
     pub messages: u64,
     /// Pairs of a message and a site.
     pub pairs: u64,
+    /// Recipients without a final outcome: what "queued" means where messages are accounted for (STANDARDS.md, after C10).
+    pub recipients: u64,
     /// Messages that are held.
     pub held: u64,
 }
