@@ -13,6 +13,7 @@ mod outcome;
 mod progress;
 mod spool;
 mod storage;
+mod transport;
 
 pub use content::{StoredContent, StoredContentReader};
 pub use envelope::{Envelope, Origin, QueuedRecipient, SiteName};
@@ -28,3 +29,4 @@ pub use spool::{
     SpoolTotals,
 };
 pub use storage::{FileStorage, Space, Storage, StorageFile};
+pub use transport::{Attempt, Discard, Transport};

@@ -1,34 +1,65 @@
 //! How an attempt to deliver came out for one recipient.
 
-use smtp_core::Reply;
+use smtp_core::{Refusal, Reply, ReplyCode, SafeText};
+
+use crate::progress::Diagnosis;
 
 /// The end of an attempt, for one recipient. What is not known to be permanent is deferred.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
     /// The next hop has taken responsibility (RFC 5321 §6.1).
-    Delivered(Reply),
+    Delivered(Diagnosis),
     /// Not now; it is tried again until the message expires.
-    Deferred(Reply),
+    Deferred(Diagnosis),
     /// Never in this form; a notification follows where one may be sent.
-    Failed(Reply),
+    Failed(Diagnosis),
 }
 
 impl Outcome {
-    /// From the reply of a next hop: by its first digit (RFC 5321 §4.2.1). What is neither 2yz nor 5yz is deferred.
+    /// From a reply of our own side: by its first digit (RFC 5321 §4.2.1). What is neither 2yz nor 5yz is deferred.
     pub fn from_reply(reply: Reply) -> Self {
-        if reply.code().is_positive() {
-            Self::Delivered(reply)
-        } else if reply.code().is_permanent() {
-            Self::Failed(reply)
+        let code = reply.code();
+        let diagnosis = Diagnosis { reply, remote: None };
+        if code.is_positive() {
+            Self::Delivered(diagnosis)
+        } else if code.is_permanent() {
+            Self::Failed(diagnosis)
         } else {
-            Self::Deferred(reply)
+            Self::Deferred(diagnosis)
         }
+    }
+
+    /// Our own side has delivered it: `250` with that text.
+    pub fn delivered(text: impl Into<std::borrow::Cow<'static, str>>) -> Self {
+        let code = ReplyCode::new(250).expect("250 is in the grammar");
+        Self::from_reply(Reply::bare(code, text))
+    }
+
+    /// The same, said by that next hop: a host and its address.
+    #[must_use]
+    pub fn said_by(mut self, remote: SafeText) -> Self {
+        let (Self::Delivered(diagnosis) | Self::Deferred(diagnosis) | Self::Failed(diagnosis)) = &mut self;
+        diagnosis.remote = Some(remote);
+        self
+    }
+
+    /// What was said, and by whom.
+    pub fn diagnosis(&self) -> &Diagnosis {
+        let (Self::Delivered(diagnosis) | Self::Deferred(diagnosis) | Self::Failed(diagnosis)) = self;
+        diagnosis
     }
 
     /// Whether the recipient needs no further attempt.
     pub fn is_final(&self) -> bool {
         !matches!(self, Self::Deferred(_))
+    }
+}
+
+/// What our own side says: [`Refusal::transient`] defers, [`Refusal::permanent`] fails.
+impl From<Refusal> for Outcome {
+    fn from(refusal: Refusal) -> Self {
+        Self::from_reply(refusal.reply().clone())
     }
 }
 

@@ -1,0 +1,141 @@
+//! How a message leaves: the trait, and ready-made transports.
+
+mod discard;
+
+use std::fmt;
+use std::sync::Arc;
+
+use smtp_core::{Body, ReversePath, async_trait};
+
+use crate::content::StoredContent;
+use crate::envelope::{Envelope, Origin, QueuedRecipient, SiteName};
+use crate::id::QueueId;
+use crate::outcome::Outcome;
+
+pub use self::discard::Discard;
+
+/// Makes an attempt to deliver: to a next hop, to mailboxes of this host, to a program.
+///
+/// Closures of the form `|attempt: Attempt| async move { … }` that return the outcomes are transports:
+///
+/// ```
+/// use smtp_queue::{Attempt, Outcome, Transport};
+///
+/// let transport = |attempt: Attempt| async move {
+///     attempt.recipients().map(|recipient| Outcome::delivered(format!("Kept for {}", recipient.mailbox))).collect()
+/// };
+/// # fn is_transport(_: impl Transport) {}
+/// # is_transport(transport);
+/// ```
+#[async_trait]
+pub trait Transport: Send + Sync + 'static {
+    /// Makes the attempt: one outcome for each recipient, in their order. What is missing counts as deferred, and so does
+    /// a panic, or an attempt that takes longer than
+    /// [`QueueSettings::attempt_timeout`](crate::QueueSettings::attempt_timeout).
+    ///
+    /// [`Outcome::Delivered`] means that somebody else keeps the message from now on. It may be dropped at any await when
+    /// the queue is shut down and its grace has passed; the attempt is made again then.
+    async fn deliver(&self, attempt: Attempt) -> Vec<Outcome>;
+}
+
+#[async_trait]
+impl<F, Fut> Transport for F
+where
+    F: Fn(Attempt) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Vec<Outcome>> + Send,
+{
+    async fn deliver(&self, attempt: Attempt) -> Vec<Outcome> {
+        self(attempt).await
+    }
+}
+
+#[async_trait]
+impl<T: Transport + ?Sized> Transport for Arc<T> {
+    async fn deliver(&self, attempt: Attempt) -> Vec<Outcome> {
+        (**self).deliver(attempt).await
+    }
+}
+
+/// One message on its way to one site: what a [`Transport`] needs to know. Cheap to copy.
+#[derive(Clone)]
+pub struct Attempt {
+    envelope: Arc<Envelope>,
+    /// Their places in the envelope. All leave under one reverse-path.
+    recipients: Arc<[u32]>,
+    content: StoredContent,
+    site: SiteName,
+    number: u32,
+}
+
+impl Attempt {
+    /// An attempt for some recipients of an envelope, by their places in it: at least one, and all leave under the same
+    /// reverse-path. Places that the envelope does not have are left out. `number` counts from 1.
+    pub fn new(
+        envelope: Arc<Envelope>,
+        recipients: impl IntoIterator<Item = u32>,
+        content: StoredContent,
+        site: SiteName,
+        number: u32,
+    ) -> Self {
+        let exists = |index: &u32| envelope.recipients.len() > *index as usize;
+        let recipients = recipients.into_iter().filter(exists).collect();
+        Self { envelope, recipients, content, site, number }
+    }
+
+    /// The message.
+    pub fn id(&self) -> QueueId {
+        self.envelope.id
+    }
+
+    /// What `MAIL` says: the same in every attempt (PRACTICES.md S32).
+    pub fn reverse_path(&self) -> &ReversePath {
+        let first = self.recipients().next();
+        first.map_or(&self.envelope.reverse_path, |recipient| self.envelope.outgoing_of(recipient))
+    }
+
+    /// Who it is for: path, mailbox and what becomes of the copy.
+    pub fn recipients(&self) -> impl ExactSizeIterator<Item = &QueuedRecipient> + Clone {
+        self.recipients.iter().map(|&index| &self.envelope.recipients[index as usize])
+    }
+
+    /// What is passed on.
+    pub fn content(&self) -> &StoredContent {
+        &self.content
+    }
+
+    /// `BODY=` as it was received.
+    pub fn body(&self) -> Option<Body> {
+        self.envelope.body
+    }
+
+    /// Where the message came from.
+    pub fn origin(&self) -> &Origin {
+        &self.envelope.origin
+    }
+
+    /// The whole envelope, the recipients of other sites included.
+    pub fn envelope(&self) -> &Arc<Envelope> {
+        &self.envelope
+    }
+
+    /// The site that it goes to.
+    pub fn site(&self) -> &SiteName {
+        &self.site
+    }
+
+    /// Which attempt it is for these recipients: 1 is the first.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+}
+
+impl fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attempt")
+            .field("id", &self.id())
+            .field("site", &self.site)
+            .field("recipients", &self.recipients)
+            .field("number", &self.number)
+            .finish_non_exhaustive()
+    }
+}
