@@ -3,6 +3,7 @@
 //! ```text
 //! spool       where messages are kept: the trait, and backends behind it
 //!   storage   the file operations of a backend, so that tests can fail each of them
+//! schedule    when a message is tried again, and when it is given up
 //! envelope    what was known when a message was accepted; progress: what changes with each attempt
 //! ```
 
@@ -11,6 +12,7 @@ mod envelope;
 mod id;
 mod outcome;
 mod progress;
+mod schedule;
 mod spool;
 mod storage;
 mod transport;
@@ -24,6 +26,7 @@ pub use spool::record::RecordError;
 #[cfg(feature = "simulation")]
 pub use spool::segment::Faults;
 pub use spool::segment::{AlarmFn, Damage, OpenError, RecoveryReport, SegmentSettings, SegmentSpool, SpoolAlarm};
+pub use schedule::Schedule;
 pub use spool::{
     Change, Due, Lease, Listed, ListedPair, NewContent, NewMessage, NewProgress, Room, Shown, Spool, SpoolError,
     SpoolTotals,
