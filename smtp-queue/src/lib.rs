@@ -3,11 +3,13 @@
 //! ```text
 //! spool       where messages are kept: the trait, and backends behind it
 //!   storage   the file operations of a backend, so that tests can fail each of them
+//! dsn         what a sender is told of a failure (RFC 3464)
 //! schedule    when a message is tried again, and when it is given up
 //! envelope    what was known when a message was accepted; progress: what changes with each attempt
 //! ```
 
 mod content;
+mod dsn;
 mod envelope;
 mod id;
 mod outcome;
@@ -18,6 +20,9 @@ mod storage;
 mod transport;
 
 pub use content::{StoredContent, StoredContentReader};
+pub use dsn::{
+    FailedRecipient, Failures, Notification, NotificationKind, Notified, ReturnedContent, Withheld, notification_kind,
+};
 pub use envelope::{Envelope, Origin, QueuedRecipient, SiteName};
 pub use id::{QueueId, QueueIdError, QueueIds};
 pub use outcome::Outcome;

@@ -1,0 +1,213 @@
+//! Delivery status notifications: what the sender of a message is told when it could not be delivered (RFC 3464).
+//!
+//! Everything here is a function of its arguments: the same failure gives the same octets under the same queue id, so
+//! that a queue may do it again after a crash. [`permission`] says who may be told at all, [`returned`] what of the
+//! message goes back, [`text`] is the part for people, [`status`] the part for programs, and this file puts them
+//! together.
+//!
+//! Nothing that a remote host, a sender or a recipient chose can end a line or a part (SECURITY.md D-11): what is
+//! written into a field passes [`status::field`], and the boundary is one that none of the parts contains.
+
+mod permission;
+mod returned;
+mod status;
+mod text;
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use memchr::memmem;
+use smtp_core::{Body, DateTime, Disposition, Domain, ForwardPath, Mailbox, ReversePath};
+
+use self::returned::Encoding;
+use crate::envelope::{Envelope, QueuedRecipient};
+use crate::id::QueueId;
+use crate::progress::Diagnosis;
+
+pub use self::permission::{NotificationKind, Withheld, notification_kind};
+pub use self::returned::ReturnedContent;
+
+/// The most octets of the two parts that describe the failure, but for the last recipient in them: 1 MiB (ours).
+const DESCRIPTION_LIMIT_OCTETS: usize = 1 << 20;
+
+/// A recipient that will not be delivered to any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedRecipient {
+    /// Its place in [`Envelope::recipients`].
+    pub index: u32,
+    /// What the last attempt met with; `None` where there was none before the message expired.
+    pub last: Option<Diagnosis>,
+    /// When that attempt ended.
+    pub last_attempt: Option<SystemTime>,
+}
+
+/// The recipients of one message that failed at the same time, and all that a notification says about them.
+#[derive(Debug, Clone, Copy)]
+pub struct Failures<'a> {
+    /// The envelope of the message.
+    pub envelope: &'a Envelope,
+    /// Who was not reached.
+    pub recipients: &'a [FailedRecipient],
+    /// What of the message goes back.
+    pub returned: &'a ReturnedContent,
+    /// The name of this host: `Reporting-MTA`, and the domain of `From`.
+    pub host: &'a Domain,
+    /// Who learns of notifications that cannot be delivered (STANDARDS.md Q5).
+    pub postmaster: &'a Mailbox,
+    /// The date of the notification.
+    pub now: SystemTime,
+}
+
+/// What became of telling somebody.
+#[derive(Debug, Clone)]
+pub struct Notified {
+    /// What is to be queued; `None` where nobody may be told.
+    pub notification: Option<Notification>,
+    /// The recipients whose failure nobody is told of, by their place in the envelope, with the reason for the log.
+    pub withheld: Vec<(u32, Withheld)>,
+}
+
+/// A message about other messages, ready to be queued.
+#[derive(Debug, Clone)]
+pub struct Notification {
+    /// Its kind.
+    pub kind: NotificationKind,
+    /// Its envelope. The id follows from the message, the kind and the recipients.
+    pub envelope: Envelope,
+    /// Its octets.
+    pub content: Bytes,
+}
+
+/// A failed recipient that somebody may be told of.
+#[derive(Debug, Clone, Copy)]
+struct Entry<'a> {
+    recipient: &'a QueuedRecipient,
+    failure: &'a FailedRecipient,
+}
+
+impl Failures<'_> {
+    /// Writes the notification, where one may be sent.
+    pub fn notify(&self) -> Notified {
+        let mut withheld = Vec::new();
+        let mut entries = Vec::with_capacity(self.recipients.len());
+        let mut kind = NotificationKind::Failure;
+        for failure in self.recipients {
+            let recipient = usize::try_from(failure.index).ok().and_then(|index| self.envelope.recipients.get(index));
+            let Some(recipient) = recipient else {
+                withheld.push((failure.index, Withheld::UnknownRecipient));
+                continue;
+            };
+            match notification_kind(self.envelope, recipient, self.postmaster) {
+                Ok(allowed) => {
+                    // It follows from the envelope, and so is the same for all.
+                    kind = allowed;
+                    entries.push(Entry { recipient, failure });
+                }
+                Err(reason) => withheld.push((failure.index, reason)),
+            }
+        }
+        entries.sort_by_key(|entry| entry.failure.index);
+        entries.dedup_by_key(|entry| entry.failure.index);
+        let is_empty = entries.is_empty();
+        Notified { notification: (!is_empty).then(|| self.notification(kind, &entries)), withheld }
+    }
+
+    fn notification(&self, kind: NotificationKind, entries: &[Entry<'_>]) -> Notification {
+        let id = notification_id(self.envelope.id, kind, entries);
+        let (path, mailbox) = match (kind, &self.envelope.reverse_path) {
+            (NotificationKind::Failure, ReversePath::Mailbox(sender)) => (ForwardPath::from(sender.clone()), sender),
+            _ => (ForwardPath::Postmaster, self.postmaster),
+        };
+        let mut envelope = Envelope::new(id, self.now, ReversePath::Null);
+        envelope.recipients.push(QueuedRecipient {
+            is_role: path == ForwardPath::Postmaster,
+            path,
+            mailbox: mailbox.clone(),
+            outgoing: 0,
+            disposition: Disposition::Deliver,
+        });
+        envelope.origin.notification_of = Some(self.envelope.id);
+        envelope.body = (self.returned.encoding() == Encoding::EightBit).then_some(Body::EightBitMime);
+        Notification { kind, envelope, content: self.content(kind, id, mailbox, entries) }
+    }
+
+    /// The header section, then the three parts of RFC 6522 §3, in their order.
+    fn content(&self, kind: NotificationKind, id: QueueId, to: &Mailbox, entries: &[Entry<'_>]) -> Bytes {
+        let (text, status) = self.description(kind, entries);
+        let returned = self.returned.octets();
+        let boundary = boundary(id, &[&text, &status, returned]);
+        let transfer_encoding = self.returned.encoding().as_str();
+
+        let mut content = Vec::with_capacity(text.len() + status.len() + returned.len() + 2048);
+        status::field(&mut content, "From", &format!("Mail Delivery System <mailer-daemon@{}>", self.host));
+        status::field_or(&mut content, "To", &format!("<{to}>"), "undisclosed-recipients:;");
+        status::field(&mut content, "Subject", kind.subject());
+        status::field(&mut content, "Date", &DateTime::new(self.now).to_string());
+        status::field(&mut content, "Message-ID", &format!("<{id}@{}>", self.host));
+        status::field(&mut content, "Auto-Submitted", "auto-generated");
+        status::field(&mut content, "MIME-Version", "1.0");
+        let multipart = format!("multipart/report; report-type=delivery-status; boundary=\"{boundary}\"");
+        status::field(&mut content, "Content-Type", &multipart);
+        if self.returned.encoding() == Encoding::EightBit {
+            // RFC 2045 §6.4: the whole says so where one of its parts does.
+            status::field(&mut content, "Content-Transfer-Encoding", transfer_encoding);
+        }
+
+        let mut part = |media_type: &str, transfer_encoding: Option<&str>, octets: &[u8]| {
+            content.extend_from_slice(format!("\r\n--{boundary}\r\n").as_bytes());
+            status::field(&mut content, "Content-Type", media_type);
+            if let Some(transfer_encoding) = transfer_encoding {
+                status::field(&mut content, "Content-Transfer-Encoding", transfer_encoding);
+            }
+            content.extend_from_slice(b"\r\n");
+            content.extend_from_slice(octets);
+        };
+        part("text/plain; charset=us-ascii", None, &text);
+        part("message/delivery-status", None, &status);
+        if let Some(media_type) = self.returned.media_type() {
+            part(media_type, Some(transfer_encoding), returned);
+        }
+        content.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
+        content.into()
+    }
+
+    /// The part for people and the part for programs, with as many recipients as the limit allows; at least one.
+    fn description(&self, kind: NotificationKind, entries: &[Entry<'_>]) -> (Vec<u8>, Vec<u8>) {
+        let mut text = text::Text::new(self, kind, entries.len());
+        let mut status = status::of_message(self);
+        let mut written = 0;
+        while written < entries.len() && text.len() + status.len() < DESCRIPTION_LIMIT_OCTETS {
+            text.recipient(entries[written]);
+            status::of_recipient(&mut status, entries[written]);
+            written += 1;
+        }
+        (text.finish(self, entries.len() - written), status)
+    }
+}
+
+/// A line that stands in none of the parts. It follows from the id and the parts alone.
+fn boundary(id: QueueId, parts: &[&[u8]]) -> String {
+    // All candidates have the same length, so that none is the start of another; there are more of them than octets.
+    let mut candidates = (0_u64..).map(|number| format!("=_{id}.{number:016x}"));
+    let is_free = |boundary: &String| parts.iter().all(|part| memmem::find(part, boundary.as_bytes()).is_none());
+    candidates.find(is_free).expect("parts of some octets do not contain every one of 2^64 words")
+}
+
+/// The name of a notification: the time of the message, and a number from what it is about instead of a random one.
+fn notification_id(message: QueueId, kind: NotificationKind, entries: &[Entry<'_>]) -> QueueId {
+    let kind = match kind {
+        NotificationKind::Failure => 1,
+        NotificationKind::PostmasterCopy => 2,
+    };
+    let indexes = entries.iter().flat_map(|entry| entry.failure.index.to_be_bytes());
+    let octets = message.as_u128().to_be_bytes().into_iter().chain([kind]).chain(indexes);
+    // FNV-1a: short, and the same in every version of every program. Its high bits depend on all octets only after
+    // some more of them, hence the last step.
+    let mut hash = octets
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, octet| (hash ^ u64::from(octet)).wrapping_mul(0x0000_0100_0000_01b3));
+    hash ^= hash >> 32;
+    hash = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    hash ^= hash >> 29;
+    let time = message.as_u128() >> 64 << 64;
+    QueueId::from_u128(time | u128::from(hash))
+}

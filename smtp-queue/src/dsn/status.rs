@@ -1,0 +1,148 @@
+//! The part for programs: `message/delivery-status` (RFC 3464 §2), and fields that cannot become two.
+
+use smtp_core::{AddressLiteral, DateTime, EnhancedStatusCode, ForwardPath, HeaderField, Host, Mailbox, Reply};
+
+use super::{Entry, Failures};
+
+/// Characters of an address too long for any line that are shown all the same.
+const SHOWN_OF_LONG: usize = 512;
+
+/// Writes one field: what is not printable ASCII becomes `?`, what is too long for a line is cut.
+pub(super) fn field(output: &mut Vec<u8>, name: &str, value: &str) {
+    let shown: String = ascii(value).chars().take(SHOWN_OF_LONG).collect();
+    field_or(output, name, value, &shown);
+}
+
+/// Writes one field; where the value is too long for a line, with the other value instead.
+pub(super) fn field_or(output: &mut Vec<u8>, name: &str, value: &str, other: &str) {
+    let written = HeaderField::new(name, &ascii(value)).or_else(|_| HeaderField::new(name, &ascii(other)));
+    let field = written.expect("a name of ours and some 500 printable characters are a field");
+    output.extend_from_slice(field.as_bytes());
+}
+
+/// Text as printable ASCII.
+pub(super) fn ascii(text: &str) -> String {
+    text.chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect()
+}
+
+/// The fields about the message (RFC 3464 §2.2).
+pub(super) fn of_message(failures: &Failures<'_>) -> Vec<u8> {
+    let mut fields = Vec::with_capacity(512);
+    field(&mut fields, "Reporting-MTA", &format!("dns; {}", failures.host));
+    if let Some(client) = failures.envelope.origin.client {
+        field(&mut fields, "Received-From-MTA", &format!("dns; {}", AddressLiteral::from(client)));
+    }
+    field(&mut fields, "Arrival-Date", &DateTime::new(failures.envelope.arrival).to_string());
+    fields
+}
+
+/// An empty line and the fields about one recipient (RFC 3464 §2.3).
+pub(super) fn of_recipient(fields: &mut Vec<u8>, entry: Entry<'_>) {
+    let Entry { recipient, failure } = entry;
+    fields.extend_from_slice(b"\r\n");
+    match &recipient.path {
+        ForwardPath::Postmaster => field(fields, "Original-Recipient", "rfc822; postmaster"),
+        ForwardPath::Mailbox(path) if *path != recipient.mailbox => address(fields, "Original-Recipient", path),
+        ForwardPath::Mailbox(_) => {}
+    }
+    address(fields, "Final-Recipient", &recipient.mailbox);
+    field(fields, "Action", "failed");
+    field(fields, "Status", &status(failure.last.as_ref().map(|last| &last.reply)).to_string());
+    if let Some(last) = &failure.last {
+        if let Some(remote) = &last.remote {
+            field(fields, "Remote-MTA", &mta(remote.as_str()));
+        }
+        field(fields, "Diagnostic-Code", &format!("smtp; {}", last.reply));
+    }
+    if let Some(time) = failure.last_attempt {
+        field(fields, "Last-Attempt-Date", &DateTime::new(time).to_string());
+    }
+}
+
+/// An address without xtext: RFC 3461 §5 wants that in parameters of `RCPT` only, and RFC 3464 §2.3.1 plain text here.
+fn address(fields: &mut Vec<u8>, name: &str, mailbox: &Mailbox) {
+    let text = mailbox.to_string();
+    // Too long for a line: a type of our own, so that nobody takes what is left for an address.
+    let shown: String = text.chars().take(SHOWN_OF_LONG).collect();
+    field_or(fields, name, &format!("rfc822; {text}"), &format!("x-truncated; {shown}"));
+}
+
+/// The status of a recipient: of the last reply, where that is a failure (STANDARDS.md Q3).
+fn status(last: Option<&Reply>) -> EnhancedStatusCode {
+    let of_class = |class| EnhancedStatusCode::new(class, 0, 0).expect("4 and 5 are classes of status codes");
+    match last {
+        Some(reply) if reply.code().is_permanent() || reply.code().is_transient() => {
+            reply.status().unwrap_or_else(|| of_class(reply.code().class()))
+        }
+        Some(_) => of_class(4),
+        None => EnhancedStatusCode::new(4, 4, 7).expect("RFC 3463 §3.5: delivery time expired"),
+    }
+}
+
+/// The name of a next hop, and in a comment what else is known of it (RFC 3464 §2.3.5).
+fn mta(remote: &str) -> String {
+    let (name, rest) = remote.split_once(' ').unwrap_or((remote, ""));
+    let rest = rest.trim();
+    match Host::parse(name) {
+        Ok(name) if rest.is_empty() => format!("dns; {name}"),
+        Ok(name) => format!("dns; {name} ({})", in_comment(rest)),
+        // Something that has no name in DNS, such as a socket.
+        Err(_) => format!("x-next-hop; {remote}"),
+    }
+}
+
+/// In a comment, parentheses and backslashes stand behind a backslash (RFC 5322 §3.2.2).
+fn in_comment(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut comment, c| {
+        if matches!(c, '(' | ')' | '\\') {
+            comment.push('\\');
+        }
+        comment.push(c);
+        comment
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use smtp_core::ReplyCode;
+
+    #[test] // RFC 3464 §2.3.4; STANDARDS.md Q3
+    fn q3_the_status_is_that_of_the_last_reply() {
+        for (code, enhanced, expected) in [
+            (550, Some((5, 1, 1)), "5.1.1"),
+            (550, Some((4, 1, 1)), "5.1.1"),
+            (550, None, "5.0.0"),
+            (451, Some((4, 3, 0)), "4.3.0"),
+            (421, None, "4.0.0"),
+            (250, Some((2, 0, 0)), "4.0.0"),
+            (354, None, "4.0.0"),
+        ] {
+            let code = ReplyCode::new(code).expect("in the grammar");
+            let reply = match enhanced {
+                Some((class, subject, detail)) => {
+                    let status = EnhancedStatusCode::new(class, subject, detail).expect("in the grammar");
+                    Reply::new(code, status, "text")
+                }
+                None => Reply::bare(code, "text"),
+            };
+            assert_eq!(status(Some(&reply)).to_string(), expected, "{reply}");
+        }
+        assert_eq!(status(None).to_string(), "4.4.7");
+    }
+
+    #[test] // RFC 3464 §2.3.5
+    fn next_hops_are_named() {
+        for (remote, expected) in [
+            ("mx.example.net", "dns; mx.example.net"),
+            ("mx.example.net [192.0.2.1]", "dns; mx.example.net ([192.0.2.1])"),
+            ("mx.example.net ) evil (\\", "dns; mx.example.net (\\) evil \\(\\\\)"),
+            ("[192.0.2.1]", "dns; [192.0.2.1]"),
+            ("/run/lmtp", "x-next-hop; /run/lmtp"),
+            ("[192.0.2.1]:2525", "x-next-hop; [192.0.2.1]:2525"),
+            ("", "x-next-hop; "),
+        ] {
+            assert_eq!(mta(remote), expected);
+        }
+    }
+}

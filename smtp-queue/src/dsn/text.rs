@@ -1,0 +1,105 @@
+//! The part for people: who was not reached, in whose words, and that it was the last attempt.
+
+use smtp_core::{DateTime, ForwardPath};
+
+use super::status::ascii;
+use super::{Entry, Failures, NotificationKind};
+
+/// Octets after which a line is broken at a space.
+const LINE_OCTETS: usize = 76;
+/// Octets after which a word is broken, so that no line is longer than RFC 5322 §2.1.1 allows.
+const WORD_OCTETS: usize = 900;
+/// What stands in front of what is said about a recipient.
+const INDENT: &str = "    ";
+
+/// The text while it is written.
+#[derive(Debug)]
+pub(super) struct Text {
+    octets: Vec<u8>,
+}
+
+impl Text {
+    /// Begins with what all recipients share.
+    pub(super) fn new(failures: &Failures<'_>, kind: NotificationKind, count: usize) -> Self {
+        let mut text = Self { octets: Vec::with_capacity(1024) };
+        text.paragraph("", &format!("This is the mail system at {}.", failures.host));
+        text.line();
+        let whom = if count == 1 { "the mailbox below".to_owned() } else { format!("the {count} mailboxes below") };
+        text.paragraph(
+            "",
+            &match kind {
+                NotificationKind::Failure => {
+                    format!("Your message could not be delivered to {whom}. It will not be tried again.")
+                }
+                NotificationKind::PostmasterCopy => format!(
+                    "A notification about an undelivered message could not be delivered to {whom} itself. It will not \
+                     be tried again, and nobody else is told."
+                ),
+            },
+        );
+        text
+    }
+
+    /// How many octets there are.
+    pub(super) fn len(&self) -> usize {
+        self.octets.len()
+    }
+
+    /// Adds a recipient.
+    pub(super) fn recipient(&mut self, entry: Entry<'_>) {
+        let Entry { recipient, failure } = entry;
+        self.line();
+        self.paragraph("", &format!("<{}>", recipient.mailbox));
+        if !matches!(&recipient.path, ForwardPath::Mailbox(path) if *path == recipient.mailbox) {
+            self.paragraph(INDENT, &format!("which is where mail for {} goes:", recipient.path));
+        }
+        let Some(last) = &failure.last else {
+            self.paragraph(INDENT, "No attempt was possible in the time that a message is kept.");
+            return;
+        };
+        let who = last.remote.as_ref().map_or_else(|| "this host".to_owned(), |remote| ascii(remote.as_str()));
+        let what = if last.reply.code().is_permanent() {
+            format!("Refused by {who}:")
+        } else {
+            format!("Not accepted in the time that a message is kept. The last answer was from {who}:")
+        };
+        self.paragraph(INDENT, &what);
+        self.paragraph(INDENT, &last.reply.to_string());
+    }
+
+    /// Ends with what is left to say; `left_out` recipients were one too many for the limit.
+    pub(super) fn finish(mut self, failures: &Failures<'_>, left_out: usize) -> Vec<u8> {
+        self.line();
+        if left_out > 0 {
+            self.paragraph("", &format!("{left_out} more are left out here, because this text would be too long."));
+            self.line();
+        }
+        let arrival = DateTime::new(failures.envelope.arrival);
+        self.paragraph("", &format!("The message arrived on {arrival} and was called {}.", failures.envelope.id));
+        self.paragraph("", failures.returned.sentence());
+        self.octets
+    }
+
+    fn line(&mut self) {
+        self.octets.extend_from_slice(b"\r\n");
+    }
+
+    /// Writes lines of printable ASCII, broken at spaces.
+    fn paragraph(&mut self, indent: &str, text: &str) {
+        let text = ascii(text);
+        let mut line = 0;
+        // Printable ASCII: each octet is a character.
+        let words = text.split(' ').filter(|word| !word.is_empty());
+        for word in words.flat_map(|word| word.as_bytes().chunks(WORD_OCTETS)) {
+            if line > 0 && line + 1 + word.len() > LINE_OCTETS {
+                self.line();
+                line = 0;
+            }
+            let before = if line == 0 { indent } else { " " };
+            self.octets.extend_from_slice(before.as_bytes());
+            self.octets.extend_from_slice(word);
+            line += before.len() + word.len();
+        }
+        self.line();
+    }
+}
