@@ -61,9 +61,13 @@ fn deliver(store: &MaildirStore, message: &Message) -> Result<Accepted, Refusal>
     let maildirs: Vec<_> = copies.iter().map(|copy| copy.maildir.clone()).collect();
     let delivered = store.deliver(&maildirs, |place, file| write_copy(message, copies[place].mailbox, file));
     let names = delivered.map_err(|error| {
-        let error_text = error.to_string();
+        let error_text = error.io().to_string();
         tracing::error!(target: "mta", %session, transaction = %id, error = error_text, "delivery failed");
-        refusal(&error)
+        for file in error.left_over() {
+            let file = &*file.to_string_lossy();
+            tracing::error!(target: "mta", %session, transaction = %id, file, "cannot remove a copy that is not delivered");
+        }
+        refusal(error.io())
     })?;
     for (copy, name) in copies.iter().zip(names) {
         // Text that came from outside is logged as a string, so that quotes stand around it (SECURITY.md D-26).

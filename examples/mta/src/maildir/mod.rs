@@ -1,7 +1,8 @@
 //! Maildirs: a message is there whole and on stable storage, for all of its recipients, or not at all.
 //!
 //! [`MaildirStore::deliver`] writes and syncs every copy in `tmp`, then renames all of them into `new`, then syncs
-//! those directories. Whatever fails on the way, the copies are removed again. [`directories`] makes directories that
+//! those directories. Whatever fails on the way, the copies are removed again; what cannot be removed is named in the
+//! error. [`directories`] makes directories that
 //! are still there after a power loss, [`unique_name`] names the files, [`stale`] removes what a crash left in `tmp`.
 //!
 //! Nothing here knows about sessions; every call blocks and belongs into `tokio::task::spawn_blocking`.
@@ -16,6 +17,8 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+
+use thiserror::Error;
 
 use self::directories::DurableDirectories;
 use self::unique_name::UniqueNames;
@@ -67,13 +70,24 @@ impl MaildirStore {
     /// order, when all of them are on stable storage.
     ///
     /// # Errors
-    /// The first failure; then there is no copy anywhere.
+    /// The first failure; then there is no copy anywhere, but for those that the error names.
     pub(crate) fn deliver(
         &self,
         maildirs: &[PathBuf],
-        mut write: impl FnMut(usize, &mut dyn Write) -> io::Result<()>,
-    ) -> io::Result<Vec<String>> {
+        write: impl FnMut(usize, &mut dyn Write) -> io::Result<()>,
+    ) -> Result<Vec<String>, MaildirError> {
         let mut batch = Batch::default();
+        let delivered = self.write_all(&mut batch, maildirs, write).and_then(|()| batch.commit());
+        delivered.map_err(|source| MaildirError { source, left_over: batch.remove() })
+    }
+
+    /// Puts every copy on stable storage, in `tmp`.
+    fn write_all(
+        &self,
+        batch: &mut Batch,
+        maildirs: &[PathBuf],
+        mut write: impl FnMut(usize, &mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<()> {
         for (group, some) in maildirs.chunks(OPEN_COPIES).enumerate() {
             let mut open = Vec::with_capacity(some.len());
             for (place, maildir) in some.iter().enumerate() {
@@ -87,13 +101,33 @@ impl MaildirStore {
                 file.sync_all()?;
             }
         }
-        batch.commit()
+        Ok(())
     }
 
     /// Removes what deliveries that ended in a crash left in `tmp`: files that nobody has written to for 36 hours.
     /// Returns how many there were.
     pub(crate) fn remove_stale(&self, now: SystemTime) -> usize {
         stale::remove_beneath(self.root(), now)
+    }
+}
+
+/// A delivery failed, and its copies were removed as far as the system let them be.
+#[derive(Debug, Error)]
+#[error("cannot deliver to a Maildir")]
+pub(crate) struct MaildirError {
+    source: io::Error,
+    left_over: Vec<PathBuf>,
+}
+
+impl MaildirError {
+    /// What the system said.
+    pub(crate) fn io(&self) -> &io::Error {
+        &self.source
+    }
+
+    /// Copies that could not be removed. Somebody may read them, and a later attempt makes them twice.
+    pub(crate) fn left_over(&self) -> &[PathBuf] {
+        &self.left_over
     }
 }
 
@@ -105,11 +139,10 @@ struct MaildirCopy {
     new: PathBuf,
 }
 
-/// The copies of one message. Dropped before it is complete, it removes them.
+/// The copies of one message that are not delivered yet. Dropped, it removes them.
 #[derive(Debug, Default)]
 struct Batch {
     copies: Vec<MaildirCopy>,
-    is_complete: bool,
 }
 
 impl Batch {
@@ -121,7 +154,7 @@ impl Batch {
         Ok(file)
     }
 
-    fn commit(mut self) -> io::Result<Vec<String>> {
+    fn commit(&mut self) -> io::Result<Vec<String>> {
         for copy in &self.copies {
             fs::rename(&copy.tmp, &copy.new)?;
         }
@@ -129,27 +162,25 @@ impl Batch {
         for directory in directories {
             directories::sync(directory)?;
         }
-        self.is_complete = true;
-        Ok(self.copies.iter_mut().map(|copy| std::mem::take(&mut copy.name)).collect())
+        Ok(self.copies.drain(..).map(|copy| copy.name).collect())
+    }
+
+    /// Removes the copies, wherever they are; returns what could not be removed.
+    fn remove(&mut self) -> Vec<PathBuf> {
+        let places = self.copies.drain(..).flat_map(|copy| [copy.tmp, copy.new]);
+        let is_left = |path: &PathBuf| match fs::remove_file(path) {
+            Ok(()) => false,
+            // It is in the other place, or was never renamed.
+            Err(error) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+        };
+        places.filter(is_left).collect()
     }
 }
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        if self.is_complete {
-            return;
-        }
-        for path in self.copies.iter().flat_map(|copy| [&copy.tmp, &copy.new]) {
-            match fs::remove_file(path) {
-                // It is in the other place, or was never renamed.
-                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
-                Err(error) => {
-                    let file = path.to_string_lossy();
-                    tracing::error!(target: "mta", file = &*file, %error, "cannot remove a copy that is not delivered");
-                }
-                Ok(()) => {}
-            }
-        }
+        // Only a panic leaves copies here. They lie in `tmp`, where the removal of stale files finds what this leaves.
+        self.remove();
     }
 }
 

@@ -61,7 +61,7 @@ fn d32_a_full_disk_leaves_no_stray_file() {
             if place == 2 { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
         })
         .expect_err("no room");
-    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    assert_eq!(error.io().kind(), io::ErrorKind::StorageFull);
     assert_eq!(files(root.path()), Vec::<PathBuf>::new());
 }
 
@@ -78,6 +78,27 @@ fn a_failing_rename_takes_back_those_before_it() {
     });
     assert!(result.is_err());
     assert_eq!(files(root.path()), [new]);
+}
+
+#[test] // Something else has taken the place of the first copy.
+fn what_cannot_be_removed_is_named() {
+    let (root, store) = store();
+    let alice = root.path().join("localhost/a");
+    let error = store
+        .deliver(&maildirs(&["localhost/a", "localhost/b"]), |place, file| {
+            if place == 1 {
+                // A directory with the name of the copy cannot be removed as a file, whoever asks.
+                let copy = files(&alice).pop().expect("the first copy");
+                fs::remove_file(&copy)?;
+                fs::create_dir(&copy)?;
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            write_number(place, file)
+        })
+        .expect_err("no room");
+    let tmp = fs::read_dir(alice.join("tmp")).expect("there").map(|entry| entry.expect("an entry").path());
+    assert_eq!(error.left_over(), tmp.collect::<Vec<_>>());
+    assert_eq!(error.left_over().len(), 1);
 }
 
 #[test] // A panic on the way is a failure like others.
