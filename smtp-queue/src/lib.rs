@@ -5,6 +5,7 @@
 //!   storage   the file operations of a backend, so that tests can fail each of them
 //! dsn         what a sender is told of a failure (RFC 3464)
 //! schedule    when a message is tried again, and when it is given up
+//! maildir     a store of Maildirs, each delivery on stable storage whole or not at all
 //! envelope    what was known when a message was accepted; progress: what changes with each attempt
 //! ```
 
@@ -12,6 +13,7 @@ mod content;
 mod dsn;
 mod envelope;
 mod id;
+mod maildir;
 mod outcome;
 mod progress;
 mod schedule;
@@ -25,6 +27,7 @@ pub use dsn::{
 };
 pub use envelope::{Envelope, Origin, QueuedRecipient, SiteName};
 pub use id::{QueueId, QueueIdError, QueueIds};
+pub use maildir::{MaildirError, MaildirStore, NoDirectory, mailbox_directory};
 pub use outcome::Outcome;
 pub use progress::{Diagnosis, Progress, WaitingRecipient};
 pub use spool::record::RecordError;

@@ -8,9 +8,7 @@ use std::sync::Arc;
 use smtp_core::{
     Accepted, Delivery, Disposition, Mailbox, Message, Recipient, Refusal, async_trait, delivered_to, return_path,
 };
-
-use crate::mailbox_dir::{self, NoDirectory};
-use crate::maildir::MaildirStore;
+use smtp_queue::{MaildirStore, NoDirectory, mailbox_directory};
 
 /// Where content lies while it arrives: on the file system of the Maildirs, so that there is one disk that can be
 /// full; in a `tmp`, so that what a crash leaves is removed some day. No domain has a directory that starts with a dot.
@@ -106,7 +104,7 @@ fn maildir_of(message: &Message, recipient: &Recipient, mailbox: &Mailbox) -> Re
     let session = message.id().session();
     let transaction = message.id();
     Ok(match recipient.disposition() {
-        Disposition::Junk => Some(mailbox_dir::of(mailbox)?.join(JUNK)),
+        Disposition::Junk => Some(mailbox_directory(mailbox)?.join(JUNK)),
         Disposition::Discard(reason) => {
             let mailbox = mailbox.to_string();
             tracing::info!(target: "mta", %session, %transaction, mailbox, reason, "discarded");
@@ -118,7 +116,7 @@ fn maildir_of(message: &Message, recipient: &Recipient, mailbox: &Mailbox) -> Re
             Some(PathBuf::from(QUARANTINE))
         }
         // To deliver; and whatever a later version adds, because that is certain not to lose mail.
-        _ => Some(mailbox_dir::of(mailbox)?),
+        _ => Some(mailbox_directory(mailbox)?),
     })
 }
 

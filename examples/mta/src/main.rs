@@ -1,6 +1,6 @@
 //! The command line of `mta`, a mail server assembled from the crates of this workspace.
 //!
-//! [`config`] says what is served, [`run`] serves it, [`maildir`] keeps what arrives, [`send`] tries it out.
+//! [`config`] says what is served, [`run`] serves it, [`delivery`] keeps what arrives, [`send`] tries it out.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -15,8 +15,6 @@ use crate::send::SendOptions;
 mod config;
 mod delivery;
 mod logging;
-mod mailbox_dir;
-mod maildir;
 mod recipients;
 mod run;
 mod send;

@@ -3,8 +3,7 @@
 use smtp_core::{
     Connection, ForwardPath, LocalDomains, Lookup, LookupError, MailboxTable, RecipientLookup, Transaction, async_trait,
 };
-
-use crate::mailbox_dir;
+use smtp_queue::mailbox_directory;
 
 /// A table, and behind it, where the configuration says so, every mailbox of the domains.
 #[derive(Debug)]
@@ -30,7 +29,7 @@ impl RecipientLookup for Recipients {
     ) -> Result<Lookup, LookupError> {
         match (self.table.lookup(connection, transaction, to).await?, &self.any) {
             // What cannot have a directory does not exist (SECURITY.md D-13).
-            (Lookup::Unknown, Some(any)) if to.mailbox().is_none_or(|mailbox| mailbox_dir::of(mailbox).is_ok()) => {
+            (Lookup::Unknown, Some(any)) if to.mailbox().is_none_or(|mailbox| mailbox_directory(mailbox).is_ok()) => {
                 any.lookup(connection, transaction, to).await
             }
             (found, _) => Ok(found),

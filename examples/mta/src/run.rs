@@ -8,13 +8,13 @@ use std::time::SystemTime;
 
 use clap::Args;
 use smtp_core::{Listener, Server, TracingObserver};
+use smtp_queue::{MaildirStore, mailbox_directory};
 use thiserror::Error;
 
 use crate::config::{Config, Mailboxes};
 use crate::delivery::MaildirDelivery;
-use crate::maildir::MaildirStore;
 use crate::signals::StopSignals;
-use crate::{AnyError, logging, mailbox_dir};
+use crate::{AnyError, logging};
 
 /// What `mta run` is told.
 #[derive(Debug, Default, Args)]
@@ -96,7 +96,7 @@ fn open_store(config: &Config) -> Result<Arc<MaildirStore>, AnyError> {
     let store = MaildirStore::open(&config.data, config.hostname.as_str()).map_err(StartError::new(what))?;
     for user in &config.users {
         let what = format!("cannot make the Maildir of {user}");
-        store.make_maildir(&mailbox_dir::of(user)?).map_err(StartError::new(what))?;
+        store.make_maildir(&mailbox_directory(user)?).map_err(StartError::new(what))?;
     }
     Ok(Arc::new(store))
 }
@@ -121,7 +121,7 @@ fn introduce(output: &mut impl Write, config: &Config, addresses: &[SocketAddr])
         writeln!(output, "listening on  {address}")?;
     }
     for user in config.users.iter().take(SHOWN_USERS) {
-        let maildir = mailbox_dir::of(user).map(|maildir| config.data.join(maildir)).unwrap_or_default();
+        let maildir = mailbox_directory(user).map(|maildir| config.data.join(maildir)).unwrap_or_default();
         writeln!(output, "mail for      {user}  in  {}", maildir.display())?;
     }
     if let Some(more) = config.users.len().checked_sub(SHOWN_USERS).filter(|&more| more > 0) {

@@ -8,9 +8,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use smtp_core::{ConnectionLimits, Domain, Host, Limits, Mailbox};
+use smtp_queue::mailbox_directory;
 use toml::Spanned;
-
-use crate::mailbox_dir;
 
 use super::Config;
 use super::file::{ConfigFile, LimitsTable, ListenerTable, Mailboxes, Placed};
@@ -115,7 +114,7 @@ impl Directory<'_, '_> {
         let shown = text.get_ref();
         let problem = if user.local_part().as_str().contains('+') {
             format!("`{shown}`: a user has no `+`, behind it stands a detail")
-        } else if mailbox_dir::of(user).is_err() {
+        } else if mailbox_directory(user).is_err() {
             format!("`{shown}` is too long for the name of a directory, or empty")
         } else {
             return self.is_new_name("users", user, text);
@@ -156,10 +155,10 @@ impl Directory<'_, '_> {
     /// A mailbox that mail can end in: one of the users, or in a domain where every mailbox exists.
     fn destination(&mut self, key: &str, text: &Spanned<String>) -> Option<Mailbox> {
         let mailbox = self.local_mailbox(key, text)?;
-        let directory = mailbox_dir::of(&mailbox).ok();
+        let directory = mailbox_directory(&mailbox).ok();
         let exists = directory.is_some()
             && (self.mailboxes == Mailboxes::Any
-                || self.users.iter().any(|user| mailbox_dir::of(user).ok() == directory));
+                || self.users.iter().any(|user| mailbox_directory(user).ok() == directory));
         if !exists {
             self.report.add(text.span(), key, format!("`{}` is not one of the users", text.get_ref()));
         }

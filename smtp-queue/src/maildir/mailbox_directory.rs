@@ -16,19 +16,19 @@ const NAME_LIMIT_OCTETS: usize = 200;
 /// A mailbox that cannot have a directory: the user is empty, the name too long, or the host an address literal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("this mailbox cannot have a directory")]
-pub(crate) struct NoDirectory;
+pub struct NoDirectory;
 
 /// The directory of a mailbox, relative to the root: the domain, and in it the user without `+detail` (RFC 5233).
 ///
 /// # Errors
 /// [`NoDirectory`].
-pub(crate) fn of(mailbox: &Mailbox) -> Result<PathBuf, NoDirectory> {
+pub fn mailbox_directory(mailbox: &Mailbox) -> Result<PathBuf, NoDirectory> {
     let domain = mailbox.domain().ok_or(NoDirectory)?;
     Ok(PathBuf::from(name(domain.as_str())?).join(name(user(mailbox))?))
 }
 
 /// The local-part up to the first `+`.
-pub(crate) fn user(mailbox: &Mailbox) -> &str {
+fn user(mailbox: &Mailbox) -> &str {
     let local = mailbox.local_part().as_str();
     local.split_once('+').map_or(local, |(user, _)| user)
 }
@@ -70,7 +70,7 @@ mod tests {
 
     fn of_text(text: &str) -> Option<String> {
         let mailbox = Mailbox::parse(text).expect("a mailbox");
-        of(&mailbox).ok().map(|path| path.to_string_lossy().into_owned())
+        mailbox_directory(&mailbox).ok().map(|path| path.to_string_lossy().into_owned())
     }
 
     #[test] // SECURITY.md D-13
@@ -121,7 +121,7 @@ mod tests {
             for shape in ["\\?", "\\?\\?", "a\\?", "\\?a", "a\\?a", ".\\?", "\\?."] {
                 let local = shape.replace('?', &char::from(octet).to_string());
                 let mailbox = Mailbox::parse(format!("\"{local}\"@localhost")).expect("a mailbox");
-                let path = of(&mailbox).expect("neither empty nor long");
+                let path = mailbox_directory(&mailbox).expect("neither empty nor long");
                 assert_eq!(path.components().filter(|part| matches!(part, Component::Normal(_))).count(), 2);
                 assert_eq!(path.components().count(), 2, "{path:?}");
                 let user = mailbox.local_part().as_str().to_ascii_lowercase();

@@ -2,12 +2,13 @@
 //!
 //! [`MaildirStore::deliver`] writes and syncs every copy in `tmp`, then renames all of them into `new`, then syncs
 //! those directories. Whatever fails on the way, the copies are removed again; what cannot be removed is named in the
-//! error. [`directories`] makes directories that
-//! are still there after a power loss, [`unique_name`] names the files, [`stale`] removes what a crash left in `tmp`.
+//! error. [`mailbox_directory`] says where the Maildir of a mailbox lies, [`directories`] makes directories that are still
+//! there after a power loss, [`unique_name`] names the files, [`stale`] removes what a crash left in `tmp`.
 //!
 //! Nothing here knows about sessions; every call blocks and belongs into `tokio::task::spawn_blocking`.
 
 mod directories;
+mod mailbox_directory;
 mod stale;
 mod unique_name;
 
@@ -23,6 +24,8 @@ use thiserror::Error;
 use self::directories::DurableDirectories;
 use self::unique_name::UniqueNames;
 
+pub use self::mailbox_directory::{NoDirectory, mailbox_directory};
+
 /// Copies that are open at the same time, so that many recipients do not use up the descriptors.
 const OPEN_COPIES: usize = 64;
 /// Octets gathered for one write.
@@ -30,7 +33,7 @@ const WRITE_OCTETS: usize = 64 << 10;
 
 /// The Maildirs beneath one root.
 #[derive(Debug)]
-pub(crate) struct MaildirStore {
+pub struct MaildirStore {
     directories: DurableDirectories,
     names: UniqueNames,
 }
@@ -40,12 +43,12 @@ impl MaildirStore {
     ///
     /// # Errors
     /// Where the root cannot be made.
-    pub(crate) fn open(root: &Path, hostname: &str) -> io::Result<Self> {
+    pub fn open(root: &Path, hostname: &str) -> io::Result<Self> {
         Ok(Self { directories: DurableDirectories::open(root)?, names: UniqueNames::new(hostname) })
     }
 
     /// The directory beneath which everything lies.
-    pub(crate) fn root(&self) -> &Path {
+    pub fn root(&self) -> &Path {
         self.directories.root()
     }
 
@@ -53,7 +56,7 @@ impl MaildirStore {
     ///
     /// # Errors
     /// Where it cannot be made, or something else has its name.
-    pub(crate) fn make_directory(&self, relative: &Path) -> io::Result<PathBuf> {
+    pub fn make_directory(&self, relative: &Path) -> io::Result<PathBuf> {
         self.directories.make(relative)
     }
 
@@ -61,7 +64,7 @@ impl MaildirStore {
     ///
     /// # Errors
     /// Where it cannot be made, or something else has its name.
-    pub(crate) fn make_maildir(&self, relative: &Path) -> io::Result<PathBuf> {
+    pub fn make_maildir(&self, relative: &Path) -> io::Result<PathBuf> {
         self.directories.make_maildir(relative)
     }
 
@@ -71,7 +74,7 @@ impl MaildirStore {
     ///
     /// # Errors
     /// The first failure; then there is no copy anywhere, but for those that the error names.
-    pub(crate) fn deliver(
+    pub fn deliver(
         &self,
         maildirs: &[PathBuf],
         write: impl FnMut(usize, &mut dyn Write) -> io::Result<()>,
@@ -106,7 +109,7 @@ impl MaildirStore {
 
     /// Removes what deliveries that ended in a crash left in `tmp`: files that nobody has written to for 36 hours.
     /// Returns how many there were.
-    pub(crate) fn remove_stale(&self, now: SystemTime) -> usize {
+    pub fn remove_stale(&self, now: SystemTime) -> usize {
         stale::remove_beneath(self.root(), now)
     }
 }
@@ -114,19 +117,19 @@ impl MaildirStore {
 /// A delivery failed, and its copies were removed as far as the system let them be.
 #[derive(Debug, Error)]
 #[error("cannot deliver to a Maildir")]
-pub(crate) struct MaildirError {
+pub struct MaildirError {
     source: io::Error,
     left_over: Vec<PathBuf>,
 }
 
 impl MaildirError {
     /// What the system said.
-    pub(crate) fn io(&self) -> &io::Error {
+    pub fn io(&self) -> &io::Error {
         &self.source
     }
 
     /// Copies that could not be removed. Somebody may read them, and a later attempt makes them twice.
-    pub(crate) fn left_over(&self) -> &[PathBuf] {
+    pub fn left_over(&self) -> &[PathBuf] {
         &self.left_over
     }
 }
