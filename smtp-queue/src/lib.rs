@@ -35,9 +35,10 @@ pub use spool::record::RecordError;
 pub use spool::segment::Faults;
 pub use spool::segment::{AlarmFn, Damage, OpenError, RecoveryReport, SegmentSettings, SegmentSpool, SpoolAlarm};
 pub use schedule::Schedule;
+pub use spool::contract;
 pub use spool::{
-    Change, Due, Lease, Listed, ListedPair, NewContent, NewMessage, NewProgress, Room, Shown, Spool, SpoolError,
-    SpoolTotals,
+    Change, Due, Lease, Listed, ListedPair, MemorySpool, NewContent, NewMessage, NewProgress, Room, Shown, Spool,
+    SpoolError, SpoolTotals,
 };
 pub use storage::{FileStorage, Space, Storage, StorageFile};
 pub use transport::{Attempt, Discard, Transport};

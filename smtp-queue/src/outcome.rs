@@ -1,5 +1,7 @@
 //! How an attempt to deliver came out for one recipient.
 
+use std::borrow::Cow;
+
 use smtp_core::{Refusal, Reply, ReplyCode, SafeText};
 
 use crate::progress::Diagnosis;
@@ -31,7 +33,10 @@ impl Outcome {
     }
 
     /// Our own side has delivered it: `250` with that text.
-    pub fn delivered(text: impl Into<std::borrow::Cow<'static, str>>) -> Self {
+    ///
+    /// # Panics
+    /// Never: 250 is in the grammar.
+    pub fn delivered(text: impl Into<Cow<'static, str>>) -> Self {
         let code = ReplyCode::new(250).expect("250 is in the grammar");
         Self::from_reply(Reply::bare(code, text))
     }

@@ -1,5 +1,7 @@
 //! Where messages are kept until every recipient has an outcome: the trait, and the backends behind it.
 
+pub mod contract;
+mod memory;
 pub(crate) mod record;
 pub(crate) mod segment;
 
@@ -17,6 +19,8 @@ use crate::content::StoredContent;
 use crate::envelope::{Envelope, SiteName};
 use crate::id::QueueId;
 use crate::progress::Progress;
+
+pub use self::memory::MemorySpool;
 
 /// Keeps messages: what it has taken survives `kill -9` and power loss.
 ///
@@ -120,6 +124,52 @@ pub struct NewMessage {
     pub content: NewContent,
     /// One for each site.
     pub progress: Vec<NewProgress>,
+}
+
+impl NewMessage {
+    /// Checks what every backend relies on: there are recipients, and each is waiting at exactly one site.
+    ///
+    /// # Errors
+    /// [`SpoolError::Invalid`].
+    pub fn check(&self) -> Result<(), SpoolError> {
+        let recipients = self.envelope.recipients.len();
+        if recipients == 0 {
+            return Err(SpoolError::Invalid("it has no recipient"));
+        }
+        let mut waiting = vec![false; recipients];
+        for (place, new) in self.progress.iter().enumerate() {
+            new.progress.check(recipients)?;
+            if self.progress[..place].iter().any(|earlier| earlier.progress.site == new.progress.site) {
+                return Err(SpoolError::Invalid("a site is named twice"));
+            }
+            for recipient in &new.progress.waiting {
+                if std::mem::replace(&mut waiting[recipient.index as usize], true) {
+                    return Err(SpoolError::Invalid("a recipient waits at two sites"));
+                }
+            }
+        }
+        if waiting.contains(&false) {
+            return Err(SpoolError::Invalid("a recipient waits nowhere"));
+        }
+        Ok(())
+    }
+}
+
+impl Progress {
+    /// Checks what every backend relies on: somebody is waiting, each is one of so many recipients, and they ascend.
+    ///
+    /// # Errors
+    /// [`SpoolError::Invalid`].
+    pub fn check(&self, recipients: usize) -> Result<(), SpoolError> {
+        let indexes = || self.waiting.iter().map(|recipient| recipient.index as usize);
+        if self.waiting.is_empty() {
+            return Err(SpoolError::Invalid("nobody waits at a site"));
+        }
+        if indexes().any(|index| index >= recipients) || !indexes().is_sorted_by(|a, b| a < b) {
+            return Err(SpoolError::Invalid("who waits is not in the envelope, or not in order"));
+        }
+        Ok(())
+    }
 }
 
 /// The octets of a message: `head`, then `content` without its first octets.

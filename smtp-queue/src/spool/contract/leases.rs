@@ -1,0 +1,139 @@
+//! Who works on what: one at a time, and who has lost the right decides nothing.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+
+use super::samples::{at, id};
+use super::{SpoolUnderTest, World, message};
+use crate::spool::{Change, Room, Spool, SpoolError};
+
+pub(super) async fn a_pair_is_leased_once<U: SpoolUnderTest>(mut world: World<'_, U>) {
+    world.put([1, 2], &["one", "two"]).await;
+    let leases = world.due(0).await;
+    let pairs: HashSet<_> = leases.iter().map(|lease| (lease.id, lease.site.clone())).collect();
+    assert_eq!((leases.len(), pairs.len()), (4, 4));
+    assert_eq!(world.due(0).await, []);
+    let listed = world.spool().list(None, 10).await.expect("it answers");
+    assert!(listed.iter().flat_map(|listed| &listed.pairs).all(|pair| pair.leased));
+    for lease in &leases {
+        let (envelope, progress) = world.spool().load(lease).await.expect("it is leased");
+        assert_eq!((envelope.id, &progress.site), (lease.id, &lease.site));
+    }
+    if world.reopen().await {
+        assert_eq!(world.due(0).await.len(), 4, "who worked on them is dead");
+    }
+}
+
+pub(super) async fn a_put_can_lease<U: SpoolUnderTest>(mut world: World<'_, U>) {
+    let mut new = message(1, &["one", "two", "three"], 10);
+    new.progress[0].lease = true;
+    new.progress[2].lease = true;
+    let leases = world.spool().put(new).await.expect("it is taken");
+    let sites: Vec<_> = leases.iter().map(|lease| &*lease.site).collect();
+    assert_eq!(sites, ["one", "three"]);
+    let rest = world.due(0).await;
+    assert_eq!(rest.len(), 1);
+    assert_eq!(&*rest[0].site, "two");
+    for lease in leases {
+        world.finish(lease).await;
+    }
+    assert_eq!(world.totals(), (1, 1, 1));
+    if world.reopen().await {
+        assert_eq!((world.totals(), world.due(0).await.len()), ((1, 1, 1), 1));
+    }
+}
+
+pub(super) async fn a_lost_lease_records_nothing<U: SpoolUnderTest>(mut world: World<'_, U>) {
+    world.put([1, 2, 3], &["one"]).await;
+    let leases = world.due(0).await;
+    world.spool().remove(id(1)).await.expect("it answers");
+    world.spool().give_back(leases[1].clone()).await;
+    let again = world.due(0).await;
+    assert_eq!(again.len(), 1);
+    assert!(again[0].id == leases[1].id && again[0].token > leases[1].token, "later leases have higher tokens");
+    let mut lost = vec![leases[0].clone(), leases[1].clone()];
+    if world.reopen().await {
+        lost.push(leases[2].clone());
+    }
+    for lease in lost {
+        let change = || Change { progress: None, caused: vec![message(50, &["one"], 10)] };
+        let lost = world.spool().record(lease.clone(), change()).await;
+        assert!(matches!(lost, Err(SpoolError::LeaseLost { id }) if id == lease.id), "{lost:?}");
+        assert!(matches!(world.spool().load(&lease).await, Err(SpoolError::LeaseLost { .. })));
+        world.spool().give_back(lease).await;
+    }
+    assert_eq!(world.totals(), (2, 2, 2), "and nothing was caused");
+}
+
+pub(super) async fn what_is_given_back_is_due_when_it_was<U: SpoolUnderTest>(world: World<'_, U>) {
+    world.put([1], &["one"]).await;
+    world.put([2], &["one"]).await;
+    for _ in 0..3 {
+        let leases = world.due(0).await;
+        let ids: Vec<_> = leases.iter().map(|lease| lease.id).collect();
+        assert_eq!(ids, [id(1), id(2)]);
+        for lease in leases.into_iter().rev() {
+            world.spool().give_back(lease).await;
+        }
+    }
+    assert_eq!(world.totals(), (2, 2, 2));
+}
+
+pub(super) async fn tasks_never_hold_the_same_pair<U: SpoolUnderTest>(mut world: World<'_, U>) {
+    world.put(1..=40, &["one", "two"]).await;
+    let spool = Arc::new(world.spool.take().expect("it is there"));
+    let held = Arc::new(Mutex::new(HashSet::new()));
+    let tasks: Vec<_> = (0..8_u32)
+        .map(|task| {
+            let (spool, held) = (spool.clone(), held.clone());
+            tokio::spawn(async move {
+                for round in 0..30 {
+                    let room = Room { others: 3, ..Room::anywhere(5) };
+                    for lease in spool.due(at(1000), &room).await.expect("it answers").leases {
+                        let key = (lease.id, lease.site.clone());
+                        assert!(held.lock().expect("no panic").insert(key.clone()), "{key:?} is leased twice");
+                        tokio::task::yield_now().await;
+                        held.lock().expect("no panic").remove(&key);
+                        if (round + task) % 3 == 0 {
+                            let done = Change { progress: None, caused: Vec::new() };
+                            spool.record(lease, done).await.expect("it is recorded");
+                        } else {
+                            spool.give_back(lease).await;
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.expect("no pair is leased twice");
+    }
+    let totals = spool.totals();
+    assert!(totals.pairs == totals.recipients && totals.pairs < 80, "{totals:?}");
+    let left = spool.due(at(1000), &Room::anywhere(usize::MAX)).await.expect("it answers").leases;
+    assert_eq!(left.len() as u64, totals.pairs, "everything was given back");
+}
+
+pub(super) async fn a_failed_record_changes_nothing<U: SpoolUnderTest>(mut world: World<'_, U>) {
+    world.put([1], &["one"]).await;
+    let lease = world.due(0).await.remove(0);
+    let (_, progress) = world.spool().load(&lease).await.expect("it is leased");
+    let mut nobody = progress.clone();
+    nobody.waiting.clear();
+    let mut stranger = progress.clone();
+    stranger.waiting[0].index = 1;
+    for change in [
+        Change { progress: Some(nobody), caused: Vec::new() },
+        Change { progress: Some(stranger), caused: Vec::new() },
+        Change { progress: None, caused: vec![message(2, &[], 10)] },
+    ] {
+        let failed = world.spool().record(lease.clone(), change).await;
+        assert!(matches!(failed, Err(SpoolError::Invalid(_))), "{failed:?}");
+        assert_eq!(world.totals(), (1, 1, 1));
+        assert_eq!(world.spool().load(&lease).await.expect("it is still leased").1, progress);
+    }
+    world.finish(lease).await;
+    assert_eq!(world.totals(), (0, 0, 0));
+    world.reopen().await;
+    assert_eq!(world.totals(), (0, 0, 0));
+}
