@@ -38,6 +38,7 @@ pub use ipnet::IpNet;
 
 pub use hooks::authenticator::{Authenticator, Secret};
 pub use hooks::delivery::Delivery;
+pub use hooks::delivery_event::{AttemptResult, DeliveryAttempt, DeliveryEvent, TransportFailure};
 pub use hooks::message::{Message, MessageReader};
 pub use hooks::observer::Observer;
 pub use hooks::outbound::{Outbound, OutboundPolicy, OutboundRecipient, Transient};

@@ -1,10 +1,13 @@
 //! An observer that writes events with the `tracing` crate: the only file that names it.
 
+use crate::hooks::delivery_event::{AttemptResult, DeliveryAttempt, DeliveryEvent};
 use crate::hooks::observer::Observer;
+use crate::message::date::DateTime;
 use crate::session::connection::Connection;
 use crate::session::event::{HookFailure, SessionEvent};
 
-/// Writes each event with the target `smtp` and the fields `session` and `peer`.
+/// Writes each event of a session with the target `smtp` and the fields `session` and `peer`, each event of a queue with
+/// the target `queue` and the field `id`.
 ///
 /// Text from outside is given as a string, which the text format of `tracing-subscriber` writes in quotes.
 /// What goes right is at level `info` or `debug`, refusals at `info`, failures of hooks at `error`.
@@ -70,6 +73,80 @@ impl Observer for TracingObserver {
             SessionEvent::Closed(reason) => {
                 tracing::debug!(target: "smtp", %session, %peer, reason = reason.as_str(), "closed");
             }
+        }
+    }
+
+    fn delivery(&self, event: &DeliveryEvent) {
+        match event {
+            DeliveryEvent::Queued { id, transaction, reverse_path, recipients, octets } => {
+                let (id, transaction, from) = (id.as_str(), transaction.as_str(), reverse_path.to_string());
+                tracing::info!(target: "queue", id, transaction, from, recipients, octets, "queued");
+            }
+            DeliveryEvent::Discarded { id, recipient, reason } => {
+                let (id, recipient, reason) = (id.as_str(), recipient.to_string(), reason.as_str());
+                tracing::info!(target: "queue", id, recipient, reason, "discarded");
+            }
+            DeliveryEvent::Attempted { attempt, result } => write_attempt(attempt, *result),
+            DeliveryEvent::Expired { attempt } => {
+                let (id, recipient, site) = (attempt.id.as_str(), attempt.recipient.to_string(), attempt.site.as_str());
+                let (number, reply, age) = (attempt.number, attempt.reply.to_string(), attempt.age.as_secs());
+                tracing::warn!(target: "queue", id, recipient, site, attempt = number, reply, age, "expired");
+            }
+            DeliveryEvent::NotificationQueued { about, id, recipient } => {
+                let (about, id, recipient) = (about.as_str(), id.as_str(), recipient.to_string());
+                tracing::info!(target: "queue", id, about, recipient, "notification queued");
+            }
+            DeliveryEvent::NotificationWithheld { id, recipient, reason } => {
+                let (id, recipient, reason) = (id.as_str(), recipient.to_string(), reason.as_str());
+                tracing::info!(target: "queue", id, recipient, reason, "no notification");
+            }
+            DeliveryEvent::Moved { id, from, to } => {
+                let (id, from, to) = (id.as_str(), from.as_str(), to.as_str());
+                tracing::info!(target: "queue", id, from, to, "moved to another site");
+            }
+            DeliveryEvent::Removed { id, recipients } => {
+                tracing::warn!(target: "queue", id = id.as_str(), recipients, "removed by an operator");
+            }
+            DeliveryEvent::TransportFailed { id, site, failure } => {
+                let (id, site) = (id.as_str(), site.as_str());
+                tracing::error!(target: "queue", id, site, %failure, "transport failed");
+            }
+            DeliveryEvent::StoreFailed { action, cause, stops } => {
+                tracing::error!(target: "queue", action, cause = cause.as_str(), stops, "the store failed");
+            }
+            DeliveryEvent::OutcomeLost { id, recipient, cause } => {
+                let (id, recipient, cause) = (id.as_str(), recipient.to_string(), cause.as_str());
+                tracing::error!(target: "queue", id, recipient, cause, "delivered, and that could not be recorded");
+            }
+            DeliveryEvent::ClockJumped { distance, is_back, suspended_for } => {
+                let (seconds, suspended) = (distance.as_secs(), suspended_for.as_secs());
+                tracing::error!(target: "queue", seconds, is_back, suspended, "the clock jumped, nothing expires");
+            }
+            DeliveryEvent::PastDue { id, site, by } => {
+                let (id, site, seconds) = (id.as_str(), site.as_str(), by.as_secs());
+                tracing::error!(target: "queue", id, site, seconds, "past due");
+            }
+        }
+    }
+}
+
+fn write_attempt(attempt: &DeliveryAttempt, result: AttemptResult) {
+    let (id, recipient, site) = (attempt.id.as_str(), attempt.recipient.to_string(), attempt.site.as_str());
+    let (number, reply, age) = (attempt.number, attempt.reply.to_string(), attempt.age.as_secs());
+    let remote = attempt.remote.as_ref().map_or("", |remote| remote.as_str());
+    match result {
+        AttemptResult::Delivered => {
+            tracing::info!(target: "queue", id, recipient, site, remote, attempt = number, reply, age, "delivered");
+        }
+        AttemptResult::Quarantined => {
+            tracing::info!(target: "queue", id, recipient, site, remote, attempt = number, reply, age, "quarantined");
+        }
+        AttemptResult::Deferred { next_attempt } => {
+            let next = DateTime::new(next_attempt).to_string();
+            tracing::info!(target: "queue", id, recipient, site, remote, attempt = number, reply, next, "deferred");
+        }
+        AttemptResult::Failed => {
+            tracing::warn!(target: "queue", id, recipient, site, remote, attempt = number, reply, age, "failed");
         }
     }
 }

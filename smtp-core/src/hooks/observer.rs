@@ -3,6 +3,8 @@
 use crate::session::connection::Connection;
 use crate::session::event::SessionEvent;
 
+use super::delivery_event::DeliveryEvent;
+
 /// Is told what happens, synchronously, in the task of the session (a hook that blocks is reported
 /// from a thread of its own): it must not block.
 ///
@@ -23,10 +25,19 @@ use crate::session::event::SessionEvent;
 pub trait Observer: Send + Sync {
     /// Something happened on that connection.
     fn session(&self, connection: &Connection, event: &SessionEvent);
+
+    /// Something happened to a queued message, or to the queue. Default: nobody looks.
+    fn delivery(&self, event: &DeliveryEvent) {
+        let _ = event;
+    }
 }
 
 impl<O: Observer + ?Sized> Observer for std::sync::Arc<O> {
     fn session(&self, connection: &Connection, event: &SessionEvent) {
         (**self).session(connection, event);
+    }
+
+    fn delivery(&self, event: &DeliveryEvent) {
+        (**self).delivery(event);
     }
 }
