@@ -12,6 +12,7 @@
 mod content;
 mod dsn;
 mod envelope;
+mod header_section;
 mod id;
 mod maildir;
 mod outcome;
@@ -41,4 +42,4 @@ pub use spool::{
     SpoolError, SpoolTotals,
 };
 pub use storage::{FileStorage, Space, Storage, StorageFile};
-pub use transport::{Attempt, Discard, Transport};
+pub use transport::{Attempt, Discard, MaildirTransport, Transport};

@@ -3,12 +3,13 @@
 //! The whole goes back only as it is: at most 100 KiB of lines that end with CRLF and are not too long. A header section
 //! goes back whatever is in it, because it is text, which can be encoded (RFC 2045 §6.7).
 
-use std::io;
+use std::io::{self, Read};
 
 use bytes::Bytes;
-use memchr::{memchr, memmem, memrchr};
+use memchr::{memchr, memrchr};
 
 use crate::content::StoredContent;
+use crate::header_section::HeaderSection;
 
 /// The most octets of a line without CRLF (RFC 5322 §2.1.1).
 const LINE_LIMIT_OCTETS: usize = 998;
@@ -69,11 +70,12 @@ impl ReturnedContent {
         if content.len() > Self::LIMIT_OCTETS as u64 {
             return Self::header_section(content);
         }
-        let octets = start(content)?;
+        let mut octets = Vec::new();
+        content.reader().read_to_end(&mut octets)?;
         match encoding_as_is(&octets) {
             _ if octets.is_empty() => Ok(Self::nothing()),
             Some(encoding) => Ok(Self { extent: Extent::Whole, encoding, octets: octets.into() }),
-            None => Ok(Self::of_header_section(&octets, true)),
+            None => Self::header_section(content),
         }
     }
 
@@ -82,27 +84,23 @@ impl ReturnedContent {
     /// # Errors
     /// What reading the file gave; [`ReturnedContent::nothing`] can go back then.
     pub fn header_section(content: &StoredContent) -> io::Result<Self> {
-        let octets = start(content)?;
-        Ok(Self::of_header_section(&octets, octets.len() as u64 == content.len()))
-    }
-
-    fn of_header_section(start: &[u8], is_whole: bool) -> Self {
-        let (section, is_complete) = match header_section_octets(start) {
-            Some(octets) => (&start[..octets], true),
-            None if is_whole => (start, true),
-            // Not within the limit: up to the end of the last line, where there is one.
-            None => (&start[..memrchr(b'\n', start).map_or(start.len(), |at| at + 1)], false),
+        let section = HeaderSection::read(content, Self::LIMIT_OCTETS)?;
+        let (octets, extent) = if section.is_complete() {
+            (section.octets(), Extent::HeaderSection)
+        } else {
+            // Up to the end of the last line, where there is one.
+            let end = memrchr(b'\n', section.octets()).map_or(section.octets().len(), |at| at + 1);
+            (&section.octets()[..end], Extent::PartOfHeaderSection)
         };
-        if section.is_empty() {
-            return Self::nothing();
+        if octets.is_empty() {
+            return Ok(Self::nothing());
         }
-        let extent = if is_complete { Extent::HeaderSection } else { Extent::PartOfHeaderSection };
-        match encoding_as_is(section) {
+        Ok(match encoding_as_is(octets) {
             Some(Encoding::SevenBit) => {
-                Self { extent, encoding: Encoding::SevenBit, octets: Bytes::copy_from_slice(section) }
+                Self { extent, encoding: Encoding::SevenBit, octets: Bytes::copy_from_slice(octets) }
             }
-            _ => Self { extent, encoding: Encoding::QuotedPrintable, octets: quoted_printable(section).into() },
-        }
+            _ => Self { extent, encoding: Encoding::QuotedPrintable, octets: quoted_printable(octets).into() },
+        })
     }
 
     /// The type of the part, where there is one.
@@ -132,26 +130,6 @@ impl ReturnedContent {
             Extent::PartOfHeaderSection => "The first part of its header section is returned below.",
         }
     }
-}
-
-/// The first octets of a content, up to the limit.
-fn start(content: &StoredContent) -> io::Result<Vec<u8>> {
-    let mut octets = Vec::new();
-    while octets.len() < ReturnedContent::LIMIT_OCTETS {
-        let rest = ReturnedContent::LIMIT_OCTETS - octets.len();
-        let Some(chunk) = content.chunk(octets.len() as u64, rest)? else { break };
-        octets.extend_from_slice(&chunk);
-    }
-    Ok(octets)
-}
-
-/// Octets up to the empty line, the CRLF of the last field included. An empty line is one however its end is written.
-fn header_section_octets(octets: &[u8]) -> Option<usize> {
-    if octets.starts_with(b"\r\n") || octets.starts_with(b"\n") {
-        return Some(0);
-    }
-    let ends = [memmem::find(octets, b"\n\r\n"), memmem::find(octets, b"\n\n")];
-    ends.into_iter().flatten().min().map(|at| at + 1)
 }
 
 /// How octets go back as they are; `None` where they cannot: a bare CR or LF, a NUL, too long a line.

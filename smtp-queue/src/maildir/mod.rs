@@ -2,8 +2,8 @@
 //!
 //! [`MaildirStore::deliver`] writes and syncs every copy in `tmp`, then renames all of them into `new`, then syncs
 //! those directories. Whatever fails on the way, the copies are removed again; what cannot be removed is named in the
-//! error. [`mailbox_directory`] says where the Maildir of a mailbox lies, [`directories`] makes directories that are still
-//! there after a power loss, [`unique_name`] names the files, [`stale`] removes what a crash left in `tmp`.
+//! error. [`mailbox_directory()`] says where the Maildir of a mailbox lies, [`directories`] makes directories that are
+//! still there after a power loss, [`unique_name`] names the files, [`stale`] removes what a crash left in `tmp`.
 //!
 //! Nothing here knows about sessions; every call blocks and belongs into `tokio::task::spawn_blocking`.
 
@@ -126,6 +126,11 @@ impl MaildirError {
     /// What the system said.
     pub fn io(&self) -> &io::Error {
         &self.source
+    }
+
+    /// Always: trouble with the disk is never a permanent answer (SECURITY.md G5).
+    pub fn is_transient(&self) -> bool {
+        true
     }
 
     /// Copies that could not be removed. Somebody may read them, and a later attempt makes them twice.

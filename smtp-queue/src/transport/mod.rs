@@ -1,6 +1,7 @@
 //! How a message leaves: the trait, and ready-made transports.
 
 mod discard;
+mod maildir;
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use crate::id::QueueId;
 use crate::outcome::Outcome;
 
 pub use self::discard::Discard;
+pub use self::maildir::MaildirTransport;
 
 /// Makes an attempt to deliver: to a next hop, to mailboxes of this host, to a program.
 ///
