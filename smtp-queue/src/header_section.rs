@@ -116,11 +116,11 @@ mod tests {
         assert!(!read("", "A: b\r\n", 5).is_complete());
     }
 
-    #[test] // RFC 5322 §2.2.3
+    #[test] // RFC 5322 §2.2.3; §4.5.8 for the space before the colon
     fn values_are_unfolded() {
         let section = read(
             "Delivered-To: a@b\r\n",
-            " \r\nX: y\r\n z\r\ndelivered-to:\r\n\tc@d\r\nDelivered-To\r\n x\r\nDelivered-To-Not: e\r\n f\r\n\r\n\
+            " \r\nX: y\r\n z\r\ndelivered-to :\r\n\tc@d\r\nDelivered-To\r\n x\r\nDelivered-To-Not: e\r\n f\r\n\r\n\
              Delivered-To: g\r\n",
             1000,
         );

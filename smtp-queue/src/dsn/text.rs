@@ -1,6 +1,6 @@
 //! The part for people: who was not reached, in whose words, and that it was the last attempt.
 
-use smtp_core::{DateTime, ForwardPath};
+use smtp_core::{DateTime, ForwardPath, SafeText};
 
 use super::status::ascii;
 use super::{Entry, Failures, NotificationKind};
@@ -32,8 +32,8 @@ impl Text {
                     format!("Your message could not be delivered to {whom}. It will not be tried again.")
                 }
                 NotificationKind::PostmasterCopy => format!(
-                    "A notification about an undelivered message could not be delivered to {whom} itself. It will not \
-                     be tried again, and nobody else is told."
+                    "A notification about an undelivered message could itself not be delivered to {whom}. It will not be \
+                     tried again, and nobody else is told."
                 ),
             },
         );
@@ -49,15 +49,19 @@ impl Text {
     pub(super) fn recipient(&mut self, entry: Entry<'_>) {
         let Entry { recipient, failure } = entry;
         self.line();
-        self.paragraph("", &format!("<{}>", recipient.mailbox));
-        if !matches!(&recipient.path, ForwardPath::Mailbox(path) if *path == recipient.mailbox) {
-            self.paragraph(INDENT, &format!("which is where mail for {} goes:", recipient.path));
-        }
+        let mailbox = &recipient.mailbox;
+        self.paragraph(
+            "",
+            &match &recipient.path {
+                ForwardPath::Mailbox(path) if path == mailbox => format!("<{mailbox}>"),
+                path => format!("<{mailbox}>, where mail for {path} goes"),
+            },
+        );
         let Some(last) = &failure.last else {
             self.paragraph(INDENT, "No attempt was possible in the time that a message is kept.");
             return;
         };
-        let who = last.remote.as_ref().map_or_else(|| "this host".to_owned(), |remote| ascii(remote.as_str()));
+        let who = last.remote.as_ref().map_or("this host", SafeText::as_str);
         let what = if last.reply.code().is_permanent() {
             format!("Refused by {who}:")
         } else {
@@ -88,7 +92,6 @@ impl Text {
     fn paragraph(&mut self, indent: &str, text: &str) {
         let text = ascii(text);
         let mut line = 0;
-        // Printable ASCII: each octet is a character.
         let words = text.split(' ').filter(|word| !word.is_empty());
         for word in words.flat_map(|word| word.as_bytes().chunks(WORD_OCTETS)) {
             if line > 0 && line + 1 + word.len() > LINE_OCTETS {
