@@ -12,6 +12,7 @@ pub(crate) mod line;
 pub(crate) mod parameter;
 pub(crate) mod path;
 pub(crate) mod reply;
+pub(crate) mod reply_reader;
 pub(crate) mod text;
 
 mod cursor;
