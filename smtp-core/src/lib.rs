@@ -1,4 +1,4 @@
-//! SMTP as a value: grammar, session state machine, hooks, and a server on tokio.
+//! SMTP as a value: grammar, session state machines, hooks, and a server and a client on tokio.
 //!
 //! Start with [`Server::builder`]: a name, the local domains, and a function that takes the mail. Then, one line
 //! each, what you want to decide yourself:
@@ -11,19 +11,31 @@
 //! | what happens? | [`Observer`] | [`ServerBuilder::observer`] |
 //! | who is it? | [`Authenticator`] | not yet: `AUTH` comes with TLS |
 //!
-//! Below the server lies [`ServerSession`], the protocol without any I/O, for other event loops, for tests and for
-//! fuzzers.
+//! To send a message:
+//!
+//! | What | With |
+//! |---|---|
+//! | one message, now | [`send()`] |
+//! | many over one connection | [`ClientConnection`] and its [`ClientConfig`] |
+//! | who it is from and for | [`Envelope`] |
+//! | where its content comes from | [`ContentSource`]: memory, [`StoredContent`], [`FileContent`], [`Chained`] |
+//! | what became of each recipient | [`SendReport`], [`SendError`] |
+//!
+//! Below the two lie [`ServerSession`] and [`ClientSession`], the protocol without any I/O, for other event loops, for
+//! tests and for fuzzers.
 //!
 //! ```text
 //! server        tokio: listeners, the loop of a connection, limits, shutdown
+//! client        tokio: connecting, the loop of a connection, sources of content
 //!   hooks       what an application implements
-//!     session   state machine, limits, decisions: no I/O, no clock
+//!     session   state machines, limits, decisions: no I/O, no clock
 //!       message content, header fields, trace
 //!         syntax lines, commands, paths, replies
 //! ```
 //!
 //! What this crate implements of which RFC stands in the README of the repository.
 
+mod client;
 mod hooks;
 mod message;
 mod server;
@@ -36,6 +48,10 @@ mod tracing_observer;
 pub use async_trait::async_trait;
 pub use ipnet::IpNet;
 
+pub use client::config::ClientConfig;
+pub use client::connection::ClientConnection;
+pub use client::content_source::{Chained, ContentSource, FileContent, StoredContent};
+pub use client::send;
 pub use hooks::authenticator::{Authenticator, Secret};
 pub use hooks::delivery::Delivery;
 pub use hooks::delivery_event::{AttemptResult, DeliveryAttempt, DeliveryEvent, TransportFailure};
@@ -53,6 +69,11 @@ pub use server::builder::{ConfigError, Decided, ServerBuilder, Undecided};
 pub use server::connection_limits::ConnectionLimits;
 pub use server::listener::Listener;
 pub use server::{Error, Server, ServerHandle};
+pub use session::client::envelope::Envelope;
+pub use session::client::limits::ClientLimits;
+pub use session::client::offers::Offers;
+pub use session::client::report::{SendCause, SendError, SendReport, SendStage};
+pub use session::client::{ClientSession, ClientStep};
 pub use session::connection::{Connection, Greeting, SessionId, TransactionId, Treatment};
 pub use session::decision::{
     Accepted, Ask, AuthError, Changes, Decision, Disposition, Identity, Kind, Lookup, LookupAnswer, LookupError,
@@ -72,6 +93,7 @@ pub use syntax::line::{Line, LineLimits, LineReader};
 pub use syntax::parameter::{Body, MailParameters, RcptParameters};
 pub use syntax::path::{ForwardPath, ReversePath};
 pub use syntax::reply::{EnhancedStatusCode, Reply, ReplyCode, ReplyText};
+pub use syntax::reply_reader::{ReplyError, ReplyLimits, ReplyReader};
 pub use syntax::text::SafeText;
 
 #[cfg(feature = "tracing")]

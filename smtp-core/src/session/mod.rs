@@ -1,10 +1,11 @@
 //! The protocol as a value: octets and time in, questions and octets out, no I/O.
 //!
-//! [`server`] is the state machine; [`transaction`] what it collects; [`decision`] the words in which it asks and is
-//! answered; [`limits`] every number it obeys; [`replies`] every sentence it says by itself; [`content_phase`] counts
-//! content; [`connection`] is what is known of the client; [`event`] what is reported; [`extensions`] what policies
-//! remember.
+//! [`client`] is the state machine of a client, [`server`] that of a server. Of the server are also: [`transaction`],
+//! what it collects; [`decision`], the words in which it asks and is answered; [`limits`], every number it obeys;
+//! [`replies`], every sentence it says by itself; [`content_phase`], which counts content; [`connection`], what is known
+//! of the client; [`event`], what is reported; [`extensions`], what policies remember.
 
+pub(crate) mod client;
 pub(crate) mod connection;
 pub(crate) mod content_phase;
 pub(crate) mod decision;

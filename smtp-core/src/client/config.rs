@@ -1,0 +1,70 @@
+//! What a client is told: its name, its limits, its address.
+
+use std::net::IpAddr;
+
+use crate::session::client::limits::ClientLimits;
+use crate::syntax::SyntaxError;
+use crate::syntax::address::{AddressLiteral, Host};
+
+/// How a client introduces itself and what it allows. Fields may grow: start from [`ClientConfig::new`].
+///
+/// ```
+/// use smtp_core::{ClientConfig, ClientLimits};
+///
+/// let config = ClientConfig::new("mail.client.example")?.with_limits(ClientLimits::default());
+/// # Ok::<(), smtp_core::SyntaxError>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct ClientConfig {
+    name: Option<Host>,
+    limits: ClientLimits,
+    local_address: Option<IpAddr>,
+}
+
+impl ClientConfig {
+    /// The name is the argument of `EHLO` (RFC 5321 §4.1.1.1): a domain that resolves to the client, or an address
+    /// literal.
+    ///
+    /// # Errors
+    /// [`SyntaxError`] where it is neither a domain nor an address literal.
+    pub fn new(name: impl AsRef<[u8]>) -> Result<Self, SyntaxError> {
+        Ok(Self::named(Host::parse(name)?))
+    }
+
+    /// The same with a name that was parsed before.
+    pub fn named(name: Host) -> Self {
+        Self { name: Some(name), ..Self::default() }
+    }
+
+    /// With other limits and time limits.
+    #[must_use]
+    pub fn with_limits(self, limits: ClientLimits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// Connects from this address. Servers that have no address of the same family are not reached.
+    #[must_use]
+    pub fn with_local_address(self, address: IpAddr) -> Self {
+        Self { local_address: Some(address), ..self }
+    }
+
+    /// The name; `None` where the address of the connection stands for it, as an address literal (RFC 5321 §4.1.3).
+    pub fn name(&self) -> Option<&Host> {
+        self.name.as_ref()
+    }
+
+    /// What is allowed.
+    pub fn limits(&self) -> &ClientLimits {
+        &self.limits
+    }
+
+    /// The address to connect from, if one was chosen.
+    pub fn local_address(&self) -> Option<IpAddr> {
+        self.local_address
+    }
+
+    /// What `EHLO` says over a connection from that address.
+    pub(super) fn name_at(&self, address: IpAddr) -> Host {
+        self.name.clone().unwrap_or_else(|| Host::Literal(AddressLiteral::from(address.to_canonical())))
+    }
+}

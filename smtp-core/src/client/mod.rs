@@ -1,0 +1,54 @@
+//! A client on tokio: connecting, sending, and the sources of content.
+//!
+//! [`connection`] is the loop that drives a [`ClientSession`](crate::ClientSession), [`config`] what it is told,
+//! [`content_source`] where content comes from, [`connecting`] how a connection is made, [`inbound`] what was read.
+
+pub(crate) mod config;
+mod connecting;
+pub(crate) mod connection;
+pub(crate) mod content_source;
+mod inbound;
+
+use bytes::Bytes;
+use tokio::net::ToSocketAddrs;
+
+use crate::session::client::envelope::Envelope;
+use crate::session::client::report::{SendError, SendReport};
+use crate::syntax::parameter::Body;
+
+use self::config::ClientConfig;
+use self::connection::ClientConnection;
+
+/// Sends one message: connects, introduces itself by its address, sends, says `QUIT`.
+///
+/// Content with octets above 127 is declared as 8-bit, unless the envelope says otherwise. Whoever sends often keeps a
+/// [`ClientConnection`].
+///
+/// ```
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use smtp_core::Envelope;
+///
+/// let envelope = Envelope::parse("alice@client.example", ["bob@example.org"])?;
+/// let report = smtp_core::send("mx.example.org:25", &envelope, "Subject: hello\r\n\r\nHello\r\n").await?;
+/// assert!(report.is_delivered(), "{:?}", report.recipients());
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// Where the server cannot be reached or takes no mail at all. What became of each recipient stands in the report.
+pub async fn send(
+    server: impl ToSocketAddrs,
+    envelope: &Envelope,
+    content: impl Into<Bytes>,
+) -> Result<SendReport, SendError> {
+    let content = content.into();
+    let mut connection = ClientConnection::connect(server, &ClientConfig::default()).await?;
+    let report = if envelope.body().is_none() && !content.is_ascii() {
+        connection.send(&envelope.clone().with_body(Body::EightBitMime), content).await
+    } else {
+        connection.send(envelope, content).await
+    };
+    connection.quit().await;
+    Ok(report)
+}

@@ -1,0 +1,179 @@
+//! What the client sends, and when (RFC 5321 §4.1.4, RFC 2920 §3.1).
+
+use std::time::Instant;
+
+use crate::session::limits::after;
+use crate::syntax::parameter::Body;
+
+use super::content::END;
+use super::envelope::Envelope;
+use super::report::{SendCause, SendError, SendReport, SendStage};
+use super::{Awaited, ClientSession, Outstanding, State};
+
+impl ClientSession {
+    /// Begins a message whose content has that many octets. [`ClientStep::Sent`](super::ClientStep::Sent) will end it,
+    /// at once where the session is not [reusable](ClientSession::is_reusable) or the server cannot take the message.
+    ///
+    /// A message in progress is given up, and the session with it: whoever sent it has gone.
+    pub fn begin(&mut self, now: Instant, envelope: &Envelope, octets: u64) {
+        if !self.is_idle() {
+            self.end(SendError::new(SendStage::Local, SendCause::NotUsable));
+        }
+        if envelope.recipients().is_empty() {
+            self.report = Some(SendReport::new(Vec::new(), None, false));
+            return;
+        }
+        if let Some(error) = self.impossible(envelope, octets) {
+            let is_stale = error.is_transient() && self.messages > 0;
+            self.report = Some(SendReport::failed(envelope.recipients().len(), &error, is_stale));
+            return;
+        }
+        self.dialogue_until = after(now, self.limits.message(octets));
+        self.waiting_since = now;
+        self.transaction.begin(envelope, self.offers);
+        self.content.begin(octets);
+        self.state = State::Gathering;
+    }
+
+    /// Why a message cannot even be tried.
+    fn impossible(&self, envelope: &Envelope, octets: u64) -> Option<SendError> {
+        let local = |cause| Some(SendError::new(SendStage::Local, cause));
+        if !self.is_reusable() {
+            let idle = self.error.clone().filter(|error| error.stage() == SendStage::Idle && error.is_transient());
+            return idle.or_else(|| local(SendCause::NotUsable));
+        }
+        if envelope.body() == Some(Body::EightBitMime) && !self.offers.eight_bit_mime() {
+            return local(SendCause::EightBit);
+        }
+        self.too_large(octets).and_then(local)
+    }
+
+    fn too_large(&self, octets: u64) -> Option<SendCause> {
+        let limit_octets = self.offers.size_limit_octets().filter(|&limit_octets| octets > limit_octets)?;
+        Some(SendCause::TooLarge { octets, limit_octets })
+    }
+
+    /// Whether more content is wanted now; otherwise what is there becomes output.
+    pub(super) fn wants_content(&mut self, now: Instant) -> bool {
+        match self.state {
+            State::Gathering if self.content.wants_more() => return true,
+            State::Gathering => self.start_transaction(now),
+            State::Content if self.is_early || !self.output().is_empty() || !self.outstanding.is_empty() => {}
+            State::Content if self.content.wants_more() => return true,
+            State::Content => self.send_block(now),
+            _ => {}
+        }
+        false
+    }
+
+    pub(super) fn is_taking_content(&self) -> bool {
+        matches!(self.state, State::Gathering | State::Content) && self.content.wants_more()
+    }
+
+    fn start_transaction(&mut self, now: Instant) {
+        let size_octets = self.content.size_octets();
+        if let Some(cause) = self.too_large(size_octets) {
+            return self.content_broken(now, cause);
+        }
+        self.transaction.set_size(self.offers, size_octets);
+        self.messages += 1;
+        self.state = State::Envelope;
+        self.go_on(now);
+    }
+
+    /// Sends what may be sent: one group where the server offers `PIPELINING`, one command otherwise.
+    pub(super) fn go_on(&mut self, now: Instant) {
+        if self.state != State::Envelope || !self.has_room() {
+            return;
+        }
+        if self.output.is_empty() {
+            self.waiting_since = now;
+        }
+        while self.transaction.has_more_lines() && self.may_send() {
+            let Some((number, line)) = self.transaction.next_line() else { break };
+            let awaited = number.checked_sub(1).map_or(Awaited::Mail, Awaited::Rcpt);
+            self.output.extend_from_slice(line);
+            self.issued += line.len() as u64;
+            self.outstanding.push_back(Outstanding { awaited, end: self.issued });
+        }
+        if self.transaction.has_more_lines() || self.is_data_sent() {
+            return;
+        }
+        let may_be_taken = self.transaction.has_accepted() || !self.outstanding.is_empty();
+        if !self.transaction.has_failed() && may_be_taken && self.may_send() {
+            self.send(now, Awaited::Data, b"DATA\r\n");
+            self.content_start = self.issued;
+        } else if self.outstanding.is_empty() {
+            self.reset(now);
+        }
+    }
+
+    fn is_data_sent(&self) -> bool {
+        self.outstanding.back().is_some_and(|command| command.awaited == Awaited::Data)
+    }
+
+    /// Half of a group must be answered before it is filled up, so that a long envelope goes in large writes.
+    fn has_room(&self) -> bool {
+        self.outstanding.len() <= self.limits.pipelined_commands / 2
+            && self.octets_outstanding() <= self.limits.pipelined_octets / 2
+    }
+
+    fn may_send(&self) -> bool {
+        let limits = &self.limits;
+        self.outstanding.is_empty()
+            || (self.offers.pipelining()
+                && self.outstanding.len() < limits.pipelined_commands
+                && self.octets_outstanding() < limits.pipelined_octets)
+    }
+
+    fn octets_outstanding(&self) -> u64 {
+        self.issued - self.answered
+    }
+
+    /// Behind `354`: content, or the dot alone where nobody is to get it (RFC 2920 §3.1).
+    pub(super) fn start_content(&mut self, now: Instant) {
+        self.state = State::Content;
+        self.waiting_since = now;
+        if self.transaction.has_failed() || !self.transaction.has_accepted() {
+            self.content.clear();
+            self.send(now, Awaited::EndOfContent, END);
+        }
+    }
+
+    fn send_block(&mut self, now: Instant) {
+        self.content.move_block_to(&mut self.output);
+        self.issued += self.output.len() as u64;
+        self.waiting_since = now;
+        if self.content.has_ended() {
+            self.outstanding.push_back(Outstanding { awaited: Awaited::EndOfContent, end: self.issued });
+        }
+    }
+
+    /// The message has failed and the server may hold a part of it.
+    fn reset(&mut self, now: Instant) {
+        self.state = State::Resetting;
+        self.content.clear();
+        self.send(now, Awaited::Rset, b"RSET\r\n");
+    }
+
+    pub(super) fn send_hello(&mut self, now: Instant, awaited: Awaited) {
+        let verb = if awaited == Awaited::Ehlo { "EHLO" } else { "HELO" };
+        let line = format!("{verb} {}\r\n", self.name);
+        self.send(now, awaited, line.as_bytes());
+    }
+
+    pub(super) fn send(&mut self, now: Instant, awaited: Awaited, line: &[u8]) {
+        if self.output.is_empty() {
+            self.waiting_since = now;
+        }
+        self.output.extend_from_slice(line);
+        self.issued += line.len() as u64;
+        self.outstanding.push_back(Outstanding { awaited, end: self.issued });
+    }
+
+    /// Whatever was to be written is not.
+    pub(super) fn discard_output(&mut self) {
+        self.output.clear();
+        self.output_start = 0;
+    }
+}

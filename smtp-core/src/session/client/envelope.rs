@@ -1,0 +1,87 @@
+//! The envelope that a client sends: who a message is from and who it is for (RFC 5321 §2.3.1).
+
+use crate::syntax::SyntaxError;
+use crate::syntax::address::Mailbox;
+use crate::syntax::parameter::Body;
+use crate::syntax::path::{ForwardPath, ReversePath};
+
+/// Reverse-path, forward-paths and parameters of one transaction.
+///
+/// ```
+/// use smtp_core::{Body, Envelope};
+///
+/// let envelope = Envelope::parse("alice@client.example", ["bob@example.org", "carol@example.org"])?;
+/// let envelope = envelope.with_body(Body::EightBitMime);
+/// assert_eq!(envelope.recipients().len(), 2);
+/// # Ok::<(), smtp_core::SyntaxError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    reverse_path: ReversePath,
+    recipients: Vec<ForwardPath>,
+    body: Option<Body>,
+}
+
+impl Envelope {
+    /// An envelope without parameters. Recipients keep their order: that of the results.
+    pub fn new(reverse_path: ReversePath, recipients: impl IntoIterator<Item = ForwardPath>) -> Self {
+        Self { reverse_path, recipients: recipients.into_iter().collect(), body: None }
+    }
+
+    /// The same from text: `alice@example.org` with or without angle brackets, `<>` for the null reverse-path.
+    ///
+    /// # Errors
+    /// [`SyntaxError`] with the place in the first text that is no path.
+    pub fn parse<T: AsRef<str>>(
+        reverse_path: impl AsRef<str>,
+        recipients: impl IntoIterator<Item = T>,
+    ) -> Result<Self, SyntaxError> {
+        let reverse_path = match reverse_path.as_ref() {
+            path if path.starts_with('<') => ReversePath::parse(path)?,
+            mailbox => ReversePath::Mailbox(Mailbox::parse(mailbox)?),
+        };
+        let recipients = recipients.into_iter().map(|text| match text.as_ref() {
+            path if path.starts_with('<') => ForwardPath::parse(path),
+            mailbox => Mailbox::parse(mailbox).map(ForwardPath::Mailbox),
+        });
+        Ok(Self { reverse_path, recipients: recipients.collect::<Result<_, _>>()?, body: None })
+    }
+
+    /// Says what octets the content has (RFC 6152). Where nothing is said it has none above 127.
+    #[must_use]
+    pub fn with_body(self, body: Body) -> Self {
+        Self { body: Some(body), ..self }
+    }
+
+    /// Where notifications go.
+    pub fn reverse_path(&self) -> &ReversePath {
+        &self.reverse_path
+    }
+
+    /// Where the message goes.
+    pub fn recipients(&self) -> &[ForwardPath] {
+        &self.recipients
+    }
+
+    /// What octets the content has, if that was said.
+    pub fn body(&self) -> Option<Body> {
+        self.body
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test] // SECURITY D-9: what could end a command line is no path.
+    fn d9_text_becomes_paths_or_an_error() {
+        let envelope = Envelope::parse("<>", ["<postmaster>", "a@b.example", "<\"x y\"@b.example>"]).expect("paths");
+        assert!(envelope.reverse_path().is_null());
+        let recipients: Vec<_> = envelope.recipients().iter().map(ToString::to_string).collect();
+        assert_eq!(recipients, ["<postmaster>", "<a@b.example>", "<\"x y\"@b.example>"]);
+        for hostile in ["", "a", "a@b.example>\r\nRCPT TO:<c@d.example", "a@b.example\r\n", "<a@b.example> SIZE=1"] {
+            assert!(Envelope::parse(hostile, ["a@b.example"]).is_err(), "{hostile:?}");
+            assert!(Envelope::parse("<>", [hostile]).is_err(), "{hostile:?}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What a server offers in its answer to `EHLO` (RFC 5321 §4.1.1.1), as far as the client uses it.
+
+/// The service extensions that a server offers. None of them after `HELO`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Offers {
+    pipelining: bool,
+    size: Option<u64>,
+    eight_bit_mime: bool,
+    enhanced_status_codes: bool,
+}
+
+impl Offers {
+    /// `PIPELINING` (RFC 2920).
+    pub fn pipelining(&self) -> bool {
+        self.pipelining
+    }
+
+    /// `SIZE` (RFC 1870): whether `SIZE=` may be said with `MAIL`.
+    pub fn size(&self) -> bool {
+        self.size.is_some()
+    }
+
+    /// Octets of the largest message that the server takes; `None` where it names no limit (RFC 1870 §4).
+    pub fn size_limit_octets(&self) -> Option<u64> {
+        self.size.filter(|&octets| octets > 0)
+    }
+
+    /// `8BITMIME` (RFC 6152).
+    pub fn eight_bit_mime(&self) -> bool {
+        self.eight_bit_mime
+    }
+
+    /// `ENHANCEDSTATUSCODES` (RFC 2034). Status codes in replies are read whether it is offered or not.
+    pub fn enhanced_status_codes(&self) -> bool {
+        self.enhanced_status_codes
+    }
+
+    /// Takes one line behind the first; what is not known is not offered to us.
+    pub(super) fn read_line(&mut self, line: &[u8]) {
+        let mut words = line.split(|&octet| octet == b' ').filter(|word| !word.is_empty());
+        let Some(keyword) = words.next() else { return };
+        let parameters = (words.next(), words.next());
+        let is = |word: &str| keyword.eq_ignore_ascii_case(word.as_bytes());
+        if is("PIPELINING") {
+            self.pipelining = true;
+        } else if is("8BITMIME") {
+            self.eight_bit_mime = true;
+        } else if is("ENHANCEDSTATUSCODES") {
+            self.enhanced_status_codes = true;
+        } else if is("SIZE") {
+            let limit = match parameters {
+                (Some(digits), None) => std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()),
+                _ => None,
+            };
+            // Said twice, the larger one counts: a message is refused here only if it is too large for certain.
+            let limit: u64 = limit.unwrap_or(0);
+            self.size = Some(match self.size {
+                Some(0) => 0,
+                Some(before) if limit > 0 => before.max(limit),
+                _ => limit,
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_read_as_offers_or_not_at_all() {
+        let offers = |lines: &[&[u8]]| {
+            let mut offers = Offers::default();
+            for line in lines {
+                offers.read_line(line);
+            }
+            offers
+        };
+        for (rfc, lines, size, limit) in [
+            ("RFC 1870 §4", &[&b"SIZE 1000"[..]][..], true, Some(1000)),
+            ("RFC 1870 §4: no fixed maximum", &[b"SIZE 0"], true, None),
+            ("RFC 1870 §4: no parameter", &[b"size"], true, None),
+            ("D-35: no number", &[b"SIZE garbage"], true, None),
+            ("D-35: no number", &[b"SIZE -1"], true, None),
+            ("D-35: more than 64 bits", &[b"SIZE 99999999999999999999"], true, None),
+            ("D-35: two numbers", &[b"SIZE 1 2"], true, None),
+            ("RFC 5321 §4.1.1.1: no keyword", &[b"SIZE=1000"], false, None),
+            ("D-35: twice", &[b"SIZE 1000", b"SIZE 10"], true, Some(1000)),
+            ("D-35: twice", &[b"SIZE 1000", b"SIZE"], true, None),
+            ("D-35: twice", &[b"SIZE", b"SIZE 1000"], true, None),
+            ("D-35: not text", &[b"\xff\0", b"", b" ", b"SIZES 10", b"X SIZE 10"], false, None),
+        ] {
+            let offers = offers(lines);
+            assert_eq!((offers.size(), offers.size_limit_octets()), (size, limit), "{rfc}: {lines:?}");
+        }
+        let offers = offers(&[b"Pipelining", b"8bitmime ", b"ENHANCEDSTATUSCODES x"]);
+        assert!(offers.pipelining() && offers.eight_bit_mime() && offers.enhanced_status_codes() && !offers.size());
+    }
+}

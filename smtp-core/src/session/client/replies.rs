@@ -1,0 +1,98 @@
+//! What each reply means (RFC 5321 §4.2, §4.3.2).
+
+use std::time::Instant;
+
+use crate::syntax::reply::Reply;
+
+use super::offers::Offers;
+use super::report::{SendCause, SendError, SendStage};
+use super::{Awaited, ClientSession, State};
+
+impl ClientSession {
+    /// Takes one reply, or all of the input.
+    pub(super) fn receive(&mut self, now: Instant, input: &mut &[u8]) {
+        if !self.replies.is_within_reply() {
+            self.is_early = self.outstanding.front().is_none_or(|command| command.end > self.written);
+            if self.is_early {
+                // Whatever this is, nothing more is said to who speaks out of turn.
+                self.discard_output();
+            }
+        }
+        let is_ehlo = self.outstanding.front().is_some_and(|command| command.awaited == Awaited::Ehlo);
+        let offers = &mut self.offers;
+        let reply = self.replies.next(input, self.limits.reply, |number, line| {
+            if is_ehlo && number > 0 {
+                offers.read_line(line);
+            }
+        });
+        match reply {
+            None => {}
+            Some(Err(error)) => self.distrust(self.stage(), SendCause::NoReply(error)),
+            Some(Ok(reply)) if self.is_early => self.answered_early(reply),
+            Some(Ok(reply)) => {
+                let Some(command) = self.outstanding.pop_front() else { return };
+                self.answered = command.end;
+                self.waiting_since = now;
+                self.answered(now, command.awaited, reply);
+            }
+        }
+    }
+
+    /// The whole state machine.
+    fn answered(&mut self, now: Instant, awaited: Awaited, reply: Reply) {
+        use Awaited::{Data, Ehlo, EndOfContent, Greeting, Helo, Mail, Quit, Rcpt, Rset};
+        self.transaction.is_answered |= self.state == State::Envelope && !is_farewell(&reply);
+        match (awaited, reply.code().class()) {
+            (Quit, _) => self.close(),
+            (EndOfContent, 2 | 4 | 5) => self.content_answered(reply),
+            (_, 4) if is_farewell(&reply) => self.refused(awaited, reply),
+
+            (Greeting, 2) => {
+                self.greeting = Some(reply);
+                self.send_hello(now, Ehlo);
+            }
+            (Ehlo, 5) if may_know_helo(&reply) => {
+                self.offers = Offers::default();
+                self.send_hello(now, Helo);
+            }
+            (Ehlo | Helo, 2) => self.state = State::Ready,
+            (Greeting | Ehlo | Helo, 4 | 5) => self.refused(awaited, reply),
+
+            (Mail, 2) => {}
+            (Rcpt(index), 2) => self.transaction.accept(index),
+            (Rcpt(index), 4 | 5) => self.transaction.refuse(index, reply),
+            (Data, 3) => self.start_content(now),
+            (Mail | Data, 4 | 5) => {
+                self.transaction.fail(SendError::new(awaited.stage(), SendCause::Refused(reply)));
+            }
+            (Rset, 2) => self.reset_done(),
+            (_, _) => self.distrust(awaited.stage(), SendCause::Misplaced(reply)),
+        }
+        self.go_on(now);
+    }
+
+    /// A reply that began before anything was asked. `421` may always come (RFC 5321 §3.8), and a server may have seen
+    /// enough of content before its end; nothing else is believed.
+    fn answered_early(&mut self, reply: Reply) {
+        let has_sent_content = self.state == State::Content && self.written > self.content_start;
+        let stage = if has_sent_content { SendStage::Content } else { self.stage() };
+        if is_farewell(&reply) || (has_sent_content && matches!(reply.code().class(), 4 | 5)) {
+            self.end(SendError::new(stage, SendCause::Refused(reply)));
+        } else if has_sent_content {
+            self.distrust(stage, SendCause::Misplaced(reply));
+        } else {
+            self.distrust(stage, SendCause::Unsolicited);
+        }
+    }
+}
+
+/// Whether the server closes the connection (RFC 5321 §3.8).
+fn is_farewell(reply: &Reply) -> bool {
+    reply.code().get() == 421
+}
+
+/// Whether `EHLO` may be what the server does not like (RFC 5321 §3.2): any 5yz but those that say that there is no
+/// service here at all.
+fn may_know_helo(reply: &Reply) -> bool {
+    !matches!(reply.code().get(), 521 | 554)
+}

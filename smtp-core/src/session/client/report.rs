@@ -1,0 +1,304 @@
+//! What became of a message: one result for each recipient, each with its reason.
+
+use std::fmt;
+use std::io;
+
+use crate::syntax::content::Defect;
+use crate::syntax::reply::{EnhancedStatusCode, Reply};
+use crate::syntax::reply_reader::ReplyError;
+
+/// Where something failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SendStage {
+    /// Before anything of the message was sent: this side cannot send it to this server.
+    Local,
+    /// No connection.
+    Connect,
+    /// The greeting.
+    Greeting,
+    /// `EHLO` or `HELO`.
+    Hello,
+    /// `MAIL`.
+    Mail,
+    /// `RCPT`.
+    Rcpt,
+    /// `DATA`.
+    Data,
+    /// The content, before its end was sent.
+    Content,
+    /// The reply to the end of the content. Without one it is not known whether the server has taken the message.
+    EndOfContent,
+    /// `RSET`.
+    Rset,
+    /// Before the message, while the connection was idle; or `QUIT`.
+    Idle,
+}
+
+impl SendStage {
+    /// A word for the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Connect => "connect",
+            Self::Greeting => "greeting",
+            Self::Hello => "hello",
+            Self::Mail => "mail",
+            Self::Rcpt => "rcpt",
+            Self::Data => "data",
+            Self::Content => "content",
+            Self::EndOfContent => "end of content",
+            Self::Rset => "rset",
+            Self::Idle => "idle",
+        }
+    }
+}
+
+/// Why something failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SendCause {
+    /// The server said no.
+    Refused(Reply),
+    /// The server takes no more recipients in this transaction, and others before this one were taken: 452, or 552 as
+    /// RFC 821 had it (RFC 5321 §4.5.3.1.10). Another transaction may do at once.
+    TooManyRecipients(Reply),
+    /// A reply that has no meaning at this point, as 354 to `RCPT`.
+    Misplaced(Reply),
+    /// Something that is no reply.
+    NoReply(ReplyError),
+    /// A reply to nothing, so that none in this transaction can be believed.
+    Unsolicited,
+    /// A time limit.
+    TimedOut,
+    /// The server closed the connection.
+    Closed,
+    /// The network failed.
+    Network(io::ErrorKind),
+    /// The source of the content failed, or had another length than it said.
+    Source(io::ErrorKind),
+    /// The connection was not fit for another message.
+    NotUsable,
+    /// Content that must not be sent by `DATA`, because receivers disagree about what it means.
+    Defect(Defect),
+    /// More octets than the server takes (RFC 1870).
+    TooLarge {
+        /// Those of the message.
+        octets: u64,
+        /// The most that the server takes.
+        limit_octets: u64,
+    },
+    /// Octets above 127, and a server that does not offer `8BITMIME` (RFC 6152).
+    EightBit,
+}
+
+/// Why a message, or a recipient of it, was not delivered.
+///
+/// Permanent is only what the server refused with a well-formed 5yz, and what this side cannot send; everything else may
+/// be better later (SECURITY D-55).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SendError {
+    stage: SendStage,
+    cause: SendCause,
+}
+
+impl SendError {
+    pub(crate) fn new(stage: SendStage, cause: SendCause) -> Self {
+        Self { stage, cause }
+    }
+
+    /// Where.
+    pub fn stage(&self) -> SendStage {
+        self.stage
+    }
+
+    /// Why.
+    pub fn cause(&self) -> &SendCause {
+        &self.cause
+    }
+
+    /// What the server said, where that is the reason.
+    pub fn reply(&self) -> Option<&Reply> {
+        match &self.cause {
+            SendCause::Refused(reply) | SendCause::TooManyRecipients(reply) | SendCause::Misplaced(reply) => {
+                Some(reply)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether it may be otherwise later, or at another host. What a server says before `MAIL` is about the client and
+    /// the host, not about the message, and so is transient even with 5yz.
+    pub fn is_transient(&self) -> bool {
+        match &self.cause {
+            SendCause::Refused(_) if matches!(self.stage, SendStage::Greeting | SendStage::Hello) => true,
+            SendCause::Refused(reply) => !reply.code().is_permanent(),
+            SendCause::Defect(_) | SendCause::TooLarge { .. } | SendCause::EightBit => false,
+            _ => true,
+        }
+    }
+
+    /// Whether the host said, with 521 before `MAIL`, that it never takes mail (RFC 7504). Other hosts of the domain may.
+    pub fn is_permanent_for_host(&self) -> bool {
+        matches!(self.stage, SendStage::Greeting | SendStage::Hello)
+            && self.reply().is_some_and(|reply| reply.code().get() == 521)
+    }
+
+    /// The enhanced status code for a notification: that of the reply, or one that fits the cause (RFC 3463). Its class
+    /// is 4 exactly where the error is transient.
+    pub fn status(&self) -> EnhancedStatusCode {
+        let (subject, detail) = match &self.cause {
+            SendCause::Refused(reply) | SendCause::TooManyRecipients(reply) => {
+                reply.status().map_or((0, 0), |status| (status.subject(), status.detail()))
+            }
+            SendCause::Misplaced(_) | SendCause::NoReply(_) | SendCause::Unsolicited => (5, 0),
+            SendCause::Network(_) | SendCause::TimedOut if self.stage == SendStage::Connect => (4, 1),
+            SendCause::TimedOut | SendCause::Closed | SendCause::Network(_) | SendCause::NotUsable => (4, 2),
+            SendCause::Source(_) => (3, 0),
+            SendCause::Defect(_) => (6, 0),
+            SendCause::TooLarge { .. } => (3, 4),
+            SendCause::EightBit => (6, 3),
+        };
+        status_code(if self.is_transient() { 4 } else { 5 }, subject, detail)
+    }
+}
+
+fn status_code(class: u8, subject: u16, detail: u16) -> EnhancedStatusCode {
+    EnhancedStatusCode::new(class, subject, detail).expect("of a status code that came, or of the table above")
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.stage.as_str())?;
+        match &self.cause {
+            SendCause::Refused(reply) | SendCause::TooManyRecipients(reply) => write!(f, "the server said {reply}"),
+            SendCause::Misplaced(reply) => write!(f, "the server said {reply}, which means nothing here"),
+            SendCause::NoReply(error) => error.fmt(f),
+            SendCause::Unsolicited => f.write_str("the server sent a reply to nothing"),
+            SendCause::TimedOut => f.write_str("timed out"),
+            SendCause::Closed => f.write_str("the server closed the connection"),
+            SendCause::Network(kind) => write!(f, "{kind}"),
+            SendCause::Source(kind) => write!(f, "the content cannot be read: {kind}"),
+            SendCause::NotUsable => f.write_str("the connection is not fit for another message"),
+            SendCause::Defect(defect) => write!(f, "the content has a {defect}"),
+            SendCause::TooLarge { octets, limit_octets } => {
+                write!(f, "the message has {octets} octets, the server takes {limit_octets}")
+            }
+            SendCause::EightBit => f.write_str("the message has 8-bit octets, the server does not offer 8BITMIME"),
+        }
+    }
+}
+
+impl std::error::Error for SendError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.cause {
+            SendCause::NoReply(error) => Some(error),
+            SendCause::Defect(defect) => Some(defect),
+            _ => None,
+        }
+    }
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SendReport {
+    recipients: Vec<Result<Reply, SendError>>,
+    content_reply: Option<Reply>,
+    is_stale: bool,
+}
+
+impl SendReport {
+    pub(crate) fn new(recipients: Vec<Result<Reply, SendError>>, content_reply: Option<Reply>, is_stale: bool) -> Self {
+        Self { recipients, content_reply, is_stale }
+    }
+
+    /// The same failure for all of so many recipients.
+    pub(crate) fn failed(recipients: usize, error: &SendError, is_stale: bool) -> Self {
+        Self { recipients: vec![Err(error.clone()); recipients], content_reply: None, is_stale }
+    }
+
+    /// One result for each recipient, in the order of the envelope: the reply that took the message for it, or why
+    /// there is none.
+    pub fn recipients(&self) -> &[Result<Reply, SendError>] {
+        &self.recipients
+    }
+
+    /// The same by value.
+    pub fn into_recipients(self) -> Vec<Result<Reply, SendError>> {
+        self.recipients
+    }
+
+    /// The reply to the content, whatever it says; `None` where there was none.
+    pub fn content_reply(&self) -> Option<&Reply> {
+        self.content_reply.as_ref()
+    }
+
+    /// How many recipients the message was delivered to.
+    pub fn delivered(&self) -> usize {
+        self.recipients.iter().filter(|result| result.is_ok()).count()
+    }
+
+    /// Whether it was delivered to all of them.
+    pub fn is_delivered(&self) -> bool {
+        self.recipients.iter().all(Result::is_ok)
+    }
+
+    /// Whether the connection had served a message before and was gone before the server answered anything of this one.
+    /// Another connection may do at once; this attempt says nothing about the host.
+    pub fn is_stale(&self) -> bool {
+        self.is_stale
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::syntax::reply::ReplyCode;
+
+    fn reply(code: u16, status: Option<(u16, u16)>) -> Reply {
+        let code = ReplyCode::new(code).expect("in the grammar");
+        match status.and_then(|(subject, detail)| EnhancedStatusCode::new(code.class().max(4), subject, detail)) {
+            Some(status) => Reply::new(code, status, "x"),
+            None => Reply::bare(code, "x"),
+        }
+    }
+
+    #[test] // SECURITY D-55: only a 5yz to the message, or what cannot be sent, is permanent.
+    fn d55_what_is_permanent_and_which_status_it_has() {
+        use SendStage::{Connect, Content, EndOfContent, Greeting, Hello, Local, Mail, Rcpt};
+        let refused = |code, status| SendCause::Refused(reply(code, status));
+        for (stage, cause, status) in [
+            (Rcpt, refused(550, Some((1, 1))), "5.1.1"),
+            (Rcpt, refused(450, Some((2, 1))), "4.2.1"),
+            (Rcpt, refused(550, None), "5.0.0"),
+            (Mail, refused(521, None), "5.0.0"),
+            (Greeting, refused(554, Some((7, 1))), "4.7.1"),
+            (Greeting, refused(521, None), "4.0.0"),
+            (Hello, refused(550, Some((7, 1))), "4.7.1"),
+            (Rcpt, SendCause::TooManyRecipients(reply(552, None)), "4.0.0"),
+            (Rcpt, SendCause::Misplaced(reply(354, None)), "4.5.0"),
+            (Mail, SendCause::NoReply(ReplyError::Syntax), "4.5.0"),
+            (Mail, SendCause::Unsolicited, "4.5.0"),
+            (Connect, SendCause::TimedOut, "4.4.1"),
+            (Connect, SendCause::Network(io::ErrorKind::ConnectionRefused), "4.4.1"),
+            (EndOfContent, SendCause::TimedOut, "4.4.2"),
+            (EndOfContent, SendCause::Closed, "4.4.2"),
+            (Content, SendCause::Source(io::ErrorKind::NotFound), "4.3.0"),
+            (Content, SendCause::Defect(Defect::BareLf), "5.6.0"),
+            (Local, SendCause::TooLarge { octets: 2, limit_octets: 1 }, "5.3.4"),
+            (Local, SendCause::EightBit, "5.6.3"),
+        ] {
+            let error = SendError::new(stage, cause);
+            assert_eq!(error.status().to_string(), status, "{error}");
+            assert_eq!(error.is_transient(), status.starts_with('4'), "{error}");
+        }
+    }
+
+    #[test] // RFC 7504 §3: 521 in the greeting is about the host.
+    fn r7504_a_host_that_takes_no_mail() {
+        let greeting = |code| SendError::new(SendStage::Greeting, SendCause::Refused(reply(code, None)));
+        assert!(greeting(521).is_permanent_for_host() && !greeting(554).is_permanent_for_host());
+        let rcpt = SendError::new(SendStage::Rcpt, SendCause::Refused(reply(521, None)));
+        assert!(!rcpt.is_permanent_for_host() && !rcpt.is_transient());
+    }
+}

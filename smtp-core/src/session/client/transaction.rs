@@ -1,0 +1,159 @@
+//! One transaction as the client sees it: its commands, which of them were sent, and what became of each recipient.
+
+use std::io::Write;
+
+use super::envelope::Envelope;
+use super::offers::Offers;
+use super::report::{SendCause, SendError, SendReport, SendStage};
+use crate::syntax::parameter::Body;
+use crate::syntax::reply::Reply;
+
+/// The envelope of the current message, as command lines, and the replies to them.
+///
+/// Its memory is kept from one message to the next.
+#[derive(Debug, Default)]
+pub(super) struct Transaction {
+    /// `MAIL`, complete once the size is known.
+    mail: Vec<u8>,
+    /// Every `RCPT`, ready for the wire.
+    lines: Vec<u8>,
+    /// Where each of them ends.
+    ends: Vec<usize>,
+    /// How many commands were sent.
+    sent: usize,
+    recipients: Vec<Recipient>,
+    accepted: usize,
+    /// Why the message as a whole fails, once that is known.
+    failure: Option<SendError>,
+    /// Whether the server has answered `MAIL`.
+    pub(super) is_answered: bool,
+}
+
+#[derive(Debug)]
+enum Recipient {
+    Unanswered,
+    Accepted,
+    Refused(SendError),
+}
+
+impl Transaction {
+    /// Writes the commands, with the parameters that the server offers.
+    pub(super) fn begin(&mut self, envelope: &Envelope, offers: Offers) {
+        self.mail.clear();
+        write(&mut self.mail, format_args!("MAIL FROM:{}", envelope.reverse_path()));
+        match envelope.body() {
+            Some(Body::EightBitMime) if offers.eight_bit_mime() => self.mail.extend_from_slice(b" BODY=8BITMIME"),
+            Some(Body::SevenBit) if offers.eight_bit_mime() => self.mail.extend_from_slice(b" BODY=7BIT"),
+            _ => {}
+        }
+        self.lines.clear();
+        self.ends.clear();
+        self.recipients.clear();
+        for recipient in envelope.recipients() {
+            write(&mut self.lines, format_args!("RCPT TO:{recipient}\r\n"));
+            self.ends.push(self.lines.len());
+            self.recipients.push(Recipient::Unanswered);
+        }
+        self.sent = 0;
+        self.accepted = 0;
+        self.failure = None;
+        self.is_answered = false;
+    }
+
+    /// Completes `MAIL`.
+    pub(super) fn set_size(&mut self, offers: Offers, octets: u64) {
+        if offers.size() {
+            write(&mut self.mail, format_args!(" SIZE={octets}"));
+        }
+        self.mail.extend_from_slice(b"\r\n");
+    }
+
+    /// The next command, by its number, and its line; 0 is `MAIL`.
+    pub(super) fn next_line(&mut self) -> Option<(usize, &[u8])> {
+        let number = self.sent;
+        let Some(index) = number.checked_sub(1) else {
+            self.sent = 1;
+            return Some((number, &self.mail));
+        };
+        let end = *self.ends.get(index)?;
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        self.sent += 1;
+        Some((number, &self.lines[start..end]))
+    }
+
+    /// Whether there are commands left that it makes sense to send.
+    pub(super) fn has_more_lines(&self) -> bool {
+        self.failure.is_none() && self.sent <= self.ends.len()
+    }
+
+    pub(super) fn has_accepted(&self) -> bool {
+        self.accepted > 0
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.failure.is_some()
+    }
+
+    pub(super) fn accept(&mut self, index: usize) {
+        self.recipients[index] = Recipient::Accepted;
+        self.accepted += 1;
+    }
+
+    /// The 5yz of one recipient does not touch the others (STANDARDS R5321o).
+    pub(super) fn refuse(&mut self, index: usize, reply: Reply) {
+        // RFC 5321 §4.5.3.1.10: one that would have been taken alone. Another status says that it is another reason.
+        let is_too_many = self.accepted > 0
+            && matches!(reply.code().get(), 452 | 552)
+            && reply.status().is_none_or(|status| (status.subject(), status.detail()) == (5, 3));
+        let cause = if is_too_many { SendCause::TooManyRecipients(reply) } else { SendCause::Refused(reply) };
+        self.recipients[index] = Recipient::Refused(SendError::new(SendStage::Rcpt, cause));
+    }
+
+    /// The message as a whole fails; the first reason counts.
+    pub(super) fn fail(&mut self, error: SendError) {
+        self.failure.get_or_insert(error);
+    }
+
+    /// The server has answered the content.
+    pub(super) fn answered(&mut self, reply: Reply) -> SendReport {
+        let result = match (&self.failure, reply.code().is_positive()) {
+            (Some(failure), _) => Err(failure.clone()),
+            (None, true) => Ok(reply.clone()),
+            (None, false) => Err(SendError::new(SendStage::EndOfContent, SendCause::Refused(reply.clone()))),
+        };
+        self.report(&result, Some(reply), false)
+    }
+
+    /// There is no reply to the content: recipients that were not refused fail for `reason`, unless the message has
+    /// failed for another before.
+    pub(super) fn ended(&mut self, reason: SendError, is_stale: bool) -> SendReport {
+        let failure = self.failure.take().unwrap_or(reason);
+        self.report(&Err(failure), None, is_stale)
+    }
+
+    /// Nothing that was said in this transaction can be believed.
+    pub(super) fn spoilt(&mut self, reason: &SendError, is_stale: bool) -> SendReport {
+        let recipients = self.recipients.len();
+        self.recipients.clear();
+        SendReport::failed(recipients, reason, is_stale)
+    }
+
+    fn report(
+        &mut self,
+        message: &Result<Reply, SendError>,
+        content_reply: Option<Reply>,
+        is_stale: bool,
+    ) -> SendReport {
+        // Behind a refused `MAIL` the replies to `RCPT` mean nothing.
+        let whole = message.as_ref().is_err_and(|error| matches!(error.stage(), SendStage::Mail | SendStage::Local));
+        let results = self.recipients.drain(..).map(|recipient| match recipient {
+            Recipient::Refused(error) if !whole => Err(error),
+            _ => message.clone(),
+        });
+        SendReport::new(results.collect(), content_reply, is_stale)
+    }
+}
+
+fn write(line: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    line.write_fmt(text).expect("memory takes all that is written");
+}
