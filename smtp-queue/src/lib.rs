@@ -31,12 +31,12 @@ pub use id::{QueueId, QueueIdError, QueueIds};
 pub use maildir::{MaildirError, MaildirStore, NoDirectory, mailbox_directory};
 pub use outcome::Outcome;
 pub use progress::{Diagnosis, Progress, WaitingRecipient};
+pub use schedule::Schedule;
+pub use spool::contract;
 pub use spool::record::RecordError;
 #[cfg(feature = "simulation")]
 pub use spool::segment::Faults;
 pub use spool::segment::{AlarmFn, Damage, OpenError, RecoveryReport, SegmentSettings, SegmentSpool, SpoolAlarm};
-pub use schedule::Schedule;
-pub use spool::contract;
 pub use spool::{
     Change, Due, Lease, Listed, ListedPair, MemorySpool, NewContent, NewMessage, NewProgress, Room, Shown, Spool,
     SpoolError, SpoolTotals,

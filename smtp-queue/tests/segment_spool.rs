@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use smtp_core::{Content, Mailbox, ReversePath};
+use smtp_core::{Content, Mailbox, ReversePath, async_trait};
+use smtp_queue::contract::{SpoolUnderTest, check_spool};
 use smtp_queue::{
-    Change, Envelope, FileStorage, Lease, NewContent, NewMessage, NewProgress, OpenError, Progress, QueueId, Room,
-    SegmentSettings, SegmentSpool, Spool, SpoolError,
+    Change, Due, Envelope, FileStorage, Lease, Listed, NewContent, NewMessage, NewProgress, OpenError, Progress,
+    QueueId, Room, SegmentSettings, SegmentSpool, Shown, Spool, SpoolError, SpoolTotals, StoredContent,
 };
 use tempfile::TempDir;
 
@@ -59,7 +60,7 @@ fn octets_of(content: &smtp_queue::StoredContent) -> Vec<u8> {
 }
 
 async fn lease_all(spool: &SegmentSpool) -> Vec<Lease> {
-    let room = Room { others: usize::MAX, ..Room::default() };
+    let room = Room::anywhere(usize::MAX);
     spool.due(at(1 << 40), &room).await.expect("works").leases
 }
 
@@ -95,7 +96,7 @@ async fn outcomes_survive_many_turns_of_the_segments() {
     spool.put(message(0, 100, &["stays", "other"])).await.expect("taken");
     for number in 1..2000 {
         spool.put(message(number, 1500, &["x"])).await.expect("taken");
-        let room = Room { others: 10, ..Room::default() };
+        let room = Room::anywhere(10);
         for lease in spool.due(at(number), &room).await.expect("works").leases {
             if lease.site.starts_with('x') {
                 spool.record(lease, Change { progress: None, caused: Vec::new() }).await.expect("recorded");
@@ -142,9 +143,95 @@ async fn a_lost_lease_records_nothing() {
     spool.put(message(1, 10, &["x", "y"])).await.expect("taken");
     let lease = lease_all(&spool).await.remove(0);
     assert!(lease_all(&spool).await.is_empty(), "nothing is leased twice");
-    assert!(spool.remove(lease.id).await.expect("works"));
+    assert_eq!(spool.remove(lease.id).await.expect("works"), Some(2));
     let change = Change { progress: None, caused: vec![message(2, 10, &["x"])] };
     let lost = spool.record(lease, change).await;
     assert!(matches!(lost, Err(SpoolError::LeaseLost { .. })), "{lost:?}");
     assert_eq!(spool.totals().messages, 0);
+}
+
+/// Spools in directories that are removed with this.
+struct OnDisk {
+    root: TempDir,
+    count: std::sync::atomic::AtomicUsize,
+}
+
+/// A spool that knows where it lies.
+struct Placed {
+    spool: SegmentSpool,
+    place: std::path::PathBuf,
+}
+
+impl OnDisk {
+    fn open(place: std::path::PathBuf) -> Placed {
+        let storage = FileStorage::open(&place).expect("a directory");
+        let (spool, report) = SegmentSpool::open(Arc::new(storage), small()).expect("opens");
+        assert_eq!(report.damage, []);
+        Placed { spool, place }
+    }
+}
+
+#[async_trait]
+impl SpoolUnderTest for OnDisk {
+    type Spool = Placed;
+
+    async fn create(&self) -> Placed {
+        let number = self.count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Self::open(self.root.path().join(number.to_string()))
+    }
+
+    async fn reopen(&self, spool: Placed) -> Option<Placed> {
+        let place = spool.place.clone();
+        drop(spool);
+        Some(Self::open(place))
+    }
+}
+
+#[async_trait]
+impl Spool for Placed {
+    async fn put(&self, message: NewMessage) -> Result<Vec<Lease>, SpoolError> {
+        self.spool.put(message).await
+    }
+    async fn due(&self, now: SystemTime, room: &Room) -> Result<Due, SpoolError> {
+        self.spool.due(now, room).await
+    }
+    async fn load(&self, lease: &Lease) -> Result<(Arc<Envelope>, Progress), SpoolError> {
+        self.spool.load(lease).await
+    }
+    async fn content(&self, id: QueueId) -> Result<StoredContent, SpoolError> {
+        self.spool.content(id).await
+    }
+    async fn record(&self, lease: Lease, change: Change) -> Result<(), SpoolError> {
+        self.spool.record(lease, change).await
+    }
+    async fn give_back(&self, lease: Lease) {
+        self.spool.give_back(lease).await;
+    }
+    async fn remove(&self, id: QueueId) -> Result<Option<u64>, SpoolError> {
+        self.spool.remove(id).await
+    }
+    async fn set_held(&self, id: QueueId, held: bool) -> Result<bool, SpoolError> {
+        self.spool.set_held(id, held).await
+    }
+    async fn reschedule(&self, id: QueueId, next_attempt: SystemTime) -> Result<bool, SpoolError> {
+        self.spool.reschedule(id, next_attempt).await
+    }
+    async fn list(&self, after: Option<QueueId>, limit: usize) -> Result<Vec<Listed>, SpoolError> {
+        self.spool.list(after, limit).await
+    }
+    async fn show(&self, id: QueueId) -> Result<Option<Shown>, SpoolError> {
+        self.spool.show(id).await
+    }
+    fn totals(&self) -> SpoolTotals {
+        self.spool.totals()
+    }
+    fn has_room(&self, octets: Option<u64>) -> bool {
+        self.spool.has_room(octets)
+    }
+}
+
+#[tokio::test]
+async fn a_directory_keeps_the_contract() {
+    let root = tempfile::tempdir().expect("made");
+    check_spool(&OnDisk { root, count: 0.into() }).await;
 }

@@ -186,6 +186,12 @@ pub(crate) fn decode_envelope(id: QueueId, octets: &[u8]) -> Result<Envelope, Re
     Ok(found)
 }
 
+/// How many recipients an envelope has, without reading the rest of it.
+pub(crate) fn count_recipients(octets: &[u8]) -> u32 {
+    let count = fields(octets).filter(|field| matches!(field, Ok((envelope_tag::RECIPIENT, _)))).count();
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
 fn decode_recipient(octets: &[u8]) -> Result<QueuedRecipient, RecordError> {
     use recipient_tag as tag;
     let mut mailbox = None;

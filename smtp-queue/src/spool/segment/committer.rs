@@ -60,6 +60,8 @@ impl Work {
 pub(super) enum Done {
     /// It is durable; the tokens of the leases.
     Yes(Vec<Option<u64>>),
+    /// A message was removed for which so many recipients waited.
+    Removed(u64),
     /// There is no such message.
     Absent,
 }
@@ -168,6 +170,15 @@ struct Prepared {
     records: usize,
 }
 
+/// What is in a batch already.
+#[derive(Default)]
+struct InBatch {
+    /// The tokens of leases that are used up.
+    leases: HashSet<u64>,
+    /// Messages that it puts there.
+    messages: HashSet<QueueId>,
+}
+
 /// The one who writes.
 #[derive(Debug)]
 pub(super) struct Committer {
@@ -212,13 +223,10 @@ impl Committer {
     fn prepare_batch(&mut self, taken: Vec<Waiting>) -> (Vec<NewRecord>, Vec<Prepared>) {
         let mut records = Vec::new();
         let mut prepared = Vec::with_capacity(taken.len());
-        let mut used_leases = HashSet::new();
+        let mut batch = InBatch::default();
         let mut octets = 0;
         for mut waiting in taken {
-            let made = match &mut waiting.work {
-                Work::Put { message, .. } => Ok(std::mem::take(message)),
-                work => self.records_of(work, &mut used_leases),
-            };
+            let made = self.records_of(&mut waiting.work, &mut batch);
             let made = match made {
                 Ok(made) => made,
                 Err(refused) => {
@@ -248,25 +256,32 @@ impl Committer {
     }
 
     /// The records of work on what is already there; or what to answer without any.
-    fn records_of(
-        &self,
-        work: &mut Work,
-        used_leases: &mut HashSet<u64>,
-    ) -> Result<Vec<NewRecord>, Result<Done, SpoolError>> {
+    fn records_of(&self, work: &mut Work, batch: &mut InBatch) -> Result<Vec<NewRecord>, Result<Done, SpoolError>> {
         const TOO_LARGE: SpoolError = SpoolError::Invalid("a record is too large");
         let some = |record: Option<NewRecord>| record.map(|record| vec![record]).ok_or(Err(TOO_LARGE));
         match work {
-            Work::Put { .. } => Ok(Vec::new()),
+            Work::Put { message, id, .. } => {
+                if lock(&self.shared.index).contains(*id) || !batch.messages.insert(*id) {
+                    return Err(Err(SpoolError::Invalid("its name is taken")));
+                }
+                Ok(std::mem::take(message))
+            }
             Work::Record { lease, progress, caused } => {
                 let index = lock(&self.shared.index);
                 let Lease { id, site, token } = &*lease;
-                if !index.holds_lease(*id, site, *token) || !used_leases.insert(*token) {
+                if !index.holds_lease(*id, site, *token) || !batch.leases.insert(*token) {
                     return Err(Err(SpoolError::LeaseLost { id: *id }));
                 }
-                let pairs = index.message(*id).map(|facts| facts.pairs).unwrap_or_default();
+                // What a repeated outcome causes again is there already, and stays as it is.
+                caused.retain(|new| !index.contains(new.id) && batch.messages.insert(new.id));
+                let facts = index.message(*id).ok_or(Err(SpoolError::LeaseLost { id: *id }))?;
+                let pairs = facts.pairs;
                 drop(index);
                 let own = match progress {
                     Some(progress) => {
+                        let is_known = facts.recipients < u32::from(u16::MAX);
+                        let recipients = if is_known { facts.recipients } else { u32::MAX };
+                        progress.check(recipients as usize).map_err(Err)?;
                         let is_other = |site: &SiteName| *site != lease.site && *site == progress.site;
                         if pairs.iter().any(|(facts, ..)| is_other(&facts.site)) {
                             let why = "the message already waits at the site that it is moved to";
@@ -295,8 +310,7 @@ impl Committer {
             }
             Work::Reschedule(id, time) => {
                 let facts = lock(&self.shared.index).message(*id).ok_or(Ok(Done::Absent))?;
-                let waiting = facts.pairs.into_iter().filter(|(_, _, is_leased)| !is_leased);
-                let records = waiting.map(|(pair, ..)| {
+                let records = facts.pairs.into_iter().map(|(pair, ..)| {
                     let mut progress = read::progress(&self.shared, *id, &pair.site).map_err(Err)?;
                     progress.next_attempt = crate::spool::record::from_micros(*time);
                     NewRecord::progress(*id, pair.site, &progress).ok_or(Err(TOO_LARGE))
@@ -314,12 +328,18 @@ impl Committer {
         let syncs = !self.shared.settings.faults().acknowledges_before_sync;
         match self.write(records, syncs) {
             Ok(applied) => {
+                let mut each = &applied[..];
                 let answers: Vec<_> = {
                     let mut index = lock(&self.shared.index);
-                    prepared.iter().map(|prepared| lease_tokens(&mut index, &prepared.waiting.work)).collect()
+                    let next = |prepared: &Prepared| {
+                        let (own, rest) = each.split_at(prepared.records);
+                        each = rest;
+                        done(&mut index, &prepared.waiting.work, own)
+                    };
+                    prepared.iter().map(next).collect()
                 };
-                for (Prepared { waiting, .. }, tokens) in prepared.into_iter().zip(answers) {
-                    answer(waiting, Ok(Done::Yes(tokens)));
+                for (Prepared { waiting, .. }, done) in prepared.into_iter().zip(answers) {
+                    answer(waiting, Ok(done));
                 }
                 self.remove_contents(&applied);
             }
@@ -443,16 +463,21 @@ impl Committer {
     }
 }
 
-fn lease_tokens(index: &mut Index, work: &Work) -> Vec<Option<u64>> {
+/// What whoever waits is told, now that it is durable.
+fn done(index: &mut Index, work: &Work, applied: &[Applied]) -> Done {
     match work {
-        Work::Put { id, leases, .. } => leases.iter().map(|site| index.lease(*id, site)).collect(),
+        Work::Put { id, leases, .. } => Done::Yes(leases.iter().map(|site| index.lease(*id, site)).collect()),
+        Work::Remove(_) => match applied.iter().find_map(|applied| applied.removed) {
+            Some(waited) => Done::Removed(waited),
+            None => Done::Absent,
+        },
         Work::Record { lease, progress, .. } => {
             // The pair may have moved with its progress.
             let site = progress.as_ref().map_or(&lease.site, |progress| &progress.site);
             index.give_back(lease.id, site, lease.token);
-            Vec::new()
+            Done::Yes(Vec::new())
         }
-        _ => Vec::new(),
+        Work::Hold(..) | Work::Reschedule(..) => Done::Yes(Vec::new()),
     }
 }
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::envelope::SiteName;
 use crate::id::QueueId;
 use crate::progress::Progress;
-use crate::spool::record::{RecordError, decode_progress, encode_progress, micros};
+use crate::spool::record::{RecordError, count_recipients, decode_progress, encode_progress, micros};
 
 use super::format::Kind;
 
@@ -16,11 +16,18 @@ pub(super) struct PairFacts {
     /// Microseconds since 1970.
     pub(super) next_attempt: u64,
     pub(super) attempts: u32,
+    /// How many recipients wait there.
+    pub(super) waiting: u32,
 }
 
 impl From<&Progress> for PairFacts {
     fn from(progress: &Progress) -> Self {
-        Self { site: progress.site.clone(), next_attempt: micros(progress.next_attempt), attempts: progress.attempts }
+        Self {
+            site: progress.site.clone(),
+            next_attempt: micros(progress.next_attempt),
+            attempts: progress.attempts,
+            waiting: u32::try_from(progress.waiting.len()).unwrap_or(u32::MAX),
+        }
     }
 }
 
@@ -28,7 +35,7 @@ impl From<&Progress> for PairFacts {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Effect {
     /// The message is as the record says, whatever was known before.
-    Message { octets: u64, in_file: bool, held: bool, pairs: Vec<PairFacts> },
+    Message { octets: u64, recipients: u32, in_file: bool, held: bool, pairs: Vec<PairFacts> },
     /// The pair of this site is now such.
     Progress { from: SiteName, pair: PairFacts },
     /// The pair of this site is done with.
@@ -163,6 +170,7 @@ impl Effect {
                 let in_file = kind == Kind::ContentReference;
                 Some(Self::Message {
                     octets,
+                    recipients: count_recipients(sections.envelope),
                     in_file,
                     held: sections.head.held,
                     pairs: all.iter().map(PairFacts::from).collect(),

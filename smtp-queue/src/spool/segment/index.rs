@@ -3,10 +3,12 @@
 //! The same [`Index::apply`] is used when a batch has become durable and when the log is read again, so what a restart
 //! finds is what was known before. Leases are not in the log: a restart forgets them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::SystemTime;
 
 use crate::envelope::SiteName;
 use crate::id::QueueId;
+use crate::spool::record::micros;
 
 use super::effect::{Effect, PairFacts};
 use super::segments::{Place, Segments};
@@ -28,6 +30,8 @@ struct MessageEntry {
     /// Head and content; what is larger than 4 GiB counts as that.
     octets: u32,
     first_pair: u32,
+    /// In its envelope; what is more than the number can say counts as its largest.
+    recipients: u16,
     flags: u8,
 }
 
@@ -40,6 +44,7 @@ struct PairEntry {
     /// Its progress; without one it stands in the record of the message.
     place: Place,
     next_pair: u32,
+    waiting: u32,
     attempts: u16,
     has_place: bool,
 }
@@ -56,6 +61,8 @@ struct Site {
 pub(super) struct Applied {
     /// The content file of this message is no longer needed.
     pub(super) unneeded_content: Option<QueueId>,
+    /// A message was removed for which so many recipients waited.
+    pub(super) removed: Option<u64>,
 }
 
 /// Where a pair stands in the log.
@@ -71,6 +78,7 @@ pub(super) struct MessageFacts {
     pub(super) id: QueueId,
     pub(super) place: Place,
     pub(super) octets: u64,
+    pub(super) recipients: u32,
     pub(super) held: bool,
     pub(super) damaged: bool,
     pub(super) in_file: bool,
@@ -93,6 +101,8 @@ pub(super) struct Index {
     /// Living records of messages that are neither the message itself nor its progress: where, and how long.
     notes: HashMap<u32, Vec<Place>>,
     pair_count: u64,
+    /// Recipients that wait, in all pairs.
+    waiting_count: u64,
     held_count: u64,
 }
 
@@ -107,9 +117,11 @@ impl Index {
             site_numbers: HashMap::new(),
             due_sites: BTreeSet::new(),
             leases: HashMap::new(),
-            last_token: 0,
+            // A lease of an earlier owner of the directory must not pass for one of this.
+            last_token: micros(SystemTime::now()),
             notes: HashMap::new(),
             pair_count: 0,
+            waiting_count: 0,
             held_count: 0,
         }
     }
@@ -122,6 +134,10 @@ impl Index {
         self.pair_count
     }
 
+    pub(super) fn waiting_count(&self) -> u64 {
+        self.waiting_count
+    }
+
     pub(super) fn held_count(&self) -> u64 {
         self.held_count
     }
@@ -129,8 +145,8 @@ impl Index {
     /// A record at that place is durable.
     pub(super) fn apply(&mut self, id: QueueId, effect: &Effect, place: Place) -> Applied {
         match effect {
-            Effect::Message { octets, in_file, held, pairs } => {
-                self.put(id, place, *octets, (*in_file, *held), pairs);
+            Effect::Message { octets, recipients, in_file, held, pairs } => {
+                self.put(id, place, (*octets, *recipients), (*in_file, *held), pairs);
                 Applied::default()
             }
             Effect::Removal => self.remove(id, place),
@@ -151,14 +167,21 @@ impl Index {
         }
     }
 
-    fn put(&mut self, id: QueueId, place: Place, octets: u64, (in_file, held): (bool, bool), pairs: &[PairFacts]) {
+    fn put(
+        &mut self,
+        id: QueueId,
+        place: Place,
+        (octets, recipients): (u64, u32),
+        (in_file, held): (bool, bool),
+        pairs: &[PairFacts],
+    ) {
         self.segments.add_living(place);
         let octets = u32::try_from(octets).unwrap_or(u32::MAX);
         let number = if let Some(&number) = self.by_id.get(&id) {
             self.supersede(number, pairs);
             number
         } else {
-            let entry = MessageEntry { id: halves(id), place, octets, first_pair: NONE, flags: 0 };
+            let entry = MessageEntry { id: halves(id), place, octets, first_pair: NONE, recipients: 0, flags: 0 };
             let number = self.messages.insert(entry);
             self.by_id.insert(id, number);
             number
@@ -167,6 +190,7 @@ impl Index {
         let entry = &mut self.messages[number];
         entry.place = place;
         entry.octets = octets;
+        entry.recipients = u16::try_from(recipients).unwrap_or(u16::MAX);
         entry.flags = entry.flags & !IN_FILE | if in_file { IN_FILE } else { 0 };
         for facts in pairs {
             match self.pair_number(id, &facts.site) {
@@ -203,6 +227,7 @@ impl Index {
             site,
             place: Place::default(),
             next_pair: NONE,
+            waiting: facts.waiting,
             attempts: u16::try_from(facts.attempts).unwrap_or(u16::MAX),
             has_place: false,
         });
@@ -212,6 +237,7 @@ impl Index {
             None => self.messages[message].first_pair = pair,
         }
         self.pair_count += 1;
+        self.waiting_count += u64::from(facts.waiting);
         self.enqueue(pair);
     }
 
@@ -230,7 +256,9 @@ impl Index {
         self.dequeue(pair);
         let site = self.site_number(&facts.site);
         let entry = &mut self.pairs[pair];
+        self.waiting_count = self.waiting_count + u64::from(facts.waiting) - u64::from(entry.waiting);
         entry.site = site;
+        entry.waiting = facts.waiting;
         entry.next_attempt = facts.next_attempt;
         entry.attempts = u16::try_from(facts.attempts).unwrap_or(u16::MAX);
         self.enqueue(pair);
@@ -255,6 +283,7 @@ impl Index {
 
     fn remove(&mut self, id: QueueId, place: Place) -> Applied {
         let Some(number) = self.by_id.remove(&id) else { return Applied::default() };
+        let waited = self.waiting_count;
         for pair in self.pairs_of(number) {
             self.drop_pair(pair);
         }
@@ -266,7 +295,10 @@ impl Index {
         self.segments.end_living(entry.place);
         self.segments.bury(entry.place.segment, place.segment);
         self.messages.release(number);
-        Applied { unneeded_content: (entry.flags & IN_FILE != 0).then_some(id) }
+        Applied {
+            unneeded_content: (entry.flags & IN_FILE != 0).then_some(id),
+            removed: Some(waited - self.waiting_count),
+        }
     }
 
     /// The same note may be met twice: in a snapshot, and in the log behind it.
@@ -311,6 +343,7 @@ impl Index {
         }
         self.pairs.release(pair);
         self.pair_count -= 1;
+        self.waiting_count -= u64::from(entry.waiting);
     }
 
     fn set_flag(&mut self, number: u32, flag: u8, on: bool) {
@@ -403,20 +436,23 @@ impl Index {
         self.last_token
     }
 
-    /// Leases what is due: at most `room` of each site. Also says when there will be more at a site that has room.
+    /// Leases what is due: at most `total`, and `room` of each site. Also says when there will be more at a site that
+    /// has room.
     pub(super) fn due(
         &mut self,
         now: u64,
+        total: usize,
         room: impl Fn(&SiteName) -> usize,
     ) -> (Vec<(QueueId, SiteName, u64)>, Option<u64>) {
         let mut found = Vec::new();
         let sites: Vec<u32> =
             self.due_sites.iter().take_while(|(time, _)| *time <= now).map(|(_, site)| *site).collect();
-        let mut full = Vec::new();
+        let mut full = HashSet::new();
         for site in sites {
             let name = self.sites[site as usize].name.clone();
             let mut left = room(&name);
             while left > 0
+                && found.len() < total
                 && let Some(&(_, pair)) = self.sites[site as usize].order.first().filter(|first| first.0 <= now)
             {
                 left -= 1;
@@ -424,7 +460,7 @@ impl Index {
                 found.push((self.id_of(self.pairs[pair].message), name.clone(), token));
             }
             if left == 0 {
-                full.push(site);
+                full.insert(site);
             }
         }
         let has_room = |site: u32| !full.contains(&site) && room(&self.sites[site as usize].name) > 0;
@@ -467,6 +503,10 @@ impl Index {
         }
     }
 
+    pub(super) fn contains(&self, id: QueueId) -> bool {
+        self.by_id.contains_key(&id)
+    }
+
     pub(super) fn message(&self, id: QueueId) -> Option<MessageFacts> {
         self.by_id.get(&id).map(|number| self.facts(*number))
     }
@@ -483,13 +523,19 @@ impl Index {
         let pairs = self.pairs_of(number).into_iter().map(|number| {
             let pair = &self.pairs[number];
             let site = self.sites[pair.site as usize].name.clone();
-            let facts = PairFacts { site, next_attempt: pair.next_attempt, attempts: u32::from(pair.attempts) };
+            let facts = PairFacts {
+                site,
+                next_attempt: pair.next_attempt,
+                attempts: u32::from(pair.attempts),
+                waiting: pair.waiting,
+            };
             (facts, pair.has_place.then_some(pair.place), self.leases.contains_key(&number))
         });
         MessageFacts {
             id: self.id_of(number),
             place: entry.place,
             octets: u64::from(entry.octets),
+            recipients: u32::from(entry.recipients),
             held: entry.flags & HELD != 0,
             damaged: entry.flags & DAMAGED != 0,
             in_file: entry.flags & IN_FILE != 0,

@@ -263,6 +263,7 @@ impl SegmentSpool {
         envelope[..MESSAGE_HEAD_OCTETS].copy_from_slice(&head.encode());
         let effect = Effect::Message {
             octets: content.head.len() as u64 + content_octets,
+            recipients: small(message.envelope.recipients.len())?,
             in_file,
             held: false,
             pairs: message.progress.iter().map(|new| PairFacts::from(&new.progress)).collect(),
@@ -288,9 +289,7 @@ impl SegmentSpool {
     /// Makes a message ready to be written: its record, and the file of its content where that is large.
     async fn ready(&self, message: NewMessage) -> Result<NewRecord, SpoolError> {
         let envelope = &message.envelope;
-        if envelope.recipients.is_empty() || message.progress.is_empty() {
-            return Err(SpoolError::Invalid("it has no recipient"));
-        }
+        message.check()?;
         if self.is_read_only() {
             return Err(SpoolError::ReadOnly);
         }
@@ -365,7 +364,7 @@ impl Spool for SegmentSpool {
                 let tokens = leases.into_iter().zip(tokens);
                 Ok(tokens.filter_map(|(site, token)| token.map(|token| Lease { id, site, token })).collect())
             }
-            Ok(Done::Absent) => Err(SpoolError::Absent { id }),
+            Ok(Done::Absent | Done::Removed(_)) => Err(SpoolError::Absent { id }),
             Err(error) => {
                 // After a failed sync the record may be on the disk all the same, and needs its content.
                 if is_large && matches!(error, SpoolError::Full(_) | SpoolError::ReadOnly | SpoolError::Invalid(_)) {
@@ -380,7 +379,7 @@ impl Spool for SegmentSpool {
         if self.is_read_only() {
             return Err(SpoolError::ReadOnly);
         }
-        let (leases, next) = lock(&self.shared.index).due(micros(now), |site| room.of(site));
+        let (leases, next) = lock(&self.shared.index).due(micros(now), room.total, |site| room.of(site));
         let leases = leases.into_iter().map(|(id, site, token)| Lease { id, site, token }).collect();
         Ok(Due { leases, next: next.map(from_micros) })
     }
@@ -413,7 +412,7 @@ impl Spool for SegmentSpool {
         }
         match self.shared.submit(Work::Record { lease, progress: change.progress, caused }).await {
             Ok(Done::Yes(_)) => Ok(()),
-            Ok(Done::Absent) => Err(SpoolError::Absent { id }),
+            Ok(Done::Absent | Done::Removed(_)) => Err(SpoolError::Absent { id }),
             Err(error) => {
                 if !matches!(error, SpoolError::Io { .. } | SpoolError::Closed) {
                     self.discard(&files);
@@ -427,8 +426,11 @@ impl Spool for SegmentSpool {
         lock(&self.shared.index).give_back(lease.id, &lease.site, lease.token);
     }
 
-    async fn remove(&self, id: QueueId) -> Result<bool, SpoolError> {
-        Ok(matches!(self.shared.submit(Work::Remove(id)).await?, Done::Yes(_)))
+    async fn remove(&self, id: QueueId) -> Result<Option<u64>, SpoolError> {
+        Ok(match self.shared.submit(Work::Remove(id)).await? {
+            Done::Removed(waited) => Some(waited),
+            Done::Yes(_) | Done::Absent => None,
+        })
     }
 
     async fn set_held(&self, id: QueueId, held: bool) -> Result<bool, SpoolError> {
@@ -458,7 +460,12 @@ impl Spool for SegmentSpool {
 
     fn totals(&self) -> SpoolTotals {
         let index = lock(&self.shared.index);
-        SpoolTotals { messages: index.message_count(), pairs: index.pair_count(), held: index.held_count() }
+        SpoolTotals {
+            messages: index.message_count(),
+            pairs: index.pair_count(),
+            recipients: index.waiting_count(),
+            held: index.held_count(),
+        }
     }
 
     fn has_room(&self, octets: Option<u64>) -> bool {

@@ -346,7 +346,8 @@ fn restore(index: &mut Index, numbers: &HashMap<u64, u32>, saved: &SavedMessage)
     };
     let Some(at) = place(saved.place) else { return };
     let pairs: Vec<_> = saved.pairs.iter().map(|(facts, _)| facts.clone()).collect();
-    let effect = Effect::Message { octets: saved.octets, in_file: saved.in_file, held: saved.held, pairs };
+    let SavedMessage { octets, recipients, in_file, held, .. } = *saved;
+    let effect = Effect::Message { octets, recipients, in_file, held, pairs };
     index.apply(saved.id, &effect, at);
     for (facts, progress) in &saved.pairs {
         if let Some(at) = progress.and_then(place) {

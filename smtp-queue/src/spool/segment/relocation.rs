@@ -147,6 +147,7 @@ fn message(shared: &Shared, kind: Kind, facts: &MessageFacts) -> Option<NewRecor
     let head = MessageHead { progress_octets: u32::try_from(progress.len()).ok()?, held: facts.held, ..head };
     let effect = Effect::Message {
         octets: u64::from(head.head_octets) + head.content_octets,
+        recipients: facts.recipients,
         in_file: facts.in_file,
         held: facts.held,
         pairs: all.iter().map(PairFacts::from).collect(),

@@ -46,6 +46,7 @@ pub(super) struct SavedMessage {
     pub(super) id: QueueId,
     pub(super) place: DiskPlace,
     pub(super) octets: u64,
+    pub(super) recipients: u32,
     pub(super) held: bool,
     pub(super) in_file: bool,
     pub(super) pairs: Vec<(PairFacts, Option<DiskPlace>)>,
@@ -176,11 +177,13 @@ impl Writer {
         self.buffer.extend_from_slice(&facts.id.as_u128().to_le_bytes());
         self.place(index, facts.place);
         self.number(facts.octets);
+        self.small(facts.recipients as usize);
         self.buffer.push(u8::from(facts.held) | u8::from(facts.in_file) << 1);
         self.small(facts.pairs.len());
         for (pair, place, _) in &facts.pairs {
             self.number(pair.next_attempt);
             self.small(pair.attempts as usize);
+            self.small(pair.waiting as usize);
             self.small(pair.site.len());
             self.buffer.extend_from_slice(pair.site.as_bytes());
             self.buffer.push(u8::from(place.is_some()));
@@ -309,21 +312,23 @@ impl Reader {
         let id = u128::from_le_bytes(self.take(16)?.try_into().expect("16 octets"));
         let place = self.disk_place()?;
         let octets = self.number()?;
+        let recipients = self.small()?;
         let flags = self.octet()?;
         let count = self.small()?;
         let mut pairs = Vec::with_capacity(count.min(1024) as usize);
         for _ in 0..count {
             let next_attempt = self.number()?;
             let attempts = self.small()?;
+            let waiting = self.small()?;
             let length = self.small()? as usize;
             let site = self.site(length)?;
             let place = if self.octet()? == 1 { Some(self.disk_place()?) } else { None };
-            pairs.push((PairFacts { site, next_attempt, attempts }, place));
+            pairs.push((PairFacts { site, next_attempt, attempts, waiting }, place));
         }
         let count = self.small()?;
         let notes = (0..count).map(|_| self.disk_place()).collect::<Option<_>>()?;
         let (held, in_file) = (flags & 1 != 0, flags & 2 != 0);
-        Some(SavedMessage { id: QueueId::from_u128(id), place, octets, held, in_file, pairs, notes })
+        Some(SavedMessage { id: QueueId::from_u128(id), place, octets, recipients, held, in_file, pairs, notes })
     }
 
     fn site(&mut self, octets: usize) -> Option<SiteName> {
