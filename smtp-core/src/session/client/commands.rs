@@ -149,11 +149,17 @@ impl ClientSession {
         }
     }
 
-    /// The message has failed and the server may hold a part of it.
+    /// The message has failed and the server may hold a part of it. The reply tells whether both sides are in step.
     fn reset(&mut self, now: Instant) {
         self.state = State::Resetting;
         self.content.clear();
-        self.send(now, Awaited::Rset, b"RSET\r\n");
+        if self.transaction.has_accepted() {
+            // Somebody was accepted and `DATA` was not: that is rare, and what it looks like when replies belong to
+            // other commands. The reply to `RSET` could be one to `RCPT`; that to `QUIT` is like no other.
+            self.send(now, Awaited::Quit, b"QUIT\r\n");
+        } else {
+            self.send(now, Awaited::Rset, b"RSET\r\n");
+        }
     }
 
     pub(super) fn send_hello(&mut self, now: Instant, awaited: Awaited) {

@@ -23,8 +23,13 @@ impl ClientSession {
     /// Both sides are in step, so what was said in the failed transaction can be believed.
     pub(super) fn reset_done(&mut self) {
         let reason = SendError::new(SendStage::Rset, SendCause::NotUsable);
+        let has_quit = self.transaction.has_accepted();
         self.report = Some(self.transaction.ended(reason, false));
-        self.state = State::Ready;
+        if has_quit {
+            self.close();
+        } else {
+            self.state = State::Ready;
+        }
     }
 
     /// The server ends the session by a reply.

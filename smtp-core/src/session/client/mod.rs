@@ -57,7 +57,7 @@ enum State {
     Envelope,
     /// Behind `354`.
     Content,
-    /// The message has failed; `RSET` tells whether both sides are still in step.
+    /// The message has failed; `RSET` or `QUIT` tells whether both sides are still in step.
     Resetting,
     /// Behind `QUIT`.
     Quitting,

@@ -43,7 +43,8 @@ impl ClientSession {
         use Awaited::{Data, Ehlo, EndOfContent, Greeting, Helo, Mail, Quit, Rcpt, Rset};
         self.transaction.is_answered |= self.state == State::Envelope && !is_farewell(&reply);
         match (awaited, reply.code().class()) {
-            (Quit, _) => self.close(),
+            (Quit, 2) if self.state == State::Resetting && reply.code().get() == 221 => self.reset_done(),
+            (Quit, _) if self.state != State::Resetting => self.close(),
             (EndOfContent, 2 | 4 | 5) => self.content_answered(reply),
             (_, 4) if is_farewell(&reply) => self.refused(awaited, reply),
 
