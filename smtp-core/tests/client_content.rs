@@ -1,72 +1,14 @@
-//! What a client says of content, refuses to send, and never ends (RFC 1870, RFC 6152, SECURITY D-2).
+//! What a client refuses to send, and content that it never ends (SECURITY D-2).
 
 mod scripted;
 
 use std::io::ErrorKind;
 
-use smtp_core::{Body, Defect, SendCause, SendStage};
+use smtp_core::{Defect, SendCause, SendStage};
 
 use scripted::{Machine, envelope, outcomes};
 
 const GROUP: &str = "250 Ok\r\n250 Ok\r\n354 Go\r\n";
-
-#[test] // RFC 1870 §6 and §5: with the line end that is added, without transparency.
-fn r1870_size_is_declared_where_it_is_offered() {
-    for (extensions, content, expected) in [
-        (&["SIZE 1000"][..], &b".a\r\n"[..], "MAIL FROM:<a@client.example> SIZE=4\r\n"),
-        (&["SIZE"], b".a", "MAIL FROM:<a@client.example> SIZE=4\r\n"),
-        (&["SIZE 0"], b"", "MAIL FROM:<a@client.example> SIZE=0\r\n"),
-        (&[], b"a\r\n", "MAIL FROM:<a@client.example>\r\n"),
-    ] {
-        let mut machine = Machine::greeted(extensions);
-        machine.begin(&envelope(&["jones"]), &[content]);
-        assert_eq!(String::from_utf8_lossy(&machine.take_sent()), expected, "{extensions:?}");
-    }
-}
-
-#[test] // RFC 1870 §6.1: what exceeds the limit is refused here, and what does not is tried.
-fn r1870_a_message_over_the_limit_is_not_even_tried() {
-    for (octets, sent, expected) in [(999, true, ""), (1000, true, ""), (1001, false, "failed 5.3.4")] {
-        let mut machine = Machine::greeted(&["PIPELINING", "SIZE 1000"]);
-        let mut content = vec![b'x'; octets - 2];
-        content.extend_from_slice(b"\r\n");
-        machine.begin(&envelope(&["jones"]), &[&content]);
-        assert_eq!(!machine.take_sent().is_empty(), sent, "{octets}");
-        if !sent {
-            assert_eq!(outcomes(&machine.report()), [expected]);
-            assert!(machine.session.is_reusable());
-        }
-    }
-    // The line end that is added counts.
-    let mut machine = Machine::greeted(&["SIZE 1000"]);
-    machine.begin(&envelope(&["jones"]), &[&[b'x'; 999]]);
-    assert_eq!(outcomes(&machine.report()), ["failed 5.3.4"]);
-}
-
-#[test] // RFC 6152 §2 and §3.
-fn r6152_8bit_content_goes_only_where_it_is_taken() {
-    let message = envelope(&["jones"]);
-    for (extensions, body, expected) in [
-        (&["8BITMIME"][..], Some(Body::EightBitMime), Some("MAIL FROM:<a@client.example> BODY=8BITMIME\r\n")),
-        (&["8BITMIME"], Some(Body::SevenBit), Some("MAIL FROM:<a@client.example> BODY=7BIT\r\n")),
-        (&["8BITMIME"], None, Some("MAIL FROM:<a@client.example>\r\n")),
-        (&[], Some(Body::SevenBit), Some("MAIL FROM:<a@client.example>\r\n")),
-        (&[], Some(Body::EightBitMime), None),
-    ] {
-        let mut machine = Machine::greeted(extensions);
-        let message = body.map_or_else(|| message.clone(), |body| message.clone().with_body(body));
-        machine.begin(&message, &["J\u{fc}rgen\r\n".as_bytes()]);
-        let sent = machine.take_sent();
-        assert_eq!(String::from_utf8_lossy(&sent), expected.unwrap_or_default());
-        if expected.is_none() {
-            let report = machine.report();
-            assert_eq!(outcomes(&report), ["failed 5.6.3"]);
-            let error = report.recipients()[0].as_ref().expect_err("refused");
-            assert_eq!((error.stage(), error.cause()), (SendStage::Local, &SendCause::EightBit));
-            assert!(machine.session.is_reusable());
-        }
-    }
-}
 
 #[test] // SECURITY D-2: content of one block is checked before MAIL, the rest before its octets leave.
 fn d2_defects_never_reach_the_wire() {

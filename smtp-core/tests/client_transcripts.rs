@@ -46,50 +46,6 @@ fn a_typical_session_in_groups() {
     );
 }
 
-#[test] // RFC 5321 §D.1 and §3.2: a server of old, one command at a time, without extensions.
-fn r5321o_ehlo_is_not_known_so_helo_is_said() {
-    for refusal in ["500 5.5.1 What?", "502 Not here", "504 No", "550 Access denied", "501 Syntax", "555 No"] {
-        transcript(
-            &envelope(&["jones", "green"]),
-            "Hello",
-            &format!(
-                "
-        S: 220 mx.example.org
-        C: EHLO client.example
-        S: {refusal}
-        C: HELO client.example
-        S: 250 mx.example.org
-        -- ready
-        -- send
-        C: MAIL FROM:<a@client.example>
-        S: 250 Ok
-        C: RCPT TO:<jones@example.org>
-        S: 250 Ok
-        C: RCPT TO:<green@example.org>
-        S: 251 Will forward
-        C: DATA
-        S: 354 Start
-        C: Hello
-        C: .
-        S: 250 Ok
-        -- result: delivered 250, delivered 250
-        -- ready
-    "
-            ),
-        );
-    }
-}
-
-#[test] // RFC 5321 §3.2: what offers nothing before `HELO` offers nothing behind it.
-fn extensions_of_a_refused_ehlo_are_not_used() {
-    let mut machine = Machine::new(ClientLimits::default());
-    machine.receive("220 mx.example.org\r\n");
-    machine.receive("500-x\r\n500-PIPELINING\r\n500 SIZE 1\r\n");
-    machine.receive("250-mx.example.org\r\n250-PIPELINING\r\n250 SIZE 1\r\n");
-    assert!(machine.session.is_reusable());
-    assert_eq!(machine.session.offers(), smtp_core::Offers::default());
-}
-
 #[test] // RFC 5321 §3.1, §4.2.1; RFC 7504 §3: before `MAIL` nothing is said about the message, so it is only deferred.
 fn r7504_who_refuses_at_the_start_refuses_the_client() {
     for (script, stage, is_permanent_for_host) in [
@@ -114,33 +70,6 @@ fn r7504_who_refuses_at_the_start_refuses_the_client() {
         assert!(error.is_transient() && error.reply().is_some(), "{script}: {error}");
         assert_eq!((error.stage(), error.is_permanent_for_host()), (stage, is_permanent_for_host), "{script}");
     }
-}
-
-#[test] // RFC 2920 §3.1: DATA may be accepted although every recipient was refused; then only the dot is sent.
-fn r2920_data_was_accepted_although_nobody_is_to_get_it() {
-    transcript(
-        &envelope(&["jones", "green"]),
-        "Subject: secret\r\n\r\nHello\r\n",
-        "
-        S: 220 mx.example.org
-        C: EHLO client.example
-        S: 250-mx.example.org
-        S: 250 PIPELINING
-        -- send
-        C: MAIL FROM:<a@client.example>
-        C: RCPT TO:<jones@example.org>
-        C: RCPT TO:<green@example.org>
-        C: DATA
-        S: 250 Ok
-        S: 550 5.1.1 No
-        S: 450 4.2.1 Later
-        S: 354 Start
-        C: .
-        S: 250 Ok
-        -- result: failed 5.1.1, deferred 4.2.1
-        -- ready
-    ",
-    );
 }
 
 #[test] // RFC 5321 §4.1.1.5: a transaction that failed is reset, and the connection serves the next message.

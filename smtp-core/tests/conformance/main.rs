@@ -1,12 +1,20 @@
-//! The obligations of STANDARDS.md that a receiving server has without TLS, AUTH and BDAT: one file for each RFC.
+//! The obligations of STANDARDS.md that a server and a client have without TLS, AUTH and BDAT: one file for each RFC and
+//! side.
 
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../scripted/mod.rs"]
+mod scripted;
+
 mod rfc1870;
+mod rfc1870_client;
 mod rfc2034;
 mod rfc2920;
+mod rfc2920_client;
 mod rfc5321;
+mod rfc5321_client;
 mod rfc5321_shutdown;
 mod rfc5321_trace;
 mod rfc6152;
+mod rfc6152_client;
