@@ -14,11 +14,13 @@
 //! | [`session`] | replies, events and deliveries do not depend on how the octets were cut |
 //! | [`content`] | the decoder equals a slow reading of RFC 5321 §4.1.1.4 and §4.5.2, and undoes the encoder |
 //! | [`received`] | a generated trace field parses back to what went in |
+//! | [`dsn`] | a strict reader finds in a notification what went in, and nothing else |
 
 mod client;
 pub mod command;
 pub mod content;
 pub mod control;
+pub mod dsn;
 pub mod line;
 pub mod parameter;
 pub mod path;
@@ -30,7 +32,7 @@ pub mod text;
 pub type Law = fn(&[u8]);
 
 /// All laws, by the name of their target and of their folder in `corpus/`.
-pub const LAWS: [(&str, Law); 8] = [
+pub const LAWS: [(&str, Law); 9] = [
     ("line", line::law),
     ("command", command::law),
     ("path", path::law),
@@ -39,4 +41,5 @@ pub const LAWS: [(&str, Law); 8] = [
     ("session", session::law),
     ("content", content::law),
     ("received", received::law),
+    ("dsn", dsn::law),
 ];

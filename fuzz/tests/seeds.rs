@@ -10,9 +10,11 @@ use std::path::Path;
 
 use fuzz::{LAWS, Law};
 
-/// Mutated inputs for each law. A session is run four times for each input, and so has fewer.
+/// Mutated inputs for each law. A session is run four times for each input, and so has fewer; a notification is long,
+/// and takes as much time.
 const MUTATIONS: usize = 20_000;
 const MUTATIONS_OF_SESSIONS: usize = 4_000;
+const MUTATIONS_OF_NOTIFICATIONS: usize = 4_000;
 /// Longer inputs are cut; `cargo fuzz` goes further.
 const LIMIT_OCTETS: usize = 2_000;
 
@@ -89,6 +91,7 @@ mutation_tests! {
     t16_no_mutation_breaks_the_law_of_sessions: "session", MUTATIONS_OF_SESSIONS;
     t16_no_mutation_breaks_the_law_of_content: "content", MUTATIONS;
     t16_no_mutation_breaks_the_law_of_received: "received", MUTATIONS;
+    t16_no_mutation_breaks_the_law_of_notifications: "dsn", MUTATIONS_OF_NOTIFICATIONS;
 }
 
 #[test] // A wrong line would make libFuzzer refuse to start.
