@@ -1,14 +1,17 @@
 //! Memory for mail servers: a message is kept from `250` until every recipient has an outcome.
 //!
 //! ```text
+//! queue       the front door: accept, deliver, inspect
+//!   routing   where: which site a recipient's copy goes to; transport: how it gets there
 //! spool       where messages are kept: the trait, and backends behind it
 //!   storage   the file operations of a backend, so that tests can fail each of them
 //! dsn         what a sender is told of a failure (RFC 3464)
-//! schedule    when a message is tried again, and when it is given up
+//! schedule    when a message is tried again, and when it is given up; clock: what time it is
 //! maildir     a store of Maildirs, each delivery on stable storage whole or not at all
 //! envelope    what was known when a message was accepted; progress: what changes with each attempt
 //! ```
 
+mod clock;
 mod content;
 mod dsn;
 mod envelope;
@@ -17,11 +20,14 @@ mod id;
 mod maildir;
 mod outcome;
 mod progress;
+mod queue;
+mod routing;
 mod schedule;
 mod spool;
 mod storage;
 mod transport;
 
+pub use clock::{Clock, SystemClock, VirtualClock};
 pub use content::{StoredContent, StoredContentReader};
 pub use dsn::{
     FailedRecipient, Failures, Notification, NotificationKind, Notified, ReturnedContent, Withheld, notification_kind,
@@ -31,6 +37,8 @@ pub use id::{QueueId, QueueIdError, QueueIds};
 pub use maildir::{MaildirError, MaildirStore, NoDirectory, mailbox_directory};
 pub use outcome::Outcome;
 pub use progress::{Diagnosis, Progress, WaitingRecipient};
+pub use queue::{Entry, EntryPair, Flow, Queue, QueueBuilder, QueueSettings, QueueTotals, SubmitError, Waiting};
+pub use routing::{Route, Router, Routing};
 pub use schedule::Schedule;
 pub use spool::contract;
 pub use spool::record::RecordError;

@@ -1,0 +1,406 @@
+//! A message comes in: its envelope, its sites, the put that makes it durable.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use smtp_core::{
+    Accepted, Body, Connection, Content, Delivery, DeliveryEvent, Disposition, ForwardPath, Mailbox, Message, Outbound,
+    OutboundRecipient, Refusal, ReversePath, SafeText, Transient, Treatment, async_trait,
+};
+use thiserror::Error;
+
+use crate::content::StoredContent;
+use crate::envelope::{Envelope, Origin, QueuedRecipient, SiteName};
+use crate::id::QueueId;
+use crate::progress::Progress;
+use crate::routing::Route;
+use crate::spool::{NewContent, NewMessage, NewProgress, SpoolError};
+
+use super::Queue;
+use super::accounts::add;
+use super::attempt::Loaded;
+use super::ready::Ready;
+use super::shared::{Phase, Shared, with_causes};
+
+/// A message of an application was not taken.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SubmitError {
+    /// It is for nobody.
+    #[error("the message has no recipient")]
+    NoRecipient,
+    /// The queue has been shut down.
+    #[error("the queue has been shut down")]
+    ShutDown,
+    /// The outbound policy does not know now.
+    #[error("the outbound policy has no answer")]
+    Outbound(#[source] Transient),
+    /// The store failed.
+    #[error("the message could not be stored")]
+    Spool(#[source] SpoolError),
+}
+
+impl SubmitError {
+    /// Whether the same may succeed later. The unknown is transient.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::NoRecipient => false,
+            Self::Spool(error) => error.is_transient(),
+            Self::ShutDown | Self::Outbound(_) => true,
+        }
+    }
+
+    /// What a client is told. All trouble of ours is transient (SECURITY.md G5).
+    fn to_refusal(&self) -> Refusal {
+        match self {
+            Self::Spool(SpoolError::Full(_)) => {
+                Refusal::transient(3, 1, "Insufficient storage, try again later").with_code(452)
+            }
+            Self::ShutDown => Refusal::transient(3, 2, "Shutting down, try again later"),
+            _ => Refusal::transient(3, 0, "Temporary failure, try again later"),
+        }
+    }
+}
+
+/// What came in, before it has a place.
+struct Incoming<'a> {
+    envelope: Envelope,
+    content: NewContent,
+    /// What was accepted for nobody's mailbox.
+    discarded: Vec<(Mailbox, String)>,
+    connection: Option<&'a Connection>,
+}
+
+#[async_trait]
+impl Delivery for Queue {
+    async fn deliver(&self, message: Message) -> Result<Accepted, Refusal> {
+        let (message, head, skipped_octets) = head(message).await.map_err(|error| {
+            let error = SpoolError::Io { action: "read the content", source: Arc::new(error) };
+            self.shared.store_failed("accept a message", &error);
+            SubmitError::Spool(error).to_refusal()
+        })?;
+        let content = NewContent { head, content: message.content().clone(), skipped_octets };
+        let incoming = self.incoming(&message, content);
+        let id = self.shared.accept(incoming).await.map_err(|error| error.to_refusal())?;
+        Ok(Accepted::queued(id.to_string()))
+    }
+
+    fn content_dir(&self) -> Option<&Path> {
+        self.shared.spool.content_dir()
+    }
+
+    fn has_room(&self, declared_octets: Option<u64>) -> bool {
+        self.shared.spool.has_room(declared_octets)
+    }
+}
+
+/// What is written in front of the content. Blocks only where content in a file may have to be read for it.
+async fn head(message: Message) -> std::io::Result<(Message, Bytes, u64)> {
+    let work = |message: Message| message.head().map(|(head, skipped)| (message, head.into(), skipped));
+    if message.content().path().is_none() {
+        return work(message);
+    }
+    tokio::task::spawn_blocking(move || work(message)).await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+}
+
+impl Queue {
+    /// Takes a message that an application wrote. Whoever calls this vouches for the reverse-path: notifications go
+    /// there. When it returns, the message is on stable storage; dropping the future does not take it back.
+    ///
+    /// # Errors
+    /// [`SubmitError`]: nothing was taken.
+    pub async fn submit(
+        &self,
+        reverse_path: ReversePath,
+        recipients: impl IntoIterator<Item = Mailbox>,
+        content: Content,
+    ) -> Result<QueueId, SubmitError> {
+        let now = self.shared.clock.wall();
+        let mut envelope = Envelope::new(self.shared.ids.next(now), now, reverse_path);
+        let mut recipients_seen = Recipients::default();
+        for mailbox in recipients {
+            let path = ForwardPath::Mailbox(mailbox.clone());
+            recipients_seen.add(&path, &mailbox, &Disposition::Deliver, false);
+        }
+        envelope.recipients = recipients_seen.list;
+        if envelope.recipients.is_empty() {
+            return Err(SubmitError::NoRecipient);
+        }
+        envelope.sender_confirmed = true;
+        let is_seven_bit = content.as_bytes().is_some_and(|octets| octets.is_ascii());
+        envelope.body = (!is_seven_bit).then_some(Body::EightBitMime);
+        let content = NewContent { head: Bytes::new(), content, skipped_octets: 0 };
+        let incoming = Incoming { envelope, content, discarded: Vec::new(), connection: None };
+        // In a task of its own, so that a caller who stops waiting leaves nothing behind half done.
+        let shared = self.shared.clone();
+        let accepted = tokio::spawn(async move { shared.accept(incoming).await });
+        accepted.await.unwrap_or(Err(SubmitError::Spool(SpoolError::Closed)))
+    }
+
+    fn incoming<'a>(&self, message: &'a Message, content: NewContent) -> Incoming<'a> {
+        let connection = message.connection();
+        let mut recipients = Recipients::default();
+        for recipient in message.recipients() {
+            let (disposition, is_role) = (recipient.disposition(), recipient.is_role());
+            for mailbox in recipient.mailboxes() {
+                recipients.add(recipient.path(), mailbox, disposition, is_role);
+            }
+            if recipient.mailboxes().is_empty() {
+                recipients.add(recipient.path(), &self.shared.postmaster, disposition, is_role);
+            }
+        }
+        let id = self.shared.ids.next(message.time());
+        let mut envelope = Envelope::new(id, message.time(), message.reverse_path().clone());
+        let discarded = recipients.take_discarded();
+        envelope.recipients = recipients.list;
+        envelope.origin = Origin {
+            transaction: message.id().to_string().into(),
+            client: Some(connection.peer().ip()),
+            identity: connection.identity().cloned(),
+            treatment: connection.treatment(),
+            notification_of: None,
+        };
+        envelope.body = message.parameters().body;
+        let may_relay = connection.identity().is_some() || connection.treatment() == Treatment::RelayClient;
+        envelope.sender_confirmed = message.sender_confirmed() || may_relay;
+        Incoming { envelope, content, discarded, connection: Some(connection) }
+    }
+}
+
+/// Recipients without repetition: one copy for each mailbox, however many paths lead there.
+#[derive(Default)]
+struct Recipients {
+    list: Vec<QueuedRecipient>,
+    /// Where each mailbox stands in the list; empty while there are few.
+    places: HashMap<Mailbox, usize>,
+}
+
+/// Up to so many recipients are looked through one by one.
+const FEW: usize = 8;
+
+impl Recipients {
+    fn add(&mut self, path: &ForwardPath, mailbox: &Mailbox, disposition: &Disposition, is_role: bool) {
+        if let Some(place) = self.place_of(mailbox) {
+            // Of two copies the one that is read is kept.
+            let earlier = &mut self.list[place];
+            if rank(disposition) < rank(&earlier.disposition) {
+                earlier.disposition = disposition.clone();
+            }
+            earlier.is_role |= is_role;
+            return;
+        }
+        if self.list.len() >= FEW {
+            if self.places.is_empty() {
+                self.places = self.list.iter().map(|known| known.mailbox.clone()).zip(0..).collect();
+            }
+            self.places.insert(mailbox.clone(), self.list.len());
+        }
+        self.list.push(QueuedRecipient {
+            path: path.clone(),
+            mailbox: mailbox.clone(),
+            outgoing: 0,
+            disposition: disposition.clone(),
+            is_role,
+        });
+    }
+
+    fn place_of(&self, mailbox: &Mailbox) -> Option<usize> {
+        if self.places.is_empty() {
+            return self.list.iter().position(|known| known.mailbox == *mailbox);
+        }
+        self.places.get(mailbox).copied()
+    }
+
+    fn take_discarded(&mut self) -> Vec<(Mailbox, String)> {
+        let mut discarded = Vec::new();
+        self.list.retain(|recipient| match &recipient.disposition {
+            Disposition::Discard(reason) => {
+                discarded.push((recipient.mailbox.clone(), reason.clone()));
+                false
+            }
+            _ => true,
+        });
+        discarded
+    }
+}
+
+/// How far from the reader's eyes a copy ends. What a later version adds is delivered.
+fn rank(disposition: &Disposition) -> u8 {
+    match disposition {
+        Disposition::Junk => 1,
+        Disposition::Quarantine(_) => 2,
+        Disposition::Discard(_) => 3,
+        _ => 0,
+    }
+}
+
+impl Shared {
+    async fn accept(self: &Arc<Self>, incoming: Incoming<'_>) -> Result<QueueId, SubmitError> {
+        if self.phase() != Phase::Running {
+            return Err(SubmitError::ShutDown);
+        }
+        let Incoming { mut envelope, content, discarded, connection } = incoming;
+        let id = envelope.id;
+        if !envelope.recipients.is_empty() {
+            let outbound = match connection {
+                Some(connection) => Outbound::received(&envelope.reverse_path, connection),
+                None => Outbound::generated(&envelope.reverse_path),
+            };
+            let outgoing = self.outgoing(&outbound, &envelope.recipients).await.map_err(|error| {
+                self.policy_failed(&error);
+                SubmitError::Outbound(error)
+            })?;
+            if let Some(outgoing) = outgoing {
+                set_outgoing(&mut envelope, outgoing);
+            }
+            self.put(Arc::new(envelope), content).await?;
+        }
+        add(&self.accounts.mail.taken, discarded.len() as u64);
+        add(&self.accounts.mail.discarded, discarded.len() as u64);
+        for (recipient, reason) in discarded {
+            let id = SafeText::new(id.to_string());
+            self.tell(|| DeliveryEvent::Discarded { id, recipient, reason: SafeText::new(reason) });
+        }
+        Ok(id)
+    }
+
+    /// Under which reverse-path a message leaves for each recipient; `None` where there is no policy.
+    pub(super) async fn outgoing(
+        &self,
+        message: &Outbound<'_>,
+        recipients: &[QueuedRecipient],
+    ) -> Result<Option<Vec<ReversePath>>, Transient> {
+        let Some(policy) = &self.outbound else { return Ok(None) };
+        let as_received = message.reverse_path();
+        let mut asked: Vec<_> = recipients
+            .iter()
+            .map(|recipient| OutboundRecipient::new(recipient.mailbox.clone(), as_received.clone()))
+            .collect();
+        policy.enqueue(message, &mut asked).await?;
+        Ok(Some(asked.into_iter().map(|recipient| recipient.reverse_path().clone()).collect()))
+    }
+
+    pub(super) fn policy_failed(&self, error: &Transient) {
+        let cause = SafeText::new(with_causes(error));
+        self.tell(|| DeliveryEvent::StoreFailed { action: "ask the outbound policy", cause, stops: false });
+    }
+
+    /// What is to be done for an envelope at each of its sites.
+    pub(super) fn sites_of(&self, envelope: &Envelope, first_attempt: SystemTime) -> Vec<(Route, Progress)> {
+        let mut sites: Vec<(Route, Vec<u32>)> = Vec::with_capacity(1);
+        let mut places: HashMap<SiteName, usize> = HashMap::new();
+        for (index, recipient) in (0..).zip(&envelope.recipients) {
+            let route = self.router.route(&recipient.mailbox);
+            let place = match sites.first() {
+                None => None,
+                // Usually all go to one site.
+                Some((first, _)) if first.site == route.site => Some(0),
+                Some(_) => places.get(&route.site).copied(),
+            };
+            if let Some(place) = place {
+                sites[place].1.push(index);
+            } else {
+                places.insert(route.site.clone(), sites.len());
+                sites.push((route, vec![index]));
+            }
+        }
+        let progress = |(route, indexes): (Route, Vec<u32>)| {
+            let progress = Progress::new(route.site.clone(), indexes, first_attempt);
+            (route, progress)
+        };
+        sites.into_iter().map(progress).collect()
+    }
+
+    async fn put(self: &Arc<Self>, envelope: Arc<Envelope>, content: NewContent) -> Result<(), SubmitError> {
+        let pairs = self.sites_of(&envelope, self.clock.steady());
+        let in_memory = stored(&content);
+        let octets = content.content.len() + content.head.len() as u64 - content.skipped_octets;
+        let mut reserved = Reserved { shared: self, sites: Vec::with_capacity(pairs.len()) };
+        let mut progress = Vec::with_capacity(pairs.len());
+        {
+            let mut sites = self.sites();
+            for (route, pair) in pairs {
+                let lease = !self.is_read_only() && sites.reserve(&route.site);
+                if lease {
+                    reserved.sites.push(route.site);
+                }
+                progress.push(NewProgress { progress: pair, lease });
+            }
+        }
+        let new = NewMessage { envelope: envelope.clone(), content, progress: progress.clone() };
+        let leases = self.spool.put(new).await.map_err(|error| {
+            if !matches!(error, SpoolError::Full(_)) {
+                self.store_failed("keep a message", &error);
+            }
+            SubmitError::Spool(error)
+        })?;
+        let recipients = envelope.recipients.len();
+        add(&self.accounts.mail.taken, recipients as u64);
+        self.tell(|| DeliveryEvent::Queued {
+            id: SafeText::new(envelope.id.to_string()),
+            transaction: SafeText::new(String::from(envelope.origin.transaction.clone())),
+            reverse_path: envelope.reverse_path.clone(),
+            recipients,
+            octets,
+        });
+        let wants_dispatcher = self.change_sites(|sites| {
+            for lease in leases {
+                let Some(place) = reserved.sites.iter().position(|site| *site == lease.site) else { continue };
+                reserved.sites.swap_remove(place);
+                let mine = progress.iter().find(|new| new.progress.site == lease.site);
+                let loaded = mine.map(|new| {
+                    let content = in_memory.clone().filter(|content| sites.reserve_octets(content.len()));
+                    Box::new(Loaded { envelope: envelope.clone(), progress: new.progress.clone(), content })
+                });
+                sites.add(Ready { lease, loaded });
+            }
+            let left = progress.iter().filter(|new| !new.lease);
+            left.fold(false, |wants, new| sites.left_in_spool(&new.progress.site) | wants)
+        });
+        if wants_dispatcher {
+            self.wake();
+        }
+        if self.phase() != Phase::Running {
+            self.give_back_ready();
+        }
+        Ok(())
+    }
+}
+
+/// The content as it is passed on, where it is in memory.
+fn stored(content: &NewContent) -> Option<StoredContent> {
+    let body = content.content.as_bytes()?;
+    let skipped = usize::try_from(content.skipped_octets).unwrap_or(usize::MAX).min(body.len());
+    Some(StoredContent::in_memory(content.head.clone(), body.slice(skipped..)))
+}
+
+/// Makes the table of outgoing reverse-paths, each of them once.
+pub(super) fn set_outgoing(envelope: &mut Envelope, outgoing: Vec<ReversePath>) {
+    let mut places: HashMap<ReversePath, u32> = HashMap::new();
+    envelope.outgoing.clear();
+    for (recipient, path) in envelope.recipients.iter_mut().zip(outgoing) {
+        let next =
+            u32::try_from(places.len()).expect("there are no more paths than recipients, and these are counted in u32");
+        recipient.outgoing = *places.entry(path).or_insert_with_key(|path| {
+            envelope.outgoing.push(path.clone());
+            next
+        });
+    }
+}
+
+/// Places that are given back if they are not used.
+struct Reserved<'a> {
+    shared: &'a Shared,
+    sites: Vec<SiteName>,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        for site in &self.sites {
+            self.shared.leave(site, 0);
+        }
+    }
+}

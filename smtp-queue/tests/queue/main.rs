@@ -1,0 +1,4 @@
+//! The queue from acceptance to outcome, on virtual time.
+
+mod delivery;
+mod support;
