@@ -9,12 +9,13 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::Config;
+use crate::queue::QueueCommand;
 use crate::run::RunOptions;
 use crate::send::SendOptions;
 
 mod config;
-mod delivery;
 mod logging;
+mod queue;
 mod recipients;
 mod run;
 mod send;
@@ -34,6 +35,9 @@ enum Command {
     Run(RunOptions),
     /// Send one message to a server, to try it
     Send(SendOptions),
+    /// Look at the queue of a running server, and change it
+    #[command(subcommand)]
+    Queue(QueueCommand),
     /// Look at a configuration without running it
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -57,6 +61,7 @@ fn main() -> ExitCode {
     let command = CommandLine::parse().command.unwrap_or_else(|| Command::Run(RunOptions::default()));
     let result = match command {
         Command::Run(options) => run::run(&options),
+        Command::Queue(command) => queue::run(&command),
         Command::Send(options) => send::send(&options).map_err(Into::into),
         Command::Config(ConfigCommand::Show { file }) => show(file.as_deref()),
         Command::Config(ConfigCommand::Check { file }) => check(&file),
@@ -84,7 +89,7 @@ fn check(file: &Path) -> Result<(), AnyError> {
 }
 
 /// The error and its causes, without those that it has already named.
-fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

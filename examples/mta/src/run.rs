@@ -12,7 +12,7 @@ use smtp_queue::{MaildirStore, mailbox_directory};
 use thiserror::Error;
 
 use crate::config::{Config, Mailboxes};
-use crate::delivery::MaildirDelivery;
+use crate::queue::{Control, QueueOnDisk, describe_durability};
 use crate::signals::StopSignals;
 use crate::{AnyError, logging};
 
@@ -65,27 +65,33 @@ pub(crate) fn run(options: &RunOptions) -> Result<(), AnyError> {
 async fn serve(config: &Config) -> Result<(), AnyError> {
     let signals = StopSignals::new()?;
     let store = open_store(config)?;
-    let delivery =
-        MaildirDelivery::new(store.clone()).map_err(StartError::new("cannot make a directory for content"))?;
+    let QueueOnDisk { queue, report } = QueueOnDisk::open(config, &store, Arc::new(TracingObserver))?;
+    let directory = config.queue_directory();
+    let _control =
+        Control::open(&directory, queue.clone()).map_err(StartError::new("cannot open the control socket"))?;
+    let durability = describe_durability(&directory).map_err(StartError::new("cannot write to the queue"))?;
     let mut builder = Server::builder(config.hostname.as_str())
         .recipients(config.recipients())
         .postmaster(config.postmaster.to_string())
-        .deliver(delivery)
+        .deliver(queue.clone())
         .observer(TracingObserver)
         .limits(config.limits.clone())
         .connection_limits(config.connection_limits.clone())
         .shutdown_grace(config.shutdown_grace)
         .graceful_shutdown(signals.first());
     for address in &config.listeners {
-        builder = builder.listener(Listener::new(address));
+        let listener = config.relay_clients.iter().copied().fold(Listener::new(address), Listener::relay_for);
+        builder = builder.listener(listener);
     }
     let server = builder.bind().await?;
     let addresses = server.local_addresses();
     // Who starts a server and closes its output wants it to run all the same.
-    let _ = introduce(&mut io::stdout(), config, &addresses);
-    tracing::info!(target: "mta", ?addresses, hostname = config.hostname.as_str(), "started");
+    let _ = introduce(&mut io::stdout(), config, &addresses, &format!("{} messages, {durability}", report.messages));
+    let (hostname, queued) = (config.hostname.as_str(), report.messages);
+    tracing::info!(target: "mta", ?addresses, hostname, queued, durability, "started");
     remove_stale(&store)?;
     server.run().await?;
+    queue.shutdown(config.shutdown_grace).await;
     tracing::info!(target: "mta", "stopped");
     Ok(())
 }
@@ -116,7 +122,7 @@ fn remove_stale(store: &Arc<MaildirStore>) -> io::Result<()> {
 }
 
 /// Says what was done, and what to type next.
-fn introduce(output: &mut impl Write, config: &Config, addresses: &[SocketAddr]) -> io::Result<()> {
+fn introduce(output: &mut impl Write, config: &Config, addresses: &[SocketAddr], queue: &str) -> io::Result<()> {
     for address in addresses {
         writeln!(output, "listening on  {address}")?;
     }
@@ -131,6 +137,10 @@ fn introduce(output: &mut impl Write, config: &Config, addresses: &[SocketAddr])
         writeln!(output, "mail for      any mailbox of {:?}  in  {}", config.domains, config.data.display())?;
     }
     writeln!(output, "postmaster    {}, also for abuse and security", config.postmaster)?;
+    writeln!(output, "queue         {}: {queue}", config.queue_directory().display())?;
+    if let Some(host) = &config.smart_host {
+        writeln!(output, "other hosts   through {host}, for clients of {:?}", config.relay_clients)?;
+    }
     let Some(address) = addresses.first() else { return output.flush() };
     let to = config.users.first().unwrap_or(&config.postmaster);
     writeln!(output, "\ntry it:       cargo run --release --bin mta -- send --server {address} --to {to}")?;

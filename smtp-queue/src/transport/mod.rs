@@ -2,6 +2,7 @@
 
 mod discard;
 mod maildir;
+mod smtp;
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use crate::outcome::Outcome;
 
 pub use self::discard::Discard;
 pub use self::maildir::MaildirTransport;
+pub use self::smtp::{NextHopError, ReuseLimits, SmtpTransport};
 
 /// Makes an attempt to deliver: to a next hop, to mailboxes of this host, to a program.
 ///

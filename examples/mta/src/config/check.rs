@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use smtp_core::{ConnectionLimits, Domain, Host, Limits, Mailbox};
-use smtp_queue::mailbox_directory;
+use smtp_core::{ConnectionLimits, Domain, Host, IpNet, Limits, Mailbox};
+use smtp_queue::{QueueSettings, Schedule, mailbox_directory};
 use toml::Spanned;
 
 use super::Config;
-use super::file::{ConfigFile, LimitsTable, ListenerTable, Mailboxes, Placed};
+use super::file::{ConfigFile, LimitsTable, ListenerTable, Mailboxes, Placed, QueueTable, RelayTable};
 use super::problem::{ConfigError, Report};
 
 const DEFAULT_ADDRESS: &str = "127.0.0.1:2525";
@@ -54,6 +54,8 @@ fn config(report: &mut Report<'_>, file: ConfigFile) -> Option<Config> {
     };
     let listeners = listeners(report, file.listener);
     let (limits, connection_limits, shutdown_grace) = limits(report, file.limits);
+    let (smart_host, relay_clients) = relay(report, file.relay);
+    let (queue, schedule, concurrency) = queue(report, file.queue);
     let mailboxes = file.mailboxes.unwrap_or(Mailboxes::Listed);
     // Whether a mailbox is local can be said only once the domains are known.
     let domains = domains(report, file.domains.as_ref())?;
@@ -63,9 +65,16 @@ fn config(report: &mut Report<'_>, file: ConfigFile) -> Option<Config> {
     let aliases = directory.aliases(&file.aliases, limits.alias_mailboxes);
     let postmaster = directory.postmaster(file.postmaster.as_ref());
     let users = directory.users;
+    let data = file.data.map_or_else(|| PathBuf::from(DEFAULT_DATA), Spanned::into_inner);
     Some(Config {
         hostname: hostname?,
-        data: file.data.map_or_else(|| PathBuf::from(DEFAULT_DATA), Spanned::into_inner),
+        // What lies where it lies by default moves with `data`.
+        queue: queue.filter(|directory| *directory != Config::default_queue(&data)),
+        data,
+        schedule,
+        concurrency,
+        smart_host,
+        relay_clients,
         mailboxes,
         users,
         postmaster: postmaster?,
@@ -169,7 +178,7 @@ impl Directory<'_, '_> {
         let mailbox: Mailbox = parsed(self.report, key, "a mailbox", text)?;
         let is_local = mailbox.domain().is_some_and(|domain| self.domains.contains(domain));
         if !is_local {
-            let problem = format!("`{}` is in none of the `domains`, and mta does not relay", text.get_ref());
+            let problem = format!("`{}` is in none of the `domains`", text.get_ref());
             self.report.add(text.span(), key, problem);
         }
         is_local.then_some(mailbox)
@@ -228,24 +237,63 @@ fn is_socket_address(text: &str) -> bool {
         || text.rsplit_once(':').is_some_and(|(host, port)| port.parse::<u16>().is_ok() && is_name(host))
 }
 
+/// The host for other hosts' mail, and who may use it.
+fn relay(report: &mut Report<'_>, table: RelayTable) -> (Option<String>, Vec<IpNet>) {
+    let smart_host = table.smart_host.map(|text| {
+        if !is_socket_address(text.get_ref()) {
+            let problem = format!("`{}` is not `host:port`, for example `smtp.example.org:25`", text.get_ref());
+            report.add(text.span(), "relay.smart_host", problem);
+        }
+        text.into_inner()
+    });
+    let mut clients = Vec::new();
+    for text in table.clients.iter().flatten() {
+        if smart_host.is_none() {
+            report.add(text.span(), "relay.clients", "their mail would have nowhere to go: name a `smart_host`");
+        }
+        clients.extend(parsed::<IpNet>(report, "relay.clients", "a network like `10.0.0.0/8`", text));
+    }
+    (smart_host, clients)
+}
+
+/// Where messages wait, for how long, and how much of them is tried at a time.
+fn queue(report: &mut Report<'_>, table: QueueTable) -> (Option<PathBuf>, Schedule, usize) {
+    const YEAR_HOURS: u64 = 365 * 24;
+    let mut schedule = Schedule::default();
+    let mut hours = schedule.lifetime.as_secs() / 3600;
+    set(report, "queue.lifetime_hours", 1, YEAR_HOURS, table.lifetime_hours, &mut hours);
+    schedule.lifetime = Duration::from_secs(hours * 3600);
+    for (key, value, wait) in [
+        ("queue.first_retry_seconds", table.first_retry_seconds, &mut schedule.first_retry),
+        ("queue.longest_wait_seconds", table.longest_wait_seconds, &mut schedule.longest_wait),
+    ] {
+        let mut seconds = wait.as_secs();
+        set(report, key, 1, 7 * 24 * 3600, value, &mut seconds);
+        *wait = Duration::from_secs(seconds);
+    }
+    let mut concurrency = QueueSettings::default().concurrency_limit;
+    set(report, "queue.concurrency", 1, 10_000, table.concurrency, &mut concurrency);
+    (table.directory.map(Spanned::into_inner), schedule, concurrency)
+}
+
 fn limits(report: &mut Report<'_>, table: LimitsTable) -> (Limits, ConnectionLimits, Duration) {
     let (mut limits, mut connections) = (Limits::default(), ConnectionLimits::default());
     let mut grace = DEFAULT_SHUTDOWN_GRACE;
     // The least are those of RFC 5321 §4.5.3; the engine checks them once more.
-    set(report, "message_octets", 65_536, u64::from(u32::MAX), table.message_octets, &mut limits.message_octets);
-    set(report, "recipients", 100, 100_000, table.recipients, &mut limits.recipients);
-    set(report, "transactions", 1, u32::MAX, table.transactions, &mut limits.transactions);
+    set(report, "limits.message_octets", 65_536, u64::from(u32::MAX), table.message_octets, &mut limits.message_octets);
+    set(report, "limits.recipients", 100, 100_000, table.recipients, &mut limits.recipients);
+    set(report, "limits.transactions", 1, u32::MAX, table.transactions, &mut limits.transactions);
     for (key, value, limit) in [
-        ("connections", table.connections, &mut connections.total),
-        ("connections_per_address", table.connections_per_address, &mut connections.per_address),
-        ("connections_per_network", table.connections_per_network, &mut connections.per_network),
+        ("limits.connections", table.connections, &mut connections.total),
+        ("limits.connections_per_address", table.connections_per_address, &mut connections.per_address),
+        ("limits.connections_per_network", table.connections_per_network, &mut connections.per_network),
     ] {
         set(report, key, 1, 1_000_000, value, limit);
     }
     for (key, least, value, limit) in [
-        ("command_timeout_seconds", 1, table.command_timeout_seconds, &mut limits.command_timeout),
-        ("content_timeout_seconds", 1, table.content_timeout_seconds, &mut limits.content_timeout),
-        ("shutdown_grace_seconds", 0, table.shutdown_grace_seconds, &mut grace),
+        ("limits.command_timeout_seconds", 1, table.command_timeout_seconds, &mut limits.command_timeout),
+        ("limits.content_timeout_seconds", 1, table.content_timeout_seconds, &mut limits.content_timeout),
+        ("limits.shutdown_grace_seconds", 0, table.shutdown_grace_seconds, &mut grace),
     ] {
         let mut seconds = limit.as_secs();
         set(report, key, least, 3600, value, &mut seconds);
@@ -253,7 +301,7 @@ fn limits(report: &mut Report<'_>, table: LimitsTable) -> (Limits, ConnectionLim
     }
     for text in table.connections_exempt.iter().flatten() {
         let key = "limits.connections_exempt";
-        connections.exempt.extend(parsed::<smtp_core::IpNet>(report, key, "a network like `10.0.0.0/8`", text));
+        connections.exempt.extend(parsed::<IpNet>(report, key, "a network like `10.0.0.0/8`", text));
     }
     (limits, connections, grace)
 }
@@ -272,7 +320,7 @@ fn set<T: Copy + PartialOrd + Display>(
         *limit = value.into_inner();
     } else {
         let problem = format!("{} is not between {least} and {most}", value.get_ref());
-        report.add(value.span(), &format!("limits.{key}"), problem);
+        report.add(value.span(), key, problem);
     }
 }
 

@@ -23,10 +23,33 @@ pub(super) struct ConfigFile {
     #[serde(default)]
     pub(super) aliases: BTreeMap<Spanned<String>, Spanned<Vec<Spanned<String>>>>,
     #[serde(default)]
+    pub(super) queue: QueueTable,
+    #[serde(default)]
+    pub(super) relay: RelayTable,
+    #[serde(default)]
     pub(super) limits: LimitsTable,
     #[serde(default)]
     pub(super) log: Log,
     pub(super) listener: Placed<Vec<ListenerTable>>,
+}
+
+/// Where messages wait, and for how long.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct QueueTable {
+    pub(super) directory: Placed<PathBuf>,
+    pub(super) first_retry_seconds: Placed<u64>,
+    pub(super) longest_wait_seconds: Placed<u64>,
+    pub(super) lifetime_hours: Placed<u64>,
+    pub(super) concurrency: Placed<usize>,
+}
+
+/// Who may send to other hosts, and through which host that goes.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RelayTable {
+    pub(super) smart_host: Placed<String>,
+    pub(super) clients: Option<Vec<Spanned<String>>>,
 }
 
 /// Which mailboxes exist.
@@ -129,6 +152,17 @@ impl From<&Config> for ConfigFile {
                 .iter()
                 .map(|(alias, mailboxes)| (unplaced(alias.to_string()), unplaced(texts(mailboxes))))
                 .collect(),
+            queue: QueueTable {
+                directory: Some(unplaced(config.queue_directory())),
+                first_retry_seconds: Some(unplaced(config.schedule.first_retry.as_secs())),
+                longest_wait_seconds: Some(unplaced(config.schedule.longest_wait.as_secs())),
+                lifetime_hours: Some(unplaced(config.schedule.lifetime.as_secs() / 3600)),
+                concurrency: Some(unplaced(config.concurrency)),
+            },
+            relay: RelayTable {
+                smart_host: config.smart_host.clone().map(unplaced),
+                clients: Some(texts(&config.relay_clients)),
+            },
             limits: LimitsTable {
                 message_octets: Some(unplaced(limits.message_octets)),
                 recipients: Some(unplaced(limits.recipients)),

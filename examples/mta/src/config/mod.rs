@@ -10,7 +10,8 @@ mod problem;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use smtp_core::{ConnectionLimits, Domain, Limits, LocalDomains, Mailbox, MailboxTable};
+use smtp_core::{ConnectionLimits, Domain, IpNet, Limits, LocalDomains, Mailbox, MailboxTable};
+use smtp_queue::Schedule;
 
 use crate::recipients::Recipients;
 
@@ -34,6 +35,16 @@ pub(crate) struct Config {
     pub(crate) postmaster: Mailbox,
     /// Other names of mailboxes.
     pub(crate) aliases: Vec<(Mailbox, Vec<Mailbox>)>,
+    /// Where messages wait; `None`: beneath `data`.
+    pub(super) queue: Option<PathBuf>,
+    /// When a message is tried again, and when it is given up.
+    pub(crate) schedule: Schedule,
+    /// The most attempts at a time at one next hop.
+    pub(crate) concurrency: usize,
+    /// The host that takes mail for other hosts, as `host:port`.
+    pub(crate) smart_host: Option<String>,
+    /// Networks whose clients may send to other hosts.
+    pub(crate) relay_clients: Vec<IpNet>,
     /// Addresses to listen on: at least one.
     pub(crate) listeners: Vec<String>,
     /// Limits of a session.
@@ -72,6 +83,16 @@ impl Config {
     /// Where a path is not UTF-8.
     pub(crate) fn to_toml(&self) -> Result<String, toml::ser::Error> {
         toml::to_string(&file::ConfigFile::from(self))
+    }
+
+    /// Where messages wait.
+    pub(crate) fn queue_directory(&self) -> PathBuf {
+        self.queue.clone().unwrap_or_else(|| Self::default_queue(&self.data))
+    }
+
+    /// Where messages wait if nothing is said. No domain has a directory that starts with a dot.
+    fn default_queue(data: &Path) -> PathBuf {
+        data.join(".queue")
     }
 
     /// Which mailboxes there are.

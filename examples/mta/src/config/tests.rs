@@ -8,8 +8,8 @@ fn errors(text: &str) -> String {
 
 #[test] // Each row: what is wrong, and the whole message.
 fn an_error_names_file_line_column_and_key() {
-    let keys = "expected one of `hostname`, `domains`, `data`, `mailboxes`, `users`, `postmaster`, `aliases`, `limits`, \
-                `log`, `listener`";
+    let keys = "expected one of `hostname`, `domains`, `data`, `mailboxes`, `users`, `postmaster`, `aliases`, `queue`, \
+                `relay`, `limits`, `log`, `listener`";
     for (text, expected) in [
         ("hostnam = \"mx\"", format!("mta.toml:1:1: unknown key `hostnam`, {keys}")),
         ("# no\n\nrelay_clients = []\n", format!("mta.toml:3:1: unknown key `relay_clients`, {keys}")),
@@ -75,10 +75,10 @@ address = "mx.example.org:25"
         "2:40: domains: `LocalHost` is named twice",
         "3:29: users: `é@localhost` is not a mailbox: expected a character of the local-part at octet 0",
         "3:44: users: `Alice@localhost` is named twice",
-        "3:63: users: `bob@example.net` is in none of the `domains`, and mta does not relay",
+        "3:63: users: `bob@example.net` is in none of the `domains`",
         "3:82: users: `a+b@localhost`: a user has no `+`, behind it stands a detail",
         "4:14: postmaster: `root@localhost` is not one of the users",
-        "7:45: aliases: `bob@example.net` is in none of the `domains`, and mta does not relay",
+        "7:45: aliases: `bob@example.net` is in none of the `domains`",
         "8:20: aliases: `info@localhost` is not one of the users",
         "9:24: aliases: `nobody@localhost` leads to 0 mailboxes; 1 to 1000 are possible",
         "10:1: aliases: `ALICE@localhost` is named twice",

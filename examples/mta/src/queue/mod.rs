@@ -1,0 +1,17 @@
+//! `mta queue`: what waits, why, and what an operator does about it.
+//!
+//! ```text
+//! control   the socket of a running server: one request line in, an answer out
+//!   answer  what each request does, and how the answer reads
+//! client    the other end: the subcommands
+//! open      the spool and the queue of this host, and what a sync costs here
+//! ```
+
+mod answer;
+mod client;
+mod control;
+mod open;
+
+pub(crate) use self::client::{QueueCommand, run};
+pub(crate) use self::control::Control;
+pub(crate) use self::open::{QueueOnDisk, describe_durability};

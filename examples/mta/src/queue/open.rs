@@ -1,0 +1,143 @@
+//! Opens the queue of this host: spool, routing, and what a sync costs here.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use smtp_core::{Observer, Refusal};
+use smtp_queue::{
+    FileStorage, MaildirStore, MaildirTransport, OpenError, Outcome, Queue, QueueSettings, RecoveryReport, Route,
+    Routing, SegmentSettings, SegmentSpool, SmtpTransport, Spool, SpoolAlarm,
+};
+
+use crate::AnyError;
+use crate::config::Config;
+
+/// The queue, and what its spool found.
+#[derive(Debug)]
+pub(crate) struct QueueOnDisk {
+    pub(crate) queue: Queue,
+    pub(crate) report: RecoveryReport,
+}
+
+impl QueueOnDisk {
+    /// Opens what the configuration names.
+    ///
+    /// # Errors
+    /// What kept it from opening, with the directory.
+    pub(crate) fn open(
+        config: &Config,
+        store: &Arc<MaildirStore>,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, AnyError> {
+        let directory = config.queue_directory();
+        let failed = |error: OpenError| -> AnyError {
+            match error {
+                OpenError::InUse(owner) => owner.to_string().into(),
+                other => {
+                    format!("cannot open the queue in {}: {}", directory.display(), crate::describe(&other)).into()
+                }
+            }
+        };
+        let storage = FileStorage::open(&directory).map_err(|error| failed(error.into()))?;
+        let mut settings = SegmentSettings::default();
+        settings.alarm = Some(Arc::new(log_alarm));
+        let (spool, report) = SegmentSpool::open(Arc::new(storage), settings).map_err(failed)?;
+        for damage in &report.damage {
+            tracing::error!(target: "mta", damage = %damage, "the queue is damaged; what is damaged is set aside");
+        }
+        let mut queue_settings = QueueSettings::default();
+        queue_settings.schedule = config.schedule.clone();
+        queue_settings.concurrency_limit = config.concurrency;
+        queue_settings.concurrency_start = queue_settings.concurrency_start.min(config.concurrency);
+        let spool: Arc<dyn Spool> = Arc::new(spool);
+        let queue = Queue::builder(spool, config.hostname.clone(), routing(config, store)?)
+            .postmaster(config.postmaster.clone())
+            .observer(observer)
+            .settings(queue_settings)
+            .start();
+        Ok(Self { queue, report })
+    }
+}
+
+/// Local domains to their Maildirs, everything else to the smart host.
+fn routing(config: &Config, store: &Arc<MaildirStore>) -> Result<Routing, AnyError> {
+    let report = |_: &smtp_queue::Attempt, error: &smtp_queue::MaildirError| {
+        tracing::error!(target: "mta", %error, "a Maildir cannot be written to");
+    };
+    let local = Route::new("local", MaildirTransport::new(store.clone()).on_failure(report));
+    let elsewhere = match &config.smart_host {
+        Some(host) => Route::new(format!("smtp:{host}"), SmtpTransport::new(host.as_str(), config.hostname.clone())?),
+        None => Route::new("nowhere", nowhere),
+    };
+    Ok(Routing::new(elsewhere).domains(config.domains.iter().cloned(), &local))
+}
+
+/// Mail that was taken when there was a smart host waits until there is one again.
+async fn nowhere(attempt: smtp_queue::Attempt) -> Vec<Outcome> {
+    let refusal = Refusal::transient(4, 4, "No smart host is configured");
+    attempt.recipients().map(|_| refusal.clone().into()).collect()
+}
+
+fn log_alarm(alarm: &SpoolAlarm) {
+    match alarm {
+        SpoolAlarm::ReadOnly { action, cause } => {
+            tracing::error!(target: "mta", action, %cause, "the queue takes nothing until a restart");
+        }
+        SpoolAlarm::SnapshotFailed { cause } => {
+            tracing::warn!(target: "mta", %cause, "no snapshot of the queue; a restart will take longer");
+        }
+        SpoolAlarm::Damaged { id } => {
+            tracing::error!(target: "mta", %id, "a message is damaged and set aside");
+        }
+        SpoolAlarm::NotRemoved { id, cause } => {
+            tracing::warn!(target: "mta", %id, %cause, "content that is not needed could not be removed");
+        }
+        other => tracing::warn!(target: "mta", alarm = ?other, "the queue reports"),
+    }
+}
+
+/// How often a sync is tried.
+const TRIALS: u32 = 9;
+
+/// Says what `250` means on this disk, and what it costs: the median of some syncs.
+///
+/// # Errors
+/// What the system gave.
+pub(crate) fn describe_durability(directory: &Path) -> io::Result<String> {
+    if is_in_memory(directory) {
+        return Ok("kept in memory only (tmpfs): nothing survives a power loss".into());
+    }
+    let path = directory.join("sync-trial");
+    let trial = || -> io::Result<Duration> {
+        let mut file = File::create(&path)?;
+        file.write_all(&[0; 4096])?;
+        file.sync_all()?;
+        let mut times = Vec::new();
+        for number in 0..TRIALS {
+            file.write_all_at(&number.to_le_bytes().repeat(1024), 0)?;
+            let start = Instant::now();
+            file.sync_data()?;
+            times.push(start.elapsed());
+        }
+        times.sort_unstable();
+        Ok(times[times.len() / 2])
+    };
+    let median = trial();
+    // Left behind it would do no harm.
+    let _ = std::fs::remove_file(&path);
+    let micros = median?.as_micros();
+    Ok(format!(
+        "synced before 250; one sync takes {}.{:03} ms here, shared by all that wait",
+        micros / 1000,
+        micros % 1000
+    ))
+}
+
+fn is_in_memory(directory: &Path) -> bool {
+    // TMPFS_MAGIC of Linux; its type differs between architectures.
+    rustix::fs::statfs(directory).is_ok_and(|found| found.f_type == 0x0102_1994)
+}
