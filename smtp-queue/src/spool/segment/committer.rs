@@ -189,13 +189,23 @@ pub(super) struct Committer {
     /// Snapshots are written by a thread of their own.
     has_threads: bool,
     snapshot_thread: Option<JoinHandle<()>>,
-    /// A segment that cannot be emptied.
+    /// Segments that cannot be emptied.
     pub(super) stuck: HashSet<u64>,
+    /// The last batch when there was no room to empty a segment.
+    pub(super) no_room_since: Option<u64>,
 }
 
 impl Committer {
     pub(super) fn new(shared: Arc<Shared>, log: Log, has_threads: bool) -> Self {
-        Self { shared, log, snapshot: (0, 0), has_threads, snapshot_thread: None, stuck: HashSet::new() }
+        Self {
+            shared,
+            log,
+            snapshot: (0, 0),
+            has_threads,
+            snapshot_thread: None,
+            stuck: HashSet::new(),
+            no_room_since: None,
+        }
     }
 
     /// One turn: one batch at most. `false` where nothing waited.
@@ -353,10 +363,12 @@ impl Committer {
             return Ok(Vec::new());
         }
         let places = self.log.write(records, &self.shared.index, sync)?;
-        self.shared.last_batch.store(self.log.last_batch(), Ordering::Release);
         let mut index = lock(&self.shared.index);
         let each = records.iter().zip(places);
-        Ok(each.map(|(record, place)| index.apply(record.id, &record.effect, place)).collect())
+        let applied = each.map(|(record, place)| index.apply(record.id, &record.effect, place)).collect();
+        // Only now, and under the lock: a snapshot that says that it has this batch must have all of it.
+        self.shared.last_batch.store(self.log.last_batch(), Ordering::Release);
+        Ok(applied)
     }
 
     fn refuse(&mut self, prepared: Vec<Prepared>, error: WriteError) {

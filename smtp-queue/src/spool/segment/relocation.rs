@@ -21,10 +21,16 @@ use super::read;
 use super::scan::{FoundRecord, Scan, Verify};
 use super::segments::Place;
 
-/// Empties the segment that it pays most to empty, if there is one.
+/// Empties the segment that it pays most to empty, if there is one and none is empty already.
 pub(super) fn empty_one(committer: &mut Committer) -> Result<(), WriteError> {
+    if committer.no_room_since == Some(committer.log.last_batch()) {
+        return Ok(());
+    }
     let (number, epoch, file, octets, buried) = {
         let index = lock(&committer.shared.index);
+        if index.segments.recyclable().is_some() {
+            return Ok(());
+        }
         let Some(number) = index.segments.worth_emptying(&committer.stuck) else { return Ok(()) };
         let Some(segment) = index.segments.get(number) else { return Ok(()) };
         (number, segment.epoch, segment.file.clone(), segment.octets, index.segments.buried_by(number))
@@ -38,6 +44,8 @@ pub(super) fn empty_one(committer: &mut Committer) -> Result<(), WriteError> {
     };
     let extents = records.iter().map(NewRecord::extent).sum();
     if !records.is_empty() && !committer.log.has_room(Log::batch_octets(extents), false) {
+        // Looking again before something has changed would only cost time.
+        committer.no_room_since = Some(committer.log.last_batch());
         return Ok(());
     }
     let early = committer.shared.settings.faults().recycles_before_relocation_is_synced;
