@@ -94,6 +94,8 @@ async fn unloaded(shared: &Arc<Shared>, lease: Lease) {
         }
     }
     shared.spool.give_back(lease).await;
+    // It is due, and nobody else knows.
+    shared.wake();
 }
 
 struct Work {

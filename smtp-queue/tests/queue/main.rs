@@ -1,4 +1,11 @@
 //! The queue from acceptance to outcome, on virtual time.
 
+mod accept;
 mod delivery;
+mod faulty_spool;
+mod notifications;
+mod operators;
+mod schedule;
+mod sites;
 mod support;
+mod trouble;

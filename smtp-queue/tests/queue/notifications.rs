@@ -1,0 +1,130 @@
+//! Who is told of what (STANDARDS.md Q5, Q6, Q8, Q9; PRACTICES.md S19, S21, S32).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use smtp_core::{Outbound, OutboundPolicy, OutboundRecipient, ReversePath, Transient, async_trait};
+use smtp_queue::SubmitError;
+
+use crate::support::*;
+
+#[tokio::test(start_paused = true)] // STANDARDS.md Q6, RFC 5321 §4.5.5
+async fn q6_a_null_reverse_path_is_never_answered() {
+    let world = World::new();
+    world.hops.set("b@one.example", Does::Refuse);
+    world.submit_from("<>", &["b@one.example"]).await;
+    world.pass(HOUR).await;
+    assert_eq!(world.hops.seen().len(), 1);
+    assert_eq!(world.events.count("withheld b@one.example: the reverse-path is null"), 1);
+    assert_eq!(world.queue.totals().mail.failed, 1);
+    world.assert_balanced();
+}
+
+#[tokio::test(start_paused = true)] // STANDARDS.md Q5
+async fn q5_a_notification_that_cannot_be_delivered_goes_to_postmaster_once() {
+    for (sender, postmaster) in [(Does::Refuse, Does::Accept), (Does::Refuse, Does::Refuse), (Does::Defer, Does::Defer)]
+    {
+        let world = World::new();
+        world.hops.set("b@one.example", Does::Refuse);
+        world.hops.set("alice@client.example", sender);
+        world.hops.set("postmaster@mx.example.org", postmaster);
+        world.submit(&["b@one.example"]).await;
+        world.pass(12 * DAY).await;
+        let told = world.hops.times("postmaster@mx.example.org");
+        assert!(!told.is_empty());
+        if sender == Does::Defer {
+            assert!(told[0] >= 5 * DAY && told[0] < 5 * DAY + MINUTE, "{:?}", told[0]);
+            assert_eq!(world.events.count("expired"), 2, "the notification and the copy");
+        } else {
+            assert_eq!(told.len(), 1);
+        }
+        let copies: std::collections::HashSet<_> = world
+            .hops
+            .seen()
+            .iter()
+            .filter(|seen| seen.recipients[0].starts_with("postmaster"))
+            .map(|seen| seen.id)
+            .collect();
+        assert_eq!(copies.len(), 1, "once");
+        let dropped = world.events.count("withheld postmaster@mx.example.org: it was a notification to postmaster");
+        assert_eq!(dropped, usize::from(postmaster != Does::Accept));
+        assert_eq!(world.queue.totals().notifications.taken, 2);
+        world.assert_balanced();
+    }
+}
+
+/// VERP with a key that changes with every question.
+#[derive(Default)]
+struct Verp {
+    asked: AtomicU32,
+    unknown: AtomicU32,
+}
+
+#[async_trait]
+impl OutboundPolicy for Verp {
+    async fn enqueue(&self, message: &Outbound<'_>, recipients: &mut [OutboundRecipient]) -> Result<(), Transient> {
+        if self.unknown.load(Ordering::Relaxed) > 0 {
+            self.unknown.fetch_sub(1, Ordering::Relaxed);
+            return Err(Transient::new("the key store does not answer"));
+        }
+        let question = self.asked.fetch_add(1, Ordering::Relaxed);
+        if let ReversePath::Mailbox(sender) = message.reverse_path() {
+            for recipient in recipients {
+                let domain = recipient.mailbox().host().to_string();
+                let path = format!("<{}+{question}={domain}@client.example>", sender.local_part());
+                recipient.set_reverse_path(ReversePath::parse(path).expect("in the grammar"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)] // STANDARDS.md Q9, PRACTICES.md S32
+async fn q9_s32_every_attempt_presents_the_reverse_path_that_was_decided_at_acceptance() {
+    let policy = Arc::new(Verp::default());
+    let world = World::build(|builder| builder.outbound(policy.clone()));
+    for recipient in ["a@one.example", "b@one.example", "c@two.example"] {
+        world.hops.set(recipient, Does::Defer);
+    }
+    world.submit(&["a@one.example", "b@one.example", "c@two.example"]).await;
+    world.pass(DAY).await;
+    // A restart in between.
+    world.queue.shutdown(MINUTE).await;
+    world.spool.reopen();
+    let again = World::over(world.spool.clone(), world.spool.clone(), |builder| {
+        builder.outbound(policy.clone()).clock(world.clock.clone())
+    });
+    for recipient in ["a@one.example", "b@one.example", "c@two.example"] {
+        again.hops.set(recipient, Does::Defer);
+    }
+    again.pass(3 * DAY).await;
+    let seen: Vec<_> = world.hops.seen().into_iter().chain(again.hops.seen()).collect();
+    assert!(seen.len() > 100, "{}", seen.len());
+    for seen in seen {
+        let domain = if seen.recipients[0].ends_with("one.example") { "one" } else { "two" };
+        assert_eq!(seen.reverse_path, format!("<alice+0={domain}.example@client.example>"));
+        assert_eq!(seen.recipients.len(), if domain == "one" { 2 } else { 1 }, "who leaves alike leaves together");
+    }
+    assert_eq!(policy.asked.load(Ordering::Relaxed), 1, "the policy is asked once");
+    // The notification goes to the reverse-path as it was received, under the null reverse-path.
+    again.pass(3 * DAY).await;
+    let last = again.hops.seen().pop().expect("the notification");
+    assert_eq!((last.recipients[0].as_str(), last.reverse_path.as_str()), ("alice@client.example", "<>"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_an_answer_of_the_outbound_policy_nothing_is_taken_and_no_outcome_is_lost() {
+    let policy = Arc::new(Verp::default());
+    let world = World::build(|builder| builder.outbound(policy.clone()));
+    policy.unknown.store(1, Ordering::Relaxed);
+    let content = smtp_core::Content::new("x: y\r\n\r\n");
+    let refused = world.queue.submit(path("<a@b.example>"), [mailbox("b@one.example")], content).await;
+    assert!(matches!(&refused, Err(SubmitError::Outbound(_))), "{refused:?}");
+    assert_eq!(world.queue.totals().mail.taken, 0);
+    world.hops.set("b@one.example", Does::Refuse);
+    world.submit(&["b@one.example"]).await;
+    policy.unknown.store(1, Ordering::Relaxed);
+    world.pass(MINUTE).await;
+    assert_eq!(world.hops.times("alice@client.example").len(), 1, "the notification leaves all the same");
+    world.assert_balanced();
+}
