@@ -15,8 +15,12 @@
 //! | [`content`] | the decoder equals a slow reading of RFC 5321 §4.1.1.4 and §4.5.2, and undoes the encoder |
 //! | [`received`] | a generated trace field parses back to what went in |
 //! | [`dsn`] | a strict reader finds in a notification what went in, and nothing else |
+//! | [`client_reply`] | the reader of replies equals a slow reading of RFC 5321 §4.2, however the octets are cut |
+//! | [`client_session`] | whatever a server says, each recipient has one result, and none is delivered by mistake |
 
 mod client;
+pub mod client_reply;
+pub mod client_session;
 pub mod command;
 pub mod content;
 pub mod control;
@@ -25,6 +29,7 @@ pub mod line;
 pub mod parameter;
 pub mod path;
 pub mod received;
+mod sender;
 pub mod session;
 pub mod text;
 
@@ -32,7 +37,7 @@ pub mod text;
 pub type Law = fn(&[u8]);
 
 /// All laws, by the name of their target and of their folder in `corpus/`.
-pub const LAWS: [(&str, Law); 9] = [
+pub const LAWS: [(&str, Law); 11] = [
     ("line", line::law),
     ("command", command::law),
     ("path", path::law),
@@ -42,4 +47,6 @@ pub const LAWS: [(&str, Law); 9] = [
     ("content", content::law),
     ("received", received::law),
     ("dsn", dsn::law),
+    ("client_reply", client_reply::law),
+    ("client_session", client_session::law),
 ];

@@ -92,6 +92,8 @@ mutation_tests! {
     t16_no_mutation_breaks_the_law_of_content: "content", MUTATIONS;
     t16_no_mutation_breaks_the_law_of_received: "received", MUTATIONS;
     t16_no_mutation_breaks_the_law_of_notifications: "dsn", MUTATIONS_OF_NOTIFICATIONS;
+    t16_no_mutation_breaks_the_law_of_client_replies: "client_reply", MUTATIONS;
+    t16_no_mutation_breaks_the_law_of_client_sessions: "client_session", MUTATIONS_OF_SESSIONS;
 }
 
 #[test] // A wrong line would make libFuzzer refuse to start.

@@ -116,6 +116,7 @@ impl Machine {
                     ClientStep::Sent(report) => self.reports.push(report),
                     ClientStep::Content if !self.give_content() => return,
                     ClientStep::Content => {}
+                    other => panic!("a step that this test does not know: {other:?}"),
                 }
             }
             let output = self.session.output().to_vec();

@@ -37,6 +37,7 @@ use self::transaction::Transaction;
 
 /// What [`ClientSession::poll`] wants done.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum ClientStep {
     /// Give more of the content to [`ClientSession::content`], or say [`ClientSession::end_of_content`], or
     /// [`ClientSession::content_failed`].
