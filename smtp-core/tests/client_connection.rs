@@ -1,14 +1,19 @@
 //! The client on tokio: against our own server, over pipes and over loopback.
 
+mod scripted;
 mod support;
 
 use std::rc::Rc;
 
 use bytes::Bytes;
-use smtp_core::{Chained, ClientConfig, ClientConnection, ContentSource, Envelope, FileContent, Server, StoredContent};
+use smtp_core::{
+    Body, Chained, ClientConfig, ClientConnection, ContentSource, Envelope, FileContent, SendCause, SendError,
+    SendStage, Server, StoredContent, async_trait,
+};
 use tokio::io::DuplexStream;
 
-use support::world::{Inbox, Log, builder, in_process, unbound};
+use scripted::outcome;
+use support::world::{Inbox, Log, builder, in_process, start, unbound};
 
 fn config() -> ClientConfig {
     ClientConfig::new("client.example").expect("a name")
@@ -47,15 +52,7 @@ async fn r5321j_each_recipient_has_its_own_result() {
             "bob@example.org",
         ]);
         let report = connection.send(&envelope, Bytes::from_static(b"Subject: x\r\n\r\n.dot\r\n")).await;
-        let said: Vec<_> = report
-            .recipients()
-            .iter()
-            .map(|result| match result {
-                Ok(reply) => format!("delivered {}", reply.code()),
-                Err(error) if error.is_transient() => format!("deferred {}", error.status()),
-                Err(error) => format!("failed {}", error.status()),
-            })
-            .collect();
+        let said: Vec<_> = report.recipients().iter().map(outcome).collect();
         assert_eq!(said, ["delivered 250", "failed 5.1.1", "deferred 4.3.0", "failed 5.7.1", "delivered 250"]);
         assert_eq!(report.content_reply().expect("it was answered").code().get(), 250);
         assert!(connection.is_reusable());
@@ -144,4 +141,131 @@ fn as_received(content: &Bytes) -> Bytes {
         return content.clone();
     }
     [&content[..], b"\r\n"].concat().into()
+}
+
+#[tokio::test(start_paused = true)] // STANDARDS Q12: reuse; LI16: our own server ends a session after 1,000 messages.
+async fn one_connection_serves_many_messages_and_notices_its_end() {
+    let inbox = Inbox::default();
+    let server = unbound(builder(&inbox, &Log::default())).await;
+    in_process(async {
+        let mut connection = connect(&server, 1 << 16).await;
+        let opened = connection.opened();
+        for number in 0..1000_usize {
+            assert!(connection.is_reusable(), "message {number}");
+            // Every third is refused, which is no reason to connect again.
+            let to = if number % 3 == 2 { "nobody@example.org" } else { "alice@example.org" };
+            let report = connection.send(&envelope([to]), text(number % 50, 7)).await;
+            assert_eq!(report.is_delivered(), number % 3 != 2, "message {number}: {report:?}");
+        }
+        assert_eq!(connection.messages_sent(), 667);
+        assert!(connection.idle_since() >= opened);
+        let mut sent = 0;
+        let last = loop {
+            let report = connection.send(&envelope(["alice@example.org"]), Bytes::new()).await;
+            if !report.is_delivered() {
+                break report;
+            }
+            sent += 1;
+            assert!(sent < 1000, "a limit");
+        };
+        let error = last.recipients()[0].as_ref().expect_err("the server has had enough");
+        assert_eq!(error.reply().map(|reply| reply.code().get()), Some(421));
+        assert!(last.is_stale() && !connection.is_reusable());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)] // RFC 5321 §4.5.3.2.7: an idle client is told 421; nothing is lost by that.
+async fn a_connection_that_was_idle_for_too_long_is_not_reusable() {
+    let inbox = Inbox::default();
+    let server = unbound(builder(&inbox, &Log::default())).await;
+    in_process(async {
+        let mut connection = connect(&server, 1 << 16).await;
+        assert!(connection.send(&envelope(["alice@example.org"]), Bytes::new()).await.is_delivered());
+        tokio::time::sleep(std::time::Duration::from_secs(299)).await;
+        assert!(connection.is_reusable());
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        assert!(!connection.is_reusable());
+        let report = connection.send(&envelope(["alice@example.org"]), Bytes::new()).await;
+        assert!(report.is_stale(), "{report:?}");
+        let error = report.recipients()[0].as_ref().expect_err("not sent");
+        assert_eq!((error.stage(), error.status().to_string().as_str()), (SendStage::Idle, "4.4.2"));
+        connection.quit().await;
+    })
+    .await;
+    assert_eq!(inbox.len(), 1);
+}
+
+#[tokio::test(start_paused = true)] // A message that nobody waits for any more must not be taken for the next one.
+async fn a_dropped_send_leaves_the_connection_of_no_use() {
+    /// Gives a part of the content and then nothing.
+    struct Hangs;
+    #[async_trait]
+    impl ContentSource for Hangs {
+        fn len(&self) -> u64 {
+            100_000
+        }
+        async fn next_chunk(&mut self) -> std::io::Result<Option<Bytes>> {
+            std::future::pending().await
+        }
+    }
+    let inbox = Inbox::default();
+    let server = unbound(builder(&inbox, &Log::default())).await;
+    in_process(async {
+        let mut connection = connect(&server, 1 << 16).await;
+        let message = envelope(["alice@example.org"]);
+        let content = Chained::new(text(80_000, 1), Hangs);
+        let patience = std::time::Duration::from_secs(60);
+        assert!(tokio::time::timeout(patience, connection.send(&message, content)).await.is_err());
+        assert!(!connection.is_reusable());
+        let report = connection.send(&message, Bytes::new()).await;
+        assert!(report.recipients()[0].as_ref().is_err_and(SendError::is_transient));
+        connection.quit().await;
+
+        // A hanging source ends by itself too, and so does one of nothing.
+        let mut connection = connect(&server, 1 << 16).await;
+        let report = connection.send(&message, Hangs).await;
+        assert_eq!(outcome(&report.recipients()[0]), "deferred 4.3.0");
+        assert!(connection.is_reusable(), "nothing was sent");
+    })
+    .await;
+    assert_eq!(inbox.len(), 0);
+}
+
+#[tokio::test] // TO1 and what a system does with sockets: the first address that takes the connection.
+async fn a_server_is_reached_by_its_addresses_in_turn() {
+    let inbox = Inbox::default();
+    let server = start(builder(&inbox, &Log::default())).await;
+    let nobody = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+        listener.local_addr().expect("bound")
+    };
+    let local = config().with_local_address([127, 0, 0, 2].into());
+    let mut connection =
+        ClientConnection::connect_to(&[nobody, server.address], &local).await.expect("the second listens");
+    assert_eq!(connection.peer(), Some(server.address));
+    assert!(connection.greeting().is_some_and(|greeting| greeting.text().starts_with("mx.example.org")));
+    assert!(connection.offers().pipelining() && connection.offers().eight_bit_mime());
+    assert!(connection.send(&envelope(["alice@example.org"]), text(1000, 1)).await.is_delivered());
+    connection.quit().await;
+    assert_eq!(inbox.messages()[0].connection().peer().ip(), std::net::Ipv4Addr::new(127, 0, 0, 2));
+
+    let error = ClientConnection::connect(nobody, &config()).await.expect_err("nobody listens");
+    assert_eq!((error.stage(), error.status().to_string().as_str()), (SendStage::Connect, "4.4.1"));
+    // Another family than that of the local address.
+    let error = ClientConnection::connect("[::1]:1", &local).await.expect_err("not tried");
+    assert_eq!(error.cause(), &SendCause::Network(std::io::ErrorKind::AddrNotAvailable));
+
+    // The way of five lines; 8-bit content is declared as such, and the address is the name.
+    let report = smtp_core::send(server.address, &envelope(["bob@example.org"]), "J\u{fc}rgen\r\n").await;
+    assert!(report.expect("it listens").is_delivered());
+    let messages = inbox.messages();
+    assert_eq!(messages[1].parameters().body, Some(Body::EightBitMime));
+    assert_eq!(
+        messages[1].connection().greeting().map(|greeting| greeting.host().to_string()).as_deref(),
+        Some("[127.0.0.1]")
+    );
+    drop(messages);
+    server.handle.shut_down();
+    server.run.await.expect("no panic").expect("a server ends well");
 }
