@@ -259,13 +259,14 @@ async fn a_server_is_reached_by_its_addresses_in_turn() {
     // The way of five lines; 8-bit content is declared as such, and the address is the name.
     let report = smtp_core::send(server.address, &envelope(["bob@example.org"]), "J\u{fc}rgen\r\n").await;
     assert!(report.expect("it listens").is_delivered());
-    let messages = inbox.messages();
-    assert_eq!(messages[1].parameters().body, Some(Body::EightBitMime));
-    assert_eq!(
-        messages[1].connection().greeting().map(|greeting| greeting.host().to_string()).as_deref(),
-        Some("[127.0.0.1]")
-    );
-    drop(messages);
+    {
+        let messages = inbox.messages();
+        assert_eq!(messages[1].parameters().body, Some(Body::EightBitMime));
+        assert_eq!(
+            messages[1].connection().greeting().map(|greeting| greeting.host().to_string()).as_deref(),
+            Some("[127.0.0.1]")
+        );
+    }
     server.handle.shut_down();
     server.run.await.expect("no panic").expect("a server ends well");
 }

@@ -2,7 +2,7 @@
 
 mod scripted;
 
-use smtp_core::{Body, ClientLimits, Envelope, SendStage};
+use smtp_core::{Body, ClientLimits, Envelope, SendCause, SendError, SendStage};
 
 use scripted::{Machine, envelope, outcomes, play, transcript};
 
@@ -242,7 +242,7 @@ fn too_many_recipients_may_come_with_another_transaction() {
     machine.receive("250 Ok\r\n");
     let report = machine.report();
     assert_eq!(outcomes(&report), ["delivered 250", "deferred 4.5.3", "deferred 4.0.0", "failed 5.2.2"]);
-    let is_too_many = |result: &Result<_, smtp_core::SendError>| matches!(result, Err(error) if matches!(error.cause(), smtp_core::SendCause::TooManyRecipients(_)));
+    let is_too_many = |result: &Result<_, SendError>| matches!(result, Err(error) if matches!(error.cause(), SendCause::TooManyRecipients(_)));
     assert_eq!(report.recipients().iter().map(is_too_many).collect::<Vec<_>>(), [false, true, true, false]);
 
     // The first one is not one too many.
@@ -299,7 +299,7 @@ fn a_connection_that_ends_while_idle_is_stale() {
         assert!(machine.session.is_closed());
         machine.begin(&message, &[b"x"]);
         let report = machine.report();
-        assert!(report.is_stale() && report.recipients()[0].as_ref().is_err_and(smtp_core::SendError::is_transient));
+        assert!(report.is_stale() && report.recipients()[0].as_ref().is_err_and(SendError::is_transient));
 
         // The same while it begins.
         let mut machine = Machine::greeted(&[]);
@@ -314,5 +314,29 @@ fn a_connection_that_ends_while_idle_is_stale() {
         machine.begin(&message, &[b"x"]);
         machine.leave();
         assert!(!machine.report().is_stale(), "a first message is about the host");
+    }
+}
+
+#[test] // SECURITY D-35: what comes in one piece with the reply before answers a command that was not sent yet.
+fn d35_a_reply_that_came_before_its_command_is_not_believed() {
+    for (said, extra) in [
+        ("", "S: 220 mx.example.org\nS: 250 mx.example.org"),
+        ("S: 220 mx.example.org\nC: EHLO client.example", "S: 250 mx.example.org\nS: 250 Ok"),
+    ] {
+        let mut machine = Machine::new(ClientLimits::default());
+        play(&mut machine, &envelope(&["jones"]), "", &format!("{said}\n{extra}\n-- closed"));
+        assert_eq!(machine.session.error().map(SendError::cause), Some(&SendCause::Unsolicited), "{extra}");
+    }
+    let mail = "-- send\nC: MAIL FROM:<a@client.example>\n";
+    let rcpt = "S: 250 Ok\nC: RCPT TO:<jones@example.org>\n";
+    for (said, extra) in [
+        (mail.to_owned(), "S: 250 Ok\nS: 550 5.1.1 No"),
+        (format!("{mail}{rcpt}"), "S: 550 5.1.1 No\nS: 550 5.1.1 No"),
+        (format!("{mail}{rcpt}S: 250 Ok\nC: RCPT TO:<green@example.org>\n"), "S: 550 5.1.1 No\nS: 354 Go"),
+    ] {
+        let mut machine = Machine::greeted(&[]);
+        let script = format!("{said}\n{extra}\n-- closed\n-- result: deferred 4.5.0, deferred 4.5.0");
+        play(&mut machine, &envelope(&["jones", "green"]), "", &script);
+        assert_eq!(machine.session.error().map(SendError::cause), Some(&SendCause::Unsolicited), "{extra}");
     }
 }
