@@ -129,6 +129,28 @@ fn sink_takes_everything() {
 }
 
 #[test]
+fn send_says_what_became_of_each_recipient() {
+    let address = free_address();
+    let _hooks = Example::start("hooks", &[&address], &address);
+    let mut path = std::env::current_exe().expect("a test has a path");
+    path.pop();
+    path.pop();
+    let mut send = Command::new(path.join("examples").join("send"))
+        .args([&address, "alice@client.example", "alice@example.org", "nobody@example.org"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("cargo builds the examples before it runs this test");
+    send.stdin.take().expect("piped").write_all(b"Hello\n.\n").expect("it reads");
+    let output = send.wait_with_output().expect("it ends");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let lines: Vec<_> = text.lines().collect();
+    assert!(lines[0].starts_with("<alice@example.org>: 250 2.0.0 "), "{text}");
+    assert_eq!(lines[1], "<nobody@example.org>: rcpt: the server said 550 5.1.1 No such mailbox");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
 fn the_example_of_the_readme_is_hello_and_has_at_most_15_lines() {
     let readme = include_str!("../../README.md");
     let block =
