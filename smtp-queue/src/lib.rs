@@ -50,4 +50,4 @@ pub use spool::{
     SpoolError, SpoolTotals,
 };
 pub use storage::{FileStorage, Space, Storage, StorageFile};
-pub use transport::{Attempt, Discard, MaildirTransport, NextHopError, ReuseLimits, SmtpTransport, Transport};
+pub use transport::{Attempt, Discard, MaildirTransport, NextHopError, SmtpSettings, SmtpTransport, Transport};

@@ -7,10 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use smtp_core::{Observer, Refusal};
+use smtp_core::{ClientConfig, Host, Observer, Refusal};
 use smtp_queue::{
     FileStorage, MaildirStore, MaildirTransport, OpenError, Outcome, Queue, QueueSettings, RecoveryReport, Route,
-    Routing, SegmentSettings, SegmentSpool, SmtpTransport, Spool, SpoolAlarm,
+    Routing, SegmentSettings, SegmentSpool, SmtpSettings, SmtpTransport, Spool, SpoolAlarm,
 };
 
 use crate::AnyError;
@@ -70,10 +70,17 @@ fn routing(config: &Config, store: &Arc<MaildirStore>) -> Result<Routing, AnyErr
     };
     let local = Route::new("local", MaildirTransport::new(store.clone()).on_failure(report));
     let elsewhere = match &config.smart_host {
-        Some(host) => Route::new(format!("smtp:{host}"), SmtpTransport::new(host.as_str(), config.hostname.clone())?),
+        Some(host) => Route::new(format!("smtp:{host}"), smart_host(host, config)?),
         None => Route::new("nowhere", nowhere),
     };
     Ok(Routing::new(elsewhere).domains(config.domains.iter().cloned(), &local))
+}
+
+fn smart_host(host: &str, config: &Config) -> Result<SmtpTransport, AnyError> {
+    let client = ClientConfig::named(Host::Domain(config.hostname.clone()));
+    let mut settings = SmtpSettings::default();
+    settings.idle_limit = config.concurrency;
+    Ok(SmtpTransport::to(host, client)?.with_settings(settings))
 }
 
 /// Mail that was taken when there was a smart host waits until there is one again.

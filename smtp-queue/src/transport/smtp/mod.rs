@@ -1,0 +1,298 @@
+//! Relays to a fixed next hop by SMTP, over connections that are kept for a while (STANDARDS.md Q12).
+
+mod pool;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use smtp_core::{
+    Body, ClientConfig, ClientConnection, ContentSource, ForwardPath, Host, Refusal, Reply, ReplyCode, SafeText,
+    SendCause, SendError, SendReport, SendStage, async_trait,
+};
+use thiserror::Error;
+
+use self::pool::Pool;
+use super::{Attempt, Transport};
+use crate::content::StoredContent;
+use crate::outcome::Outcome;
+use crate::progress::Diagnosis;
+
+/// How connections to a next hop are used.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SmtpSettings {
+    /// How long a connection is kept without work: 2 s (Q12).
+    pub idle_timeout: Duration,
+    /// How old a connection gets: 300 s (Q12).
+    pub connection_lifetime: Duration,
+    /// Messages over one connection: 100 (Q12).
+    pub messages_limit: u64,
+    /// Connections that are kept without work: 20 (ours), as many as there are attempts at a time.
+    pub idle_limit: usize,
+    /// Recipients in one transaction: 100, which every server must take (RFC 5321 §4.5.3.1.8).
+    pub recipients_limit: usize,
+}
+
+impl Default for SmtpSettings {
+    fn default() -> Self {
+        Self {
+            idle_timeout: Duration::from_secs(2),
+            connection_lifetime: Duration::from_secs(300),
+            messages_limit: 100,
+            idle_limit: 20,
+            recipients_limit: 100,
+        }
+    }
+}
+
+/// Relays to one next hop: a smart host, or the host behind a filter. Cheap to copy; copies share their connections.
+///
+/// ```
+/// use smtp_core::ClientConfig;
+/// use smtp_queue::{Route, SmtpTransport};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let config = ClientConfig::new("mx.example.org")?;
+/// let by_name = Route::new("smart host", SmtpTransport::to("smtp.example.net:25", config.clone())?);
+/// let addresses = ["192.0.2.1:25".parse()?, "192.0.2.2:25".parse()?];
+/// let by_address = Route::new("relay.example.net", SmtpTransport::new(&"relay.example.net".parse()?, addresses, config));
+/// # let _ = (by_name, by_address);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct SmtpTransport {
+    hop: Arc<Hop>,
+    pool: Arc<Pool>,
+}
+
+#[derive(Debug, Clone)]
+struct Hop {
+    /// As it stands in the log and in notifications.
+    name: Box<str>,
+    place: Place,
+    config: ClientConfig,
+    settings: SmtpSettings,
+}
+
+#[derive(Debug, Clone)]
+enum Place {
+    Addresses(Vec<SocketAddr>),
+    /// `host:port`, which the system looks up for each connection.
+    Name(Box<str>),
+}
+
+/// A next hop that is not `host:port`.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("`{0}` is not host:port")]
+pub struct NextHopError(Box<str>);
+
+impl SmtpTransport {
+    /// To the first of the addresses that takes the connection. `name` stands in the log and in notifications.
+    pub fn new(name: &Host, addresses: impl IntoIterator<Item = SocketAddr>, config: ClientConfig) -> Self {
+        let place = Place::Addresses(addresses.into_iter().collect());
+        Self::with(Hop { name: name.to_string().into(), place, config, settings: SmtpSettings::default() })
+    }
+
+    /// To `host:port`. The system looks the host up for each connection, without MX records.
+    ///
+    /// # Errors
+    /// [`NextHopError`].
+    pub fn to(next_hop: &str, config: ClientConfig) -> Result<Self, NextHopError> {
+        let parts = next_hop.rsplit_once(':').filter(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+        let (host, _) = parts.ok_or_else(|| NextHopError(next_hop.into()))?;
+        let (name, place) = (host.trim_matches(['[', ']']).into(), Place::Name(next_hop.into()));
+        Ok(Self::with(Hop { name, place, config, settings: SmtpSettings::default() }))
+    }
+
+    fn with(hop: Hop) -> Self {
+        Self { pool: Pool::new(&hop.settings), hop: Arc::new(hop) }
+    }
+
+    /// The same with other settings. Connections are not shared with copies that were made before.
+    #[must_use]
+    pub fn with_settings(self, settings: SmtpSettings) -> Self {
+        Self::with(Hop { settings, ..Hop::clone(&self.hop) })
+    }
+
+    /// Sends to some recipients in one transaction: a result for each.
+    async fn transaction(&self, attempt: &Attempt, recipients: &[ForwardPath], body: Option<Body>) -> Results {
+        let mut envelope = smtp_core::Envelope::new(attempt.reverse_path().clone(), recipients.iter().cloned());
+        if let Some(body) = body {
+            envelope = envelope.with_body(body);
+        }
+        if let Some(mut kept) = self.pool.take() {
+            let report = kept.send(&envelope, Leaving::new(attempt.content())).await;
+            if !was_closed_before(&report) {
+                return self.finish(kept, &report);
+            }
+            // The server had had enough of this connection, which says nothing about the message.
+        }
+        let connected = match &self.hop.place {
+            Place::Addresses(addresses) => ClientConnection::connect_to(addresses, &self.hop.config).await,
+            Place::Name(name) => ClientConnection::connect(&**name, &self.hop.config).await,
+        };
+        match connected {
+            Ok(mut connection) => {
+                let report = connection.send(&envelope, Leaving::new(attempt.content())).await;
+                self.finish(connection, &report)
+            }
+            Err(error) => Results { peer: None, results: vec![Err(error); recipients.len()] },
+        }
+    }
+
+    fn finish(&self, connection: ClientConnection, report: &SendReport) -> Results {
+        let results = report.recipients().to_vec();
+        let peer = connection.peer();
+        self.pool.give_back(connection);
+        Results { peer, results }
+    }
+
+    fn outcome(&self, result: Result<Reply, SendError>, peer: Option<SocketAddr>) -> Outcome {
+        let remote = || peer.map(|peer| SafeText::new(format!("{} [{}]", self.hop.name, peer.ip())));
+        let error = match result {
+            Ok(reply) => return Outcome::Delivered(Diagnosis { reply, remote: remote() }),
+            Err(error) => error,
+        };
+        let diagnosis = match error.reply() {
+            Some(reply) => Diagnosis { reply: reply.clone(), remote: remote() },
+            None => Diagnosis { reply: own_reply(&error), remote: None },
+        };
+        if error.is_transient() { Outcome::Deferred(diagnosis) } else { Outcome::Failed(diagnosis) }
+    }
+}
+
+/// What came of one transaction.
+struct Results {
+    peer: Option<SocketAddr>,
+    results: Vec<Result<Reply, SendError>>,
+}
+
+#[async_trait]
+impl Transport for SmtpTransport {
+    async fn deliver(&self, attempt: Attempt) -> Vec<Outcome> {
+        let paths: Vec<ForwardPath> =
+            attempt.recipients().map(|recipient| ForwardPath::Mailbox(recipient.mailbox.clone())).collect();
+        let body = match body(&attempt).await {
+            Ok(body) => body,
+            Err(error) => {
+                let why = format!("The message cannot be read: {}", error.kind());
+                return paths.iter().map(|_| Refusal::transient(3, 0, why.clone()).into()).collect();
+            }
+        };
+        let limit = self.hop.settings.recipients_limit.max(1);
+        let mut outcomes = Vec::with_capacity(paths.len());
+        while outcomes.len() < paths.len() {
+            let rest = &paths[outcomes.len()..];
+            let Results { peer, results } = self.transaction(&attempt, &rest[..rest.len().min(limit)], body).await;
+            // Who was too many in this transaction comes first in the next, unless nobody got through.
+            let is_left = |result: &Result<Reply, SendError>| matches!(result, Err(error) if matches!(error.cause(), SendCause::TooManyRecipients(_)));
+            let taken = match results.iter().position(is_left) {
+                Some(place) if place > 0 => place,
+                _ => results.len(),
+            };
+            let is_lost = results.iter().all(|result| matches!(result, Err(error) if error.reply().is_none()));
+            outcomes.extend(results.into_iter().take(taken).map(|result| self.outcome(result, peer)));
+            if is_lost && let Some(last) = outcomes.last().cloned() {
+                // The server said nothing of them, so the next transaction would meet the same.
+                outcomes.resize(paths.len(), last);
+            }
+        }
+        outcomes
+    }
+}
+
+/// What `BODY=` says. Where the client said nothing, the octets do (RFC 6152 §3).
+async fn body(attempt: &Attempt) -> io::Result<Option<Body>> {
+    if attempt.body() == Some(Body::EightBitMime) {
+        return Ok(attempt.body());
+    }
+    let content = attempt.content();
+    let is_ascii = if let Some(parts) = content.as_parts() {
+        parts.iter().all(|part| part.is_ascii())
+    } else {
+        let content = content.clone();
+        let look = tokio::task::spawn_blocking(move || is_ascii(&content));
+        look.await.unwrap_or_else(|error| Err(io::Error::other(error)))?
+    };
+    Ok(if is_ascii { attempt.body() } else { Some(Body::EightBitMime) })
+}
+
+fn is_ascii(content: &StoredContent) -> io::Result<bool> {
+    let mut place = 0;
+    while let Some(chunk) = content.chunk(place, Leaving::CHUNK_OCTETS)? {
+        if !chunk.is_ascii() {
+            return Ok(false);
+        }
+        place += chunk.len() as u64;
+    }
+    Ok(true)
+}
+
+/// Whether a server closed a kept connection before it heard of the message.
+fn was_closed_before(report: &SendReport) -> bool {
+    let is_before = |result: &Result<Reply, SendError>| match result {
+        Ok(_) => false,
+        Err(error) => {
+            let is_gone = matches!(
+                error.cause(),
+                SendCause::Closed | SendCause::Network(_) | SendCause::NotUsable | SendCause::Unsolicited
+            );
+            let is_farewell = error.reply().is_some_and(|reply| reply.code().get() == 421);
+            matches!(error.stage(), SendStage::Local | SendStage::Idle | SendStage::Mail) && (is_gone || is_farewell)
+        }
+    };
+    report.recipients().iter().all(is_before)
+}
+
+/// What our own side says where no server did.
+fn own_reply(error: &SendError) -> Reply {
+    let code = ReplyCode::new(if error.is_transient() { 451 } else { 554 }).expect("both are in the grammar");
+    Reply::new(code, error.status(), error.to_string())
+}
+
+/// Stored content on its way out.
+struct Leaving {
+    content: StoredContent,
+    place: u64,
+}
+
+impl Leaving {
+    /// Octets that are read from a file at a time: 64 KiB.
+    const CHUNK_OCTETS: usize = 64 << 10;
+
+    fn new(content: &StoredContent) -> Self {
+        Self { content: content.clone(), place: 0 }
+    }
+}
+
+#[async_trait]
+impl ContentSource for Leaving {
+    fn len(&self) -> u64 {
+        self.content.len()
+    }
+
+    async fn next_chunk(&mut self) -> io::Result<Option<Bytes>> {
+        let place = self.place;
+        let chunk = if self.content.as_parts().is_some() {
+            self.content.chunk(place, usize::MAX)?
+        } else {
+            let content = self.content.clone();
+            let read = tokio::task::spawn_blocking(move || content.chunk(place, Self::CHUNK_OCTETS));
+            read.await.unwrap_or_else(|error| Err(io::Error::other(error)))?
+        };
+        self.place += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        Ok(chunk)
+    }
+
+    fn look(&self, look: &mut dyn FnMut(&[u8])) -> bool {
+        let Some(parts) = self.content.as_parts() else { return false };
+        for part in parts {
+            look(part);
+        }
+        true
+    }
+}
