@@ -326,6 +326,7 @@ impl ClientSession {
     /// What is going on, for the error that ends it.
     fn stage(&self) -> SendStage {
         match self.outstanding.front() {
+            _ if self.state == State::Resetting => SendStage::Rset,
             Some(command) if self.state != State::Content || self.output().is_empty() => command.awaited.stage(),
             _ if self.state == State::Content => SendStage::Content,
             _ => SendStage::Idle,

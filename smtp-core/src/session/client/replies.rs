@@ -67,6 +67,7 @@ impl ClientSession {
                 self.transaction.fail(SendError::new(awaited.stage(), SendCause::Refused(reply)));
             }
             (Rset, 2) => self.reset_done(),
+            (_, _) if self.state == State::Resetting => self.distrust(SendStage::Rset, SendCause::Misplaced(reply)),
             (_, _) => self.distrust(awaited.stage(), SendCause::Misplaced(reply)),
         }
         self.go_on(now);

@@ -29,7 +29,7 @@ pub enum SendStage {
     Content,
     /// The reply to the end of the content. Without one it is not known whether the server has taken the message.
     EndOfContent,
-    /// `RSET`.
+    /// `RSET` behind a message that failed, or `QUIT` in its place.
     Rset,
     /// Before the message, while the connection was idle; or `QUIT`.
     Idle,
