@@ -1,4 +1,4 @@
-//! What is sent appears in Maildirs, octet for octet, once for each mailbox, before the sender knows.
+//! What is sent appears in Maildirs, octet for octet, once for each mailbox.
 
 mod common;
 
@@ -37,7 +37,7 @@ fn a_message_appears_octet_for_octet() {
         &large,
     ] {
         accepted(&mta.send("bob@client.example", &["alice@localhost"], content));
-        let there = mta.new_files("localhost/alice");
+        let there = mta.delivered("localhost/alice");
         assert_eq!(there.len(), 1);
         let file = fs::read(&there[0]).expect("a file");
         let (header, stored) = parts(&file, content.len());
@@ -49,14 +49,14 @@ fn a_message_appears_octet_for_octet() {
         assert!(header.contains("ESMTP") && header.ends_with("+0000\r\n"), "{header}");
         fs::remove_file(&there[0]).expect("removed");
     }
-    assert_eq!(files(&mta.data), Vec::<std::path::PathBuf>::new(), "neither in tmp nor among incoming content");
+    assert_eq!(files(&mta.data), Vec::<std::path::PathBuf>::new(), "neither in tmp nor in the queue");
 }
 
 #[test] // RFC 5321 §4.4: the null reverse-path is kept too.
 fn the_null_reverse_path_is_shown() {
     let mta = Mta::start();
     accepted(&mta.send("<>", &["alice@localhost"], b"Subject: x\n\n.x\nLF alone\n"));
-    let file = fs::read_to_string(&mta.new_files("localhost/alice")[0]).expect("a file");
+    let file = fs::read_to_string(&mta.delivered("localhost/alice")[0]).expect("a file");
     assert!(file.starts_with("Return-Path: <>\r\nDelivered-To: alice@localhost\r\n"), "{file}");
     assert!(file.ends_with("+0000\r\nSubject: x\r\n\r\n.x\r\nLF alone\r\n"), "{file}");
 }
@@ -72,9 +72,9 @@ fn without_configuration_alice_reads_for_everybody() {
     for mailbox in everybody {
         accepted(&mta.send("bob@client.example", &[mailbox], b"\r\n"));
     }
-    assert_eq!(mta.new_files("localhost/alice").len(), everybody.len());
+    assert_eq!(mta.delivered("localhost/alice").len(), everybody.len());
     accepted(&mta.send("bob@client.example", &everybody, b"\r\n"));
-    assert_eq!(mta.new_files("localhost/alice").len(), everybody.len() + 1);
+    assert_eq!(mta.delivered("localhost/alice").len(), everybody.len() + 1);
 
     let mut bare = mta.connect();
     bare.expect(&[
@@ -84,7 +84,7 @@ fn without_configuration_alice_reads_for_everybody() {
         ("DATA", "354"),
     ]);
     bare.expect(&[(".", "250 2.0.0 Ok: queued as ")]);
-    assert_eq!(mta.new_files("localhost/alice").len(), everybody.len() + 2);
+    assert_eq!(mta.delivered("localhost/alice").len(), everybody.len() + 2);
 
     drop(bare);
     let refused = mta.send("bob@client.example", &["alice@localhost", "carol@localhost", "a@example.org"], b"\r\n");
@@ -103,6 +103,7 @@ fn an_alias_reaches_each_mailbox_once() {
          [aliases]\n\"all@example.org\" = [\"alice@localhost\", \"bob@localhost\", \"alice+all@localhost\"]\n",
     );
     accepted(&mta.send("x@client.example", &["all@example.org", "bob+x@localhost", "alice@localhost"], b"\r\n"));
+    mta.until_idle();
     let delivered_to = |maildir: &str| -> Vec<String> {
         let content = |file: &std::path::PathBuf| fs::read_to_string(file).expect("a file");
         let line = |text: String| text.lines().nth(1).unwrap_or_default().to_owned();
@@ -113,20 +114,31 @@ fn an_alias_reaches_each_mailbox_once() {
     assert_eq!(delivered_to("example.org/alice").len(), 0);
 }
 
-#[test] // Each accepted message can be followed from the reply and its Received field through the log.
-fn the_log_has_the_id_of_the_session() {
+#[test] // A message can be followed from its Received field and from the reply through the log to its file.
+fn the_log_has_each_event_once_and_the_ids_that_join_them() {
     for format in ["text", "json"] {
         let mut mta = Mta::with_config(&format!("[log]\nformat = \"{format}\"\n"));
         let id = accepted(&mta.send("bob@client.example", &["alice@localhost"], b"Subject: x\r\n"));
+        mta.until_idle();
         mta.terminate();
-        let (session, _) = id.split_once('-').expect("session and number");
-        let file = fs::read_to_string(&mta.new_files("localhost/alice")[0]).expect("a file");
-        assert!(file.replace("\r\n ", " ").contains(&format!(" id {id} ")), "{file}");
+        let path = &mta.new_files("localhost/alice")[0];
+        let file = fs::read_to_string(path).expect("a file").replace("\r\n ", " ");
+        let (_, received) = file.split_once(" id ").expect("a Received field");
+        let transaction = received.split([' ', ';', '\r']).next().expect("its id");
+        let (session, _) = transaction.split_once('-').expect("session and number");
+        let name = path.file_name().expect("a name").to_str().expect("ASCII");
         let log = mta.log();
-        for event in ["delivered", "accepted"] {
-            let line =
-                log.lines().find(|line| line.contains(event) && line.contains(&id)).unwrap_or_else(|| panic!("{log}"));
-            assert!(line.contains(session), "{line}");
+        for (event, ids) in [
+            ("accepted", &[session, transaction, id.as_str()][..]),
+            ("queued", &[transaction, &id]),
+            ("delivered", &[&id, "alice@localhost", name]),
+        ] {
+            let word = if format == "json" { format!("\"message\":\"{event}\"") } else { format!(": {event} ") };
+            let lines: Vec<_> = log.lines().filter(|line| line.contains(&word)).collect();
+            assert_eq!(lines.len(), 1, "{event}: {log}");
+            assert!(ids.iter().all(|id| lines[0].contains(id)), "{event} {ids:?}: {log}");
+        }
+        for line in log.lines() {
             assert_eq!(line.starts_with('{') && line.ends_with('}'), format == "json", "{line}");
         }
         assert!(!log.contains('\x1b'), "no colours in a file");

@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Nothing in these tests takes so long, unless it hangs. Below the 30 s for which a shutdown waits by default.
@@ -23,8 +24,9 @@ pub(crate) struct Mta {
     stdout: BufReader<ChildStdout>,
     pub(crate) address: SocketAddr,
     pub(crate) data: PathBuf,
-    /// Keeps the directory in which the program runs.
-    pub(crate) directory: tempfile::TempDir,
+    /// The directory in which the program runs; it lives on in a successor.
+    pub(crate) directory: Arc<tempfile::TempDir>,
+    arguments: Vec<String>,
     /// The lines up to the first empty one.
     pub(crate) introduction: String,
 }
@@ -32,26 +34,36 @@ pub(crate) struct Mta {
 impl Mta {
     /// Without configuration, but for the port.
     pub(crate) fn start() -> Self {
-        Self::spawn(mta().args(["run", "--listen", "127.0.0.1:0"]), tempfile::tempdir().expect("a directory"))
+        Self::spawn(&["run"], tempfile::tempdir().expect("a directory").into())
     }
 
     /// With a configuration, `[[listener]]` excepted.
     pub(crate) fn with_config(config: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         fs::write(directory.path().join("mta.toml"), config).expect("written");
-        Self::spawn(mta().args(["run", "--config", "mta.toml", "--listen", "127.0.0.1:0"]), directory)
+        Self::spawn(&["run", "--config", "mta.toml"], directory.into())
     }
 
-    fn spawn(command: &mut Command, directory: tempfile::TempDir) -> Self {
-        let log = fs::File::create(directory.path().join("log")).expect("a file");
-        let mut child =
-            command.current_dir(directory.path()).stdout(Stdio::piped()).stderr(log).spawn().expect("it starts");
+    /// The same program in the same directory, after this one has ended.
+    pub(crate) fn restarted(mut self) -> Self {
+        assert!(self.child.try_wait().expect("a child").is_some(), "it still runs");
+        let arguments: Vec<_> = self.arguments.iter().map(String::as_str).collect();
+        Self::spawn(&arguments, self.directory.clone())
+    }
+
+    fn spawn(arguments: &[&str], directory: Arc<tempfile::TempDir>) -> Self {
+        let log = fs::File::options().append(true).create(true).open(directory.path().join("log")).expect("a file");
+        let mut command = mta();
+        command.args(arguments).args(["--listen", "127.0.0.1:0"]).current_dir(directory.path());
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("it starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
         let mut introduction = String::new();
         while stdout.read_line(&mut introduction).expect("it introduces itself") > 1 {}
         let address = introduction.split_whitespace().nth(2).unwrap_or_default();
         let address = address.parse().unwrap_or_else(|_| panic!("no address in {introduction:?}"));
-        Self { child, stdout, address, data: directory.path().join("mta-data"), directory, introduction }
+        let data = directory.path().join("mta-data");
+        let arguments = arguments.iter().copied().map(Into::into).collect();
+        Self { child, stdout, address, data, directory, arguments, introduction }
     }
 
     /// What it printed behind the introduction.
@@ -77,6 +89,42 @@ impl Mta {
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
         child.stdin.take().expect("piped").write_all(content).expect("read");
         child.wait_with_output().expect("it ends")
+    }
+
+    /// `mta queue` for the queue of this server.
+    pub(crate) fn queue(&self, arguments: &[&str]) -> Output {
+        let mut command = mta();
+        command.arg("queue").args(arguments).arg("--data").arg(&self.data);
+        command.output().expect("it runs")
+    }
+
+    /// What a command that succeeds prints.
+    pub(crate) fn queue_says(&self, arguments: &[&str]) -> String {
+        let output = self.queue(arguments);
+        let (said, complained) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success() && complained.is_empty(), "{arguments:?}: {said}{complained}{}", self.log());
+        said
+    }
+
+    /// The id of the one message in the queue, when an attempt has been made and recorded.
+    pub(crate) fn deferred(&self) -> String {
+        let mut listed = String::new();
+        wait_until("an attempt has failed", || {
+            listed = self.queue_says(&["list"]);
+            listed.lines().count() == 1 && listed.contains("1 attempt") && listed.contains("next in ")
+        });
+        listed.split_whitespace().next().expect("an id").to_owned()
+    }
+
+    /// Waits until every recipient of what was accepted has an outcome, and that is recorded.
+    pub(crate) fn until_idle(&self) {
+        wait_until("the queue is empty", || self.queue_says(&["list"]) == "the queue is empty\n");
+    }
+
+    /// The new files of a Maildir, when everything that was accepted is delivered.
+    pub(crate) fn delivered(&self, maildir: &str) -> Vec<PathBuf> {
+        self.until_idle();
+        self.new_files(maildir)
     }
 
     pub(crate) fn connect(&self) -> Dialogue {
@@ -109,6 +157,12 @@ impl Mta {
         }
     }
 
+    /// As a power cut would, but that the system lives on.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        self.wait();
+    }
+
     pub(crate) fn terminate(&mut self) {
         self.signal("TERM");
         assert_eq!(self.wait().code(), Some(0), "{}", self.log());
@@ -122,11 +176,29 @@ impl Drop for Mta {
     }
 }
 
-/// All files beneath a directory, links included; none where there is no such directory.
+/// Waits until that is so. It is looked at again and again, not timed.
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+pub(crate) fn text(octets: &[u8]) -> String {
+    String::from_utf8_lossy(octets).into_owned()
+}
+
+/// All files beneath a directory, links included; none where there is no such directory. The content of queued messages
+/// is among them, wherever it lies; what the queue has for itself is not.
 pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
+    const OF_THE_QUEUE: [&str; 4] = [".queue/log", ".queue/snapshots", ".queue/lock", ".queue/control"];
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let path = entry.path();
+        if OF_THE_QUEUE.iter().any(|place| path.ends_with(place)) {
+            continue;
+        }
         if path.is_dir() && !path.is_symlink() { found.extend(files(&path)) } else { found.push(path) }
     }
     found.sort();
