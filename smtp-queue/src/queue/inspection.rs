@@ -172,13 +172,22 @@ impl Queue {
         Ok(is_there)
     }
 
-    /// Makes a message due now at all its sites. `false` where there is no such message.
+    /// Makes a message due now at all its sites. A site that rests because it could not be reached is tried again at
+    /// once: who asks for this knows why. `false` where there is no such message.
     ///
     /// # Errors
     /// [`SpoolError`].
     pub async fn retry(&self, id: QueueId) -> Result<bool, SpoolError> {
-        let is_there = self.shared.spool.reschedule(id, self.shared.clock.steady()).await?;
-        self.shared.wake();
+        let shared = &self.shared;
+        let is_there = shared.spool.reschedule(id, shared.clock.steady()).await?;
+        if let Some(shown) = shared.spool.show(id).await? {
+            shared.change_sites(|sites| {
+                for pair in &shown.listed.pairs {
+                    sites.end_rest(&pair.site);
+                }
+            });
+        }
+        shared.wake();
         Ok(is_there)
     }
 

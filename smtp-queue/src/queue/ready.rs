@@ -306,6 +306,14 @@ impl Sites {
         next
     }
 
+    /// A site that rests is tried again now. If it still cannot be reached, its next rest is longer all the same.
+    pub(super) fn end_rest(&mut self, name: &SiteName) {
+        if let Some(site) = self.known.get_mut(name) {
+            site.rests_until = None;
+            self.give_turn(name);
+        }
+    }
+
     /// Takes what is ready and not yet in flight out of the window's queues; the places are still to be left.
     pub(super) fn take_ready(&mut self, wanted: impl Fn(QueueId) -> bool) -> Vec<Ready> {
         let mut taken = Vec::new();

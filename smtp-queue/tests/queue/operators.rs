@@ -120,6 +120,30 @@ async fn every_reason_why_a_message_does_not_move_is_told() {
     assert!(world.queue.show(last).await.expect("it answers").is_none());
 }
 
+#[tokio::test(start_paused = true)] // Q11: who has mended the next hop does not want to wait for the end of its rest.
+async fn a_retry_ends_the_rest_of_its_site() {
+    let world = World::new();
+    world.hops.otherwise(Does::NotThere);
+    let mut ids = Vec::new();
+    for number in 0..30 {
+        ids.push(world.submit(&[&format!("u{number}@one.example")]).await);
+    }
+    world.pass(Duration::from_millis(500)).await;
+    for (id, is_due) in [(ids[0], false), (ids[29], true)] {
+        let now = waiting(&world, id).await;
+        assert_eq!(matches!(now, Waiting::SiteRests { .. }), is_due, "{now:?}");
+        assert_eq!(matches!(now, Waiting::NotDue { .. }), !is_due, "{now:?}");
+    }
+    world.hops.otherwise(Does::Accept);
+    assert!(world.queue.retry(ids[0]).await.expect("it answers"));
+    world.pass(Duration::from_millis(1)).await;
+    let delivered = world.events.count("delivered");
+    assert!(delivered > 1 && world.queue.show(ids[0]).await.expect("it answers").is_none(), "{delivered}");
+    world.pass(2 * HOUR).await;
+    assert_eq!(world.events.count("delivered"), 30);
+    world.assert_balanced();
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_nobody_touches_is_reported() {
     let mut settings = smtp_queue::QueueSettings::default();
