@@ -89,6 +89,7 @@ async fn unloaded(shared: &Arc<Shared>, lease: Lease) {
         // What was removed or set aside is not ours any more. The rest is left alone for a while, so that a store in
         // trouble is not asked again and again.
         tokio::select! {
+            biased;
             () = sleep(LOAD_PAUSE) => {}
             () = shared.reaches(Phase::Draining) => {}
         }

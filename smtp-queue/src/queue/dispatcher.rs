@@ -41,6 +41,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             Err(error) => {
                 shared.store_failed("say what is due", &error);
                 tokio::select! {
+                    biased;
                     () = sleep(pause) => {}
                     () = shared.reaches(Phase::Draining) => {}
                 }
@@ -57,6 +58,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         let until = [planned, rest_over].into_iter().flatten().min();
         let until = if found == 0 { until.map(|until| until.max(now + SHORTEST)) } else { until };
         tokio::select! {
+            biased;
             () = shared.woken() => {}
             () = sleep_until(until.unwrap_or(now)), if until.is_some() => {}
         }
@@ -74,6 +76,7 @@ const REPORTS: usize = 10;
 /// no schedule would set is tried soon. (The clock went back while there was no queue.)
 pub(super) async fn watch(shared: Arc<Shared>) {
     tokio::select! {
+        biased;
         () = rounds(&shared) => {}
         () = shared.reaches(Phase::Draining) => {}
     }

@@ -300,6 +300,8 @@ impl Sites {
                 None => {}
             }
         }
+        // In an order that a test can repeat.
+        rested.sort();
         for name in rested {
             self.give_turn(&name);
         }
@@ -322,6 +324,7 @@ impl Sites {
             site.ready = staying;
             taken.extend::<VecDeque<_>>(leaving);
         }
+        taken.sort_by(|a, b| (a.lease.id, &a.lease.site).cmp(&(b.lease.id, &b.lease.site)));
         taken
     }
 

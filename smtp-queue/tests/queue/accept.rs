@@ -21,7 +21,7 @@ struct Judge;
 
 #[async_trait]
 impl Policy for Judge {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "judge"
     }
 

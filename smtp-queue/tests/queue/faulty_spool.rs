@@ -20,11 +20,14 @@ pub(crate) enum Operation {
     Record,
 }
 
+/// An operation, how often it fails yet, and with what.
+type Fault = (Operation, u32, fn(QueueId) -> SpoolError);
+
 /// Fails operations with an error, so many times.
 #[derive(Clone)]
 pub(crate) struct FaultySpool {
     pub(crate) inner: Arc<MemorySpool>,
-    faults: Arc<Mutex<Vec<(Operation, u32, fn(QueueId) -> SpoolError)>>>,
+    faults: Arc<Mutex<Vec<Fault>>>,
 }
 
 /// What a disk says that will be better later.

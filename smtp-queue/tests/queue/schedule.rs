@@ -9,7 +9,7 @@ use crate::support::*;
 
 /// The waits between attempts for a recipient, in seconds.
 fn waits(times: &[Duration]) -> Vec<f64> {
-    times.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect()
+    times.windows(2).map(|pair| pair[1].abs_diff(pair[0]).as_secs_f64()).collect()
 }
 
 #[tokio::test(start_paused = true)] // STANDARDS.md Q1, Q2, Q3
@@ -28,7 +28,7 @@ async fn q1_q2_q3_a_message_is_tried_by_the_schedule_and_given_up_after_five_day
     }
     assert!(times.iter().filter(|time| **time <= HOUR).count() >= 2, "RFC 5321 §4.5.4.1");
     let last = *times.last().expect("there were attempts");
-    assert!(last < 5 * DAY && last > 5 * DAY - Duration::from_secs(4800), "{last:?}");
+    assert!(last < 5 * DAY && last + Duration::from_secs(4800) > 5 * DAY, "{last:?}");
     // The notification follows when the five days are over, not at the next attempt.
     let told = world.hops.times("alice@client.example");
     assert_eq!(told.len(), 1);
@@ -62,6 +62,9 @@ async fn q3_a_message_that_could_not_be_tried_expires_with_4_4_7() {
     world.assert_balanced();
 }
 
+/// What is done to the clock, whether it is put right later, and how many alarms that raises.
+type Jump = (&'static str, fn(SystemTime) -> SystemTime, Option<Duration>, usize);
+
 /// The attempts for a message of which nothing is accepted, when the clock of the host is set one hour after the start.
 async fn attempts_with_jump(
     jump: impl Fn(SystemTime) -> SystemTime,
@@ -88,15 +91,15 @@ async fn t13_no_jump_of_the_clock_makes_an_attempt_early_or_a_message_old() {
     const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
     let (expected, told, turns, alarms) = attempts_with_jump(|now| now, None).await;
     assert_eq!((told.len(), alarms), (1, 0));
-    let jumps: [(&str, Box<dyn Fn(SystemTime) -> SystemTime>, Option<Duration>, usize); 8] = [
-        ("+1 s (a leap second)", Box::new(|now| now + Duration::from_secs(1)), None, 0),
-        ("-1 s", Box::new(|now| now - Duration::from_secs(1)), None, 0),
-        ("+1 h", Box::new(|now| now + HOUR), None, 0),
-        ("-1 h", Box::new(|now| now - HOUR), None, 0),
-        ("+1 year", Box::new(|now| now + YEAR), None, 1),
-        ("-1 year", Box::new(|now| now - YEAR), None, 1),
-        ("+1 year and back", Box::new(|now| now + YEAR), Some(DAY), 2),
-        ("-1 year and back", Box::new(|now| now - YEAR), Some(DAY), 2),
+    let jumps: [Jump; 8] = [
+        ("+1 s (a leap second)", |now| now + Duration::from_secs(1), None, 0),
+        ("-1 s", |now| now - Duration::from_secs(1), None, 0),
+        ("+1 h", |now| now + HOUR, None, 0),
+        ("-1 h", |now| now - HOUR, None, 0),
+        ("+1 year", |now| now + YEAR, None, 1),
+        ("-1 year", |now| now - YEAR, None, 1),
+        ("+1 year and back", |now| now + YEAR, Some(DAY), 2),
+        ("-1 year and back", |now| now - YEAR, Some(DAY), 2),
     ];
     for (name, jump, back, expected_alarms) in jumps {
         let (times, told_then, turns_then, alarms) = attempts_with_jump(jump, back).await;
