@@ -24,20 +24,23 @@ impl Observer for Connections {
     }
 }
 
+/// Who each message was for, and its octets.
+type Messages = Arc<Mutex<Vec<(Vec<String>, Vec<u8>)>>>;
+
 struct Hop {
     address: SocketAddr,
     connections: Connections,
-    messages: Arc<Mutex<Vec<(Vec<String>, Vec<u8>)>>>,
+    messages: Messages,
 }
 
 /// A next hop that takes mail for `example.org`, but not for `nobody`.
 async fn hop(limits: Limits) -> Hop {
     let connections = Connections::default();
-    let messages: Arc<Mutex<Vec<(Vec<String>, Vec<u8>)>>> = Arc::default();
+    let messages = Messages::default();
     let kept = messages.clone();
-    let table: String = (0..300).map(|number| format!("user{number}@example.org\n")).collect();
+    let table: Vec<_> = (0..300).map(|number| format!("user{number}@example.org")).collect();
     let server = Server::builder("mx.example.org")
-        .recipients(MailboxTable::parse(&table).expect("a table"))
+        .recipients(MailboxTable::parse(&table.join("\n")).expect("a table"))
         .deliver(move |message: Message| {
             let kept = kept.clone();
             async move {
