@@ -23,6 +23,8 @@ mod progress;
 mod queue;
 mod routing;
 mod schedule;
+#[cfg(feature = "simulation")]
+mod simulation;
 mod spool;
 mod storage;
 mod transport;
@@ -40,6 +42,11 @@ pub use progress::{Diagnosis, Progress, WaitingRecipient};
 pub use queue::{Entry, EntryPair, Flow, Queue, QueueBuilder, QueueSettings, QueueTotals, SubmitError, Waiting};
 pub use routing::{Route, Router, Routing};
 pub use schedule::Schedule;
+#[cfg(feature = "simulation")]
+pub use simulation::{
+    Answer, Breach, Event, Found, FoundBreach, LossClass, LossCounts, LossKind, Opened, PowerLossReport,
+    PowerLossSettings, Request, SpoolLedger, SpoolRun, Subject, Workload, contents_in_files, power_loss, small_spool,
+};
 pub use spool::contract;
 pub use spool::record::RecordError;
 #[cfg(feature = "simulation")]
@@ -48,6 +55,11 @@ pub use spool::segment::{AlarmFn, Damage, OpenError, RecoveryReport, SegmentSett
 pub use spool::{
     Change, Due, Lease, Listed, ListedPair, MemorySpool, NewContent, NewMessage, NewProgress, Room, Shown, Spool,
     SpoolError, SpoolTotals,
+};
+#[cfg(any(test, feature = "simulation"))]
+pub use storage::{
+    CrashPoint, FaultEffect, FaultError, FaultPoint, OperationKind, PowerLoss, SimStorage, StorageFault,
+    StorageOperation, UnsyncedOperation,
 };
 pub use storage::{FileStorage, Space, Storage, StorageFile};
 pub use transport::{Attempt, Discard, MaildirTransport, NextHopError, SmtpSettings, SmtpTransport, Transport};

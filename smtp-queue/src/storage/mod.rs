@@ -7,6 +7,8 @@
 //! is atomic.
 
 mod file;
+#[cfg(any(test, feature = "simulation"))]
+mod simulated;
 
 use std::any::Any;
 use std::fmt;
@@ -15,6 +17,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use self::file::FileStorage;
+#[cfg(any(test, feature = "simulation"))]
+pub use self::simulated::{
+    CrashPoint, FaultEffect, FaultError, FaultPoint, OperationKind, PowerLoss, SimStorage, StorageFault,
+    StorageOperation, UnsyncedOperation,
+};
 
 /// The file operations of a spool.
 pub trait Storage: fmt::Debug + Send + Sync + 'static {
