@@ -286,6 +286,7 @@ impl Committer {
                 caused.retain(|new| !index.contains(new.id) && batch.messages.insert(new.id));
                 let facts = index.message(*id).ok_or(Err(SpoolError::LeaseLost { id: *id }))?;
                 let pairs = facts.pairs;
+                let key = index.key(*id, site).ok_or(Err(SpoolError::LeaseLost { id: *id }))?;
                 drop(index);
                 let own = match progress {
                     Some(progress) => {
@@ -293,14 +294,14 @@ impl Committer {
                         let recipients = if is_known { facts.recipients } else { u32::MAX };
                         progress.check(recipients as usize).map_err(Err)?;
                         let is_other = |site: &SiteName| *site != lease.site && *site == progress.site;
-                        if pairs.iter().any(|(facts, ..)| is_other(&facts.site)) {
+                        if pairs.iter().any(|pair| is_other(&pair.facts.site)) {
                             let why = "the message already waits at the site that it is moved to";
                             return Err(Err(SpoolError::Invalid(why)));
                         }
-                        NewRecord::progress(*id, site.clone(), progress)
+                        NewRecord::progress(*id, key, progress)
                     }
                     None if pairs.len() == 1 => NewRecord::removal(*id),
-                    None => NewRecord::done(*id, site.clone()),
+                    None => NewRecord::done(*id, key),
                 };
                 // What an outcome causes stands in front of it: a message is never without both.
                 let mut records = std::mem::take(caused);
@@ -320,10 +321,10 @@ impl Committer {
             }
             Work::Reschedule(id, time) => {
                 let facts = lock(&self.shared.index).message(*id).ok_or(Ok(Done::Absent))?;
-                let records = facts.pairs.into_iter().map(|(pair, ..)| {
-                    let mut progress = read::progress(&self.shared, *id, &pair.site).map_err(Err)?;
+                let records = facts.pairs.into_iter().map(|pair| {
+                    let mut progress = read::progress(&self.shared, *id, &pair.facts.site).map_err(Err)?;
                     progress.next_attempt = crate::spool::record::from_micros(*time);
-                    NewRecord::progress(*id, pair.site, &progress).ok_or(Err(TOO_LARGE))
+                    NewRecord::progress(*id, pair.key, &progress).ok_or(Err(TOO_LARGE))
                 });
                 records.collect()
             }

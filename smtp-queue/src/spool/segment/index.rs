@@ -82,8 +82,18 @@ pub(super) struct MessageFacts {
     pub(super) held: bool,
     pub(super) damaged: bool,
     pub(super) in_file: bool,
-    /// Each with the place of its progress, where that is not in the record of the message, and whether it is leased.
-    pub(super) pairs: Vec<(PairFacts, Option<Place>, bool)>,
+    pub(super) pairs: Vec<PairState>,
+}
+
+/// A pair as the index sees it.
+#[derive(Debug, Clone)]
+pub(super) struct PairState {
+    pub(super) facts: PairFacts,
+    /// The site that the record of the message names: what records about this pair call it, wherever it has moved.
+    pub(super) key: SiteName,
+    /// Where its progress stands, unless that is in the record of the message.
+    pub(super) place: Option<Place>,
+    pub(super) is_leased: bool,
 }
 
 #[derive(Debug)]
@@ -94,6 +104,10 @@ pub(super) struct Index {
     by_id: BTreeMap<QueueId, u32>,
     sites: Vec<Site>,
     site_numbers: HashMap<SiteName, u32>,
+    /// Pairs that have moved since the record of their message was written: the site that is named there.
+    moved: HashMap<u32, u32>,
+    /// Whether the log is being read again: what is not known may have been forgotten for a good reason.
+    is_recovering: bool,
     /// The first time of each site that has something waiting.
     due_sites: BTreeSet<(u64, u32)>,
     leases: HashMap<u32, u64>,
@@ -115,6 +129,8 @@ impl Index {
             by_id: BTreeMap::new(),
             sites: Vec::new(),
             site_numbers: HashMap::new(),
+            moved: HashMap::new(),
+            is_recovering: true,
             due_sites: BTreeSet::new(),
             leases: HashMap::new(),
             // A lease of an earlier owner of the directory must not pass for one of this.
@@ -124,6 +140,11 @@ impl Index {
             waiting_count: 0,
             held_count: 0,
         }
+    }
+
+    /// The log has been read.
+    pub(super) fn recovered(&mut self) {
+        self.is_recovering = false;
     }
 
     pub(super) fn message_count(&self) -> u64 {
@@ -151,8 +172,9 @@ impl Index {
             }
             Effect::Removal => self.remove(id, place),
             Effect::Progress { from, pair } => {
-                if let Some(number) = self.pair_number(id, from) {
+                if let Some(number) = self.pair_by_key(id, from) {
                     self.advance(number, pair, place);
+                    self.set_key(number, from);
                 }
                 Applied::default()
             }
@@ -212,6 +234,8 @@ impl Index {
                 self.segments.end_living(place);
                 self.pairs[pair].has_place = false;
             }
+            // The new record names the site where it is now.
+            self.moved.remove(&pair);
             let site = &self.sites[self.pairs[pair].site as usize].name;
             if !pairs.iter().any(|facts| facts.site == *site) {
                 self.drop_pair(pair);
@@ -266,7 +290,7 @@ impl Index {
 
     fn finish_pair(&mut self, id: QueueId, site: &SiteName, place: Place) -> Applied {
         let Some(&number) = self.by_id.get(&id) else { return Applied::default() };
-        if let Some(pair) = self.pair_number(id, site) {
+        if let Some(pair) = self.pair_by_key(id, site) {
             self.drop_pair(pair);
         }
         if self.messages[number].first_pair != NONE {
@@ -282,7 +306,13 @@ impl Index {
     }
 
     fn remove(&mut self, id: QueueId, place: Place) -> Applied {
-        let Some(number) = self.by_id.remove(&id) else { return Applied::default() };
+        let Some(number) = self.by_id.remove(&id) else {
+            if self.is_recovering {
+                // Its record may stand in any older segment, where a snapshot left it out.
+                self.segments.bury_older(place.segment);
+            }
+            return Applied::default();
+        };
         let waited = self.waiting_count;
         for pair in self.pairs_of(number) {
             self.drop_pair(pair);
@@ -332,6 +362,7 @@ impl Index {
     fn drop_pair(&mut self, pair: u32) {
         self.dequeue(pair);
         self.leases.remove(&pair);
+        self.moved.remove(&pair);
         let entry = self.pairs[pair];
         if entry.has_place {
             self.segments.end_living(entry.place);
@@ -383,6 +414,32 @@ impl Index {
             pair = self.pairs[pair].next_pair;
         }
         None
+    }
+
+    /// The pair that records call by that site.
+    fn pair_by_key(&self, id: QueueId, key: &SiteName) -> Option<u32> {
+        let message = *self.by_id.get(&id)?;
+        let pairs = self.pairs_of(message);
+        pairs.into_iter().find(|pair| self.sites[self.key_of(*pair) as usize].name == *key)
+    }
+
+    fn key_of(&self, pair: u32) -> u32 {
+        self.moved.get(&pair).copied().unwrap_or(self.pairs[pair].site)
+    }
+
+    fn set_key(&mut self, pair: u32, key: &SiteName) {
+        let key = self.site_number(key);
+        if key == self.pairs[pair].site {
+            self.moved.remove(&pair);
+        } else {
+            self.moved.insert(pair, key);
+        }
+    }
+
+    /// What records call the pair that is at that site now.
+    pub(super) fn key(&self, id: QueueId, site: &SiteName) -> Option<SiteName> {
+        let pair = self.pair_number(id, site)?;
+        Some(self.sites[self.key_of(pair) as usize].name.clone())
     }
 
     fn site_number(&mut self, name: &SiteName) -> u32 {
@@ -529,7 +586,9 @@ impl Index {
                 attempts: u32::from(pair.attempts),
                 waiting: pair.waiting,
             };
-            (facts, pair.has_place.then_some(pair.place), self.leases.contains_key(&number))
+            let key = self.sites[self.key_of(number) as usize].name.clone();
+            let (place, is_leased) = (pair.has_place.then_some(pair.place), self.leases.contains_key(&number));
+            PairState { facts, key, place, is_leased }
         });
         MessageFacts {
             id: self.id_of(number),

@@ -42,6 +42,16 @@ pub(super) enum WriteError {
     Failed { action: &'static str, cause: io::Error },
 }
 
+impl WriteError {
+    /// What the system said.
+    pub(super) fn into_io(self) -> io::Error {
+        match self {
+            Self::Full(cause) => cause.unwrap_or_else(|| io::ErrorKind::StorageFull.into()),
+            Self::Failed { cause, .. } => cause,
+        }
+    }
+}
+
 /// The writing end of the log. It has one owner: the committer.
 #[derive(Debug)]
 pub(super) struct Log {
@@ -157,6 +167,23 @@ impl Log {
                 },
                 None => return Ok(()),
             }
+        }
+        Ok(())
+    }
+
+    /// Takes out ready segments that are shorter than they should be: of a start that a crash ended, or of other settings.
+    pub(super) fn drop_short_spares(&mut self, index: &std::sync::Mutex<Index>) -> Result<(), WriteError> {
+        let mut index = super::lock(index);
+        let octets = |index: &Index, number| index.segments.get(number).map_or(0, |segment| segment.octets);
+        let (good, short): (VecDeque<u32>, VecDeque<u32>) =
+            self.spares.iter().partition(|number| octets(&index, **number) >= self.segment_octets);
+        self.spares = good;
+        for number in short {
+            let Some(epoch) = index.segments.get(number).map(|segment| segment.epoch) else { continue };
+            let removed = self.storage.remove(&segment_path(epoch));
+            removed.map_err(|cause| WriteError::Failed { action: "remove a segment", cause })?;
+            self.sync_directory()?;
+            index.segments.remove(number);
         }
         Ok(())
     }

@@ -179,6 +179,7 @@ impl SegmentSpool {
         let incoming = storage.root().map(|root| root.join(content::INCOMING));
         let shared = Arc::new(Shared::new(storage, settings, recovered.index));
         shared.last_batch.store(log.last_batch(), Ordering::Release);
+        log.drop_short_spares(&shared.index).map_err(log::WriteError::into_io)?;
         let mut committer = Committer::new(shared.clone(), log, has_threads);
         committer.prepare_segments();
         let driver = Driver::Thread(None);
@@ -317,11 +318,11 @@ impl SegmentSpool {
     }
 
     fn listed(facts: MessageFacts) -> Listed {
-        let pairs = facts.pairs.into_iter().map(|(pair, _, leased)| ListedPair {
-            site: pair.site,
-            next_attempt: from_micros(pair.next_attempt),
-            attempts: pair.attempts,
-            leased,
+        let pairs = facts.pairs.into_iter().map(|pair| ListedPair {
+            site: pair.facts.site,
+            next_attempt: from_micros(pair.facts.next_attempt),
+            attempts: pair.facts.attempts,
+            leased: pair.is_leased,
         });
         Listed { id: facts.id, octets: facts.octets, held: facts.held || facts.damaged, pairs: pairs.collect() }
     }
@@ -450,8 +451,8 @@ impl Spool for SegmentSpool {
             let Some(facts) = lock(&shared.index).message(id) else { return Ok(None) };
             let envelope = read::envelope(shared, id)?;
             let mut progress = Vec::with_capacity(facts.pairs.len());
-            for (pair, ..) in &facts.pairs {
-                progress.push(read::progress(shared, id, &pair.site)?);
+            for pair in &facts.pairs {
+                progress.push(read::progress(shared, id, &pair.facts.site)?);
             }
             Ok(Some(Shown { listed: Self::listed(facts), envelope, progress }))
         })

@@ -16,13 +16,13 @@ use crate::id::QueueId;
 use crate::storage::{Storage, StorageFile};
 
 use super::content;
-use super::effect::{Effect, MessageHead};
+use super::effect::{Effect, MessageHead, PairFacts};
 use super::format::{Kind, PAYLOAD_LIMIT_OCTETS};
 use super::index::Index;
 use super::log::{LOG, Resume, segment_epoch, segment_path};
 use super::scan::{FoundBatch, Scan, Verify};
 use super::segments::{Place, Use};
-use super::snapshot::{self, DiskPlace, SavedMessage};
+use super::snapshot::{self, DiskPlace, SavedMessage, SavedPair};
 
 /// What opening a spool found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -148,6 +148,7 @@ pub(super) fn recover(storage: &dyn Storage, access: Access, verify_all: bool, t
     }
     let spares = recovery.read_log(&segments)?;
     recovery.check_contents()?;
+    recovery.index.recovered();
     if access == Access::Repair {
         snapshot::tidy(storage)?;
     }
@@ -170,9 +171,19 @@ impl Recovery<'_> {
             }
         }
         epochs.sort_unstable();
+        let there: BTreeSet<u64> = epochs.iter().map(|(epoch, _)| *epoch).collect();
         let mut found = Vec::with_capacity(epochs.len());
         for (epoch, octets) in epochs {
             let file = self.storage.open(&segment_path(epoch))?;
+            // A rename that was not synced may have left both names of a segment that is used again.
+            let mut header = [0; super::format::BATCH_HEADER_OCTETS];
+            let read = file.read_at(0, &mut header)?;
+            let was = super::format::BatchHeader::decode(&header[..read]).map_or(epoch, |header| header.epoch);
+            if self.access == Access::Repair && was != epoch && there.contains(&was) {
+                self.storage.remove(&segment_path(epoch))?;
+                self.storage.sync_directory(LOG.as_ref())?;
+                continue;
+            }
             let number = self.index.segments.add(epoch, file.clone(), octets, Use::Spare);
             found.push(Found { number, epoch, file, octets });
         }
@@ -189,6 +200,10 @@ impl Recovery<'_> {
             let saved = snapshot::read(self.storage, batch, |saved| restore(&mut index, &numbers, &saved))?;
             let Some(saved) = saved else {
                 self.report.damage.push(Damage::Snapshot);
+                if self.access == Access::Repair {
+                    // So that it does not count as one of those that are kept.
+                    snapshot::remove(self.storage, batch)?;
+                }
                 continue;
             };
             index.segments.restore_graves(&saved.draining, &saved.buries);
@@ -258,6 +273,13 @@ impl Recovery<'_> {
     fn finish_tail(&mut self) -> io::Result<()> {
         let is_torn = self.pending.as_ref().is_some_and(|pending| !pending.batch.damage.is_empty());
         if !is_torn {
+            if let (Some(pending), Access::Repair, Some((_, end))) = (&self.pending, self.access, self.active)
+                && let Some(segment) = self.index.segments.get(pending.segment)
+            {
+                // The process before may have ended between the write and the sync, or a failed sync may have forgotten
+                // it: what is seen need not be on the disk.
+                affirm(&*segment.file, pending.batch.offset, end)?;
+            }
             self.apply_pending();
             return Ok(());
         }
@@ -326,9 +348,17 @@ fn effect_of(scan: &mut Scan, record: &super::scan::FoundRecord) -> io::Result<O
     Ok(Effect::decode(kind, scan.payload(record, limit)?))
 }
 
+/// Writes a batch again as it is seen, and syncs it.
+fn affirm(file: &dyn StorageFile, offset: u64, end: u64) -> io::Result<()> {
+    let mut octets = vec![0; usize::try_from(end.saturating_sub(offset)).unwrap_or(0)];
+    let read = file.read_at(offset, &mut octets)?;
+    file.write_at(offset, &[IoSlice::new(&octets[..read])])?;
+    file.sync()
+}
+
 /// Overwrites what is left of a batch with zeros.
 fn erase(file: &dyn StorageFile, mut offset: u64, end: u64) -> io::Result<()> {
-    let zeros = vec![0; 256 << 10];
+    let zeros = vec![0; usize::try_from(end.saturating_sub(offset)).unwrap_or(256 << 10).min(256 << 10)];
     while offset < end {
         let octets = usize::try_from(end - offset).unwrap_or(zeros.len()).min(zeros.len());
         file.write_at(offset, &[IoSlice::new(&zeros[..octets])])?;
@@ -345,13 +375,20 @@ fn restore(index: &mut Index, numbers: &HashMap<u64, u32>, saved: &SavedMessage)
         Some(Place { segment, offset: place.offset, octets: place.octets })
     };
     let Some(at) = place(saved.place) else { return };
-    let pairs: Vec<_> = saved.pairs.iter().map(|(facts, _)| facts.clone()).collect();
+    // As the record of the message names them; where they have moved since is said by their progress.
+    let named = |pair: &SavedPair| match &pair.progress {
+        Some((_, key)) => PairFacts { site: key.clone(), ..pair.facts.clone() },
+        None => pair.facts.clone(),
+    };
+    let pairs: Vec<_> = saved.pairs.iter().map(named).collect();
     let SavedMessage { octets, recipients, in_file, held, .. } = *saved;
     let effect = Effect::Message { octets, recipients, in_file, held, pairs };
     index.apply(saved.id, &effect, at);
-    for (facts, progress) in &saved.pairs {
-        if let Some(at) = progress.and_then(place) {
-            let effect = Effect::Progress { from: facts.site.clone(), pair: facts.clone() };
+    for pair in &saved.pairs {
+        if let Some((progress, key)) = &pair.progress
+            && let Some(at) = place(*progress)
+        {
+            let effect = Effect::Progress { from: key.clone(), pair: pair.facts.clone() };
             index.apply(saved.id, &effect, at);
         }
     }

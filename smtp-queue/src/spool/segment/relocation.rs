@@ -35,8 +35,8 @@ pub(super) fn empty_one(committer: &mut Committer) -> Result<(), WriteError> {
         let Some(segment) = index.segments.get(number) else { return Ok(()) };
         (number, segment.epoch, segment.file.clone(), segment.octets, index.segments.buried_by(number))
     };
-    let readable = ids_in(&committer.shared, &buried);
-    let collected = collect(&committer.shared, (number, epoch), file, octets, &readable);
+    let collected = ids_in(&committer.shared, &buried)
+        .and_then(|readable| collect(&committer.shared, (number, epoch), file, octets, &readable));
     // What cannot be read cannot be moved: the segment stays as it is.
     let Some(Collected { records, old_notes }) = collected else {
         committer.stuck.insert(epoch);
@@ -69,8 +69,8 @@ struct Collected {
     old_notes: Vec<(QueueId, Place)>,
 }
 
-/// The messages whose records stand in these segments.
-fn ids_in(shared: &Shared, epochs: &[u64]) -> HashSet<QueueId> {
+/// The messages whose records stand in these segments. `None` where one cannot be read: then nobody knows.
+fn ids_in(shared: &Shared, epochs: &[u64]) -> Option<HashSet<QueueId>> {
     let mut found = HashSet::new();
     for &epoch in epochs {
         let segment = {
@@ -80,12 +80,12 @@ fn ids_in(shared: &Shared, epochs: &[u64]) -> HashSet<QueueId> {
         };
         let Some((file, octets)) = segment else { continue };
         let mut scan = Scan::new(file, octets, epoch, 0, Verify::After(u64::MAX));
-        while let Ok(Some(batch)) = scan.next_batch() {
+        while let Some(batch) = scan.next_batch().ok()? {
             let messages = |record: &FoundRecord| matches!(record.header.kind, Kind::Message | Kind::ContentReference);
             found.extend(batch.records.into_iter().filter(messages).map(|record| record.header.id));
         }
     }
-    found
+    Some(found)
 }
 
 /// The records of a segment that still matter, as they are to be appended. `None` where one cannot be read.
@@ -118,15 +118,15 @@ fn collect(
                 }
                 // The message itself is appended again, with all that is known of it.
                 (Kind::Progress | Kind::Done | Kind::Held, Some(_)) if seen.contains(&id) => {}
-                (Kind::Progress, Some(facts)) if facts.pairs.iter().any(|(_, at, _)| *at == Some(place)) => {
+                (Kind::Progress, Some(facts)) if facts.pairs.iter().any(|pair| pair.place == Some(place)) => {
                     let payload = scan.payload(record, PAYLOAD_LIMIT_OCTETS as usize).ok()?;
-                    let (_, progress) = decode_move(payload)?;
-                    records.push(NewRecord::progress(id, progress.site.clone(), &progress)?);
+                    let (from, progress) = decode_move(payload)?;
+                    records.push(NewRecord::progress(id, from, &progress)?);
                 }
                 (Kind::Done, Some(facts)) if lock(&shared.index).is_note(id, place) => {
                     let payload = scan.payload(record, PAYLOAD_LIMIT_OCTETS as usize).ok()?;
                     let site = std::str::from_utf8(payload).ok()?.into();
-                    if facts.pairs.iter().all(|(pair, ..)| pair.site != site) {
+                    if facts.pairs.iter().all(|pair| pair.key != site) {
                         records.push(NewRecord::done(id, site)?);
                     }
                     old_notes.push((id, place));
@@ -147,8 +147,8 @@ fn collect(
 fn message(shared: &Shared, kind: Kind, facts: &MessageFacts) -> Option<NewRecord> {
     let (head, envelope, rest) = read::parts(shared, facts.id).ok()?;
     let mut all = Vec::with_capacity(facts.pairs.len());
-    for (pair, ..) in &facts.pairs {
-        all.push(read::progress(shared, facts.id, &pair.site).ok()?);
+    for pair in &facts.pairs {
+        all.push(read::progress(shared, facts.id, &pair.facts.site).ok()?);
     }
     let mut progress = Vec::new();
     join_progress(&all, &mut progress);

@@ -59,18 +59,21 @@ pub(super) struct Window {
     file: Arc<dyn StorageFile>,
     octets: Vec<u8>,
     start: u64,
+    /// How long the file is.
+    end: u64,
 }
 
 impl Window {
-    pub(super) fn new(file: Arc<dyn StorageFile>) -> Self {
-        Self { file, octets: Vec::new(), start: 0 }
+    pub(super) fn new(file: Arc<dyn StorageFile>, end: u64) -> Self {
+        Self { file, octets: Vec::new(), start: 0, end }
     }
 
     /// Octets from that place on: as many as asked for, fewer only at the end of the file.
     pub(super) fn get(&mut self, offset: u64, octets: usize) -> io::Result<&[u8]> {
         let end = offset + octets as u64;
         if offset < self.start || end > self.start + self.octets.len() as u64 {
-            let wanted = octets.max(WINDOW_OCTETS);
+            let left = usize::try_from(self.end.saturating_sub(offset)).unwrap_or(WINDOW_OCTETS);
+            let wanted = octets.max(WINDOW_OCTETS.min(left));
             self.octets.resize(wanted, 0);
             let read = self.file.read_at(offset, &mut self.octets)?;
             self.octets.truncate(read);
@@ -95,7 +98,7 @@ pub(super) struct Scan {
 impl Scan {
     /// Of a segment of that length, behind a batch of that number.
     pub(super) fn new(file: Arc<dyn StorageFile>, octets: u64, epoch: u64, last: u64, verify: Verify) -> Self {
-        Self { window: Window::new(file), octets, epoch, verify, last, position: 0 }
+        Self { window: Window::new(file, octets), octets, epoch, verify, last, position: 0 }
     }
 
     /// Where the last batch ended.

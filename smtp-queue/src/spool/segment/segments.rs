@@ -114,6 +114,15 @@ impl Segments {
         }
     }
 
+    /// Messages in any older segment may be gone, says a record in segment `by`.
+    pub(super) fn bury_older(&mut self, by: u32) {
+        let Some(own) = self.get(by).map(|segment| segment.epoch) else { return };
+        let older: Vec<u64> = self.iter().map(|(_, segment)| segment.epoch).filter(|epoch| *epoch < own).collect();
+        if let Some(segment) = self.get_mut(by) {
+            segment.buries.extend(older);
+        }
+    }
+
     /// The oldest segment that says nothing any more.
     pub(super) fn recyclable(&self) -> Option<u32> {
         let all = self.iter().filter(|(_, segment)| segment.says_nothing());

@@ -19,7 +19,7 @@ use crate::storage::{Storage, StorageFile};
 
 use super::committer::Shared;
 use super::effect::PairFacts;
-use super::index::{Index, MessageFacts};
+use super::index::{Index, MessageFacts, PairState};
 use super::lock;
 use super::segments::Place;
 
@@ -49,8 +49,16 @@ pub(super) struct SavedMessage {
     pub(super) recipients: u32,
     pub(super) held: bool,
     pub(super) in_file: bool,
-    pub(super) pairs: Vec<(PairFacts, Option<DiskPlace>)>,
+    pub(super) pairs: Vec<SavedPair>,
     pub(super) notes: Vec<DiskPlace>,
+}
+
+/// A pair in a snapshot.
+#[derive(Debug)]
+pub(super) struct SavedPair {
+    pub(super) facts: PairFacts,
+    /// Where its progress stands, and what that calls the pair; without, it is as the record of the message says.
+    pub(super) progress: Option<(DiskPlace, SiteName)>,
 }
 
 /// What a snapshot says besides messages.
@@ -77,6 +85,11 @@ pub(super) fn list(storage: &dyn Storage) -> io::Result<Vec<u64>> {
     let mut found: Vec<u64> = storage.list(SNAPSHOTS.as_ref())?.iter().filter_map(|(name, _)| number(name)).collect();
     found.sort_unstable_by(|a, b| b.cmp(a));
     Ok(found)
+}
+
+/// Removes a snapshot.
+pub(super) fn remove(storage: &dyn Storage, batch: u64) -> io::Result<()> {
+    storage.remove(&path(batch))
 }
 
 /// Removes what is neither a kept snapshot nor one in the making.
@@ -180,7 +193,7 @@ impl Writer {
         self.small(facts.recipients as usize);
         self.buffer.push(u8::from(facts.held) | u8::from(facts.in_file) << 1);
         self.small(facts.pairs.len());
-        for (pair, place, _) in &facts.pairs {
+        for PairState { facts: pair, key, place, .. } in &facts.pairs {
             self.number(pair.next_attempt);
             self.small(pair.attempts as usize);
             self.small(pair.waiting as usize);
@@ -189,6 +202,8 @@ impl Writer {
             self.buffer.push(u8::from(place.is_some()));
             if let Some(place) = place {
                 self.place(index, *place);
+                self.small(key.len());
+                self.buffer.extend_from_slice(key.as_bytes());
             }
         }
         let notes = index.notes_of(facts.id);
@@ -225,7 +240,7 @@ const READ_OCTETS: usize = 1 << 20;
 fn proves_itself(file: &dyn StorageFile, octets: u64) -> io::Result<bool> {
     let Some(end) = octets.checked_sub(4) else { return Ok(false) };
     let (mut place, mut sum) = (0, 0);
-    let mut buffer = vec![0; READ_OCTETS];
+    let mut buffer = vec![0; usize::try_from(end).unwrap_or(READ_OCTETS).min(READ_OCTETS)];
     while place < end {
         let wanted = usize::try_from(end - place).unwrap_or(READ_OCTETS).min(READ_OCTETS);
         let read = file.read_at(place, &mut buffer[..wanted])?;
@@ -322,8 +337,14 @@ impl Reader {
             let waiting = self.small()?;
             let length = self.small()? as usize;
             let site = self.site(length)?;
-            let place = if self.octet()? == 1 { Some(self.disk_place()?) } else { None };
-            pairs.push((PairFacts { site, next_attempt, attempts, waiting }, place));
+            let progress = if self.octet()? == 1 {
+                let place = self.disk_place()?;
+                let length = self.small()? as usize;
+                Some((place, self.site(length)?))
+            } else {
+                None
+            };
+            pairs.push(SavedPair { facts: PairFacts { site, next_attempt, attempts, waiting }, progress });
         }
         let count = self.small()?;
         let notes = (0..count).map(|_| self.disk_place()).collect::<Option<_>>()?;
