@@ -3,7 +3,9 @@
 mod scripted;
 mod support;
 
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use smtp_core::{
@@ -269,4 +271,51 @@ async fn a_server_is_reached_by_its_addresses_in_turn() {
     }
     server.handle.shut_down();
     server.run.await.expect("no panic").expect("a server ends well");
+}
+
+/// A stream whose writes fail from the second one on, and which had something to read before.
+struct Broken {
+    reads: std::collections::VecDeque<&'static [u8]>,
+    writes: usize,
+}
+
+impl tokio::io::AsyncRead for Broken {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buffer: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        // Two replies to begin with; what follows has been there when the write fails.
+        if self.reads.len() <= 1 && self.writes < 2 {
+            return Poll::Pending;
+        }
+        buffer.put_slice(self.reads.pop_front().unwrap_or_default());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl tokio::io::AsyncWrite for Broken {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, octets: &[u8]) -> Poll<std::io::Result<usize>> {
+        self.writes += 1;
+        Poll::Ready(if self.writes == 1 { Ok(octets.len()) } else { Err(std::io::ErrorKind::BrokenPipe.into()) })
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test(start_paused = true)] // RFC 5321 §3.8: why a server has closed is read, though nothing can be written.
+async fn what_a_server_said_before_it_closed_is_read() {
+    for (last, expected) in [(&b"421 4.3.2 Bye\r\n"[..], "deferred 4.3.2"), (b"", "deferred 4.4.2")] {
+        let reads = [&b"220 mx\r\n"[..], b"250 mx\r\n", last].into();
+        let mut connection = ClientConnection::over(Broken { reads, writes: 0 }, &config()).await.expect("it greets");
+        let report = connection.send(&envelope(["alice@example.org"]), Bytes::new()).await;
+        assert_eq!(outcome(&report.recipients()[0]), expected);
+        assert!(!connection.is_reusable());
+    }
 }
