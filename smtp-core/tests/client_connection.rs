@@ -273,6 +273,36 @@ async fn a_server_is_reached_by_its_addresses_in_turn() {
     server.run.await.expect("no panic").expect("a server ends well");
 }
 
+#[tokio::test(start_paused = true)] // SECURITY D-2: before MAIL where all is in memory, else before its octets leave.
+async fn d2_content_in_memory_is_checked_before_the_server_hears_of_it() {
+    let directory = tempfile::tempdir().expect("made");
+    let content: Bytes = [&text(200_000, 3)[..], b"\r\na\nb"].concat().into();
+    let path = directory.path().join("content");
+    std::fs::write(&path, &content).expect("written");
+    let file = std::fs::File::open(&path).expect("opens");
+    let (head, body) = (content.slice(..100), content.slice(100..));
+    let from_file = FileContent::new(file, 100, body.len() as u64);
+    let sources: [(Box<dyn ContentSource>, SendStage); 4] = [
+        (Box::new(content.clone()), SendStage::Local),
+        (Box::new(vec![head.clone(), body.clone()]), SendStage::Local),
+        (Box::new(Chained::new(head.clone(), body)), SendStage::Local),
+        (Box::new(Chained::new(head, from_file)), SendStage::Content),
+    ];
+    let inbox = Inbox::default();
+    let server = unbound(builder(&inbox, &Log::default())).await;
+    in_process(async {
+        for (source, stage) in sources {
+            let mut connection = connect(&server, 1 << 16).await;
+            let report = connection.send(&envelope(["alice@example.org"]), source).await;
+            let error = report.recipients()[0].as_ref().expect_err("refused");
+            assert_eq!((error.stage(), error.status().to_string().as_str()), (stage, "5.6.0"));
+            assert_eq!(connection.is_reusable(), stage == SendStage::Local);
+        }
+    })
+    .await;
+    assert_eq!(inbox.len(), 0);
+}
+
 /// A stream whose writes fail from the second one on, and which had something to read before.
 struct Broken {
     reads: std::collections::VecDeque<&'static [u8]>,
