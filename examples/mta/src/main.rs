@@ -1,6 +1,7 @@
 //! The command line of `mta`, a mail server assembled from the crates of this workspace.
 //!
-//! [`config`] says what is served, [`run`] serves it, [`delivery`] keeps what arrives, [`send`] tries it out.
+//! [`config`] says what is served, [`run`] serves it, [`queue`] keeps and delivers what arrives, [`send`] tries it out,
+//! [`logging`] says what happened.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -31,11 +32,11 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Take mail and deliver it to Maildirs
+    /// Take mail, keep it in a queue, and deliver it to Maildirs or through a smart host
     Run(RunOptions),
     /// Send one message to a server, to try it
     Send(SendOptions),
-    /// Look at the queue of a running server, and change it
+    /// Look at the queue of a running server, and change what happens
     #[command(subcommand)]
     Queue(QueueCommand),
     /// Look at a configuration without running it

@@ -16,10 +16,10 @@ use super::control::socket;
 /// What `mta queue` is told.
 #[derive(Debug, Subcommand)]
 pub(crate) enum QueueCommand {
-    /// The messages that wait, the oldest first
+    /// The messages in the queue, the oldest first
     List {
         /// How many at most
-        #[arg(long, default_value_t = 20)]
+        #[arg(long, value_name = "NUMBER", default_value_t = 20)]
         limit: usize,
         /// Those behind that one
         #[arg(long, value_name = "ID")]
@@ -27,22 +27,22 @@ pub(crate) enum QueueCommand {
         #[command(flatten)]
         place: QueuePlace,
     },
-    /// What became of every recipient since the start, in numbers
+    /// What became of every recipient since the server started, in numbers
     Totals {
         #[command(flatten)]
         place: QueuePlace,
     },
     /// A message with all that is known of it, and why it does not move
     Show(Messages),
-    /// Hold messages: they are not tried, and do not expire
+    /// Hold messages: they are neither tried nor given up until they are released
     Hold(Messages),
     /// Let messages go on that were held
     Release(Messages),
-    /// Make messages due now
+    /// Make messages due now, and try their next hop again even if it could not be reached
     Retry(Messages),
     /// Remove messages for good, without telling anybody
     Remove(Messages),
-    /// Verify every record of a queue whose server is stopped
+    /// Verify every record of a queue whose server is stopped; changes nothing
     Fsck {
         #[command(flatten)]
         place: QueuePlace,
@@ -65,7 +65,7 @@ pub(crate) struct QueuePlace {
     /// The configuration of the server; without it, what holds when there is none
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where its Maildirs lie, in the place of what the configuration says
+    /// Where its mail lies, in the place of what the configuration says
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 }
@@ -88,7 +88,7 @@ pub(crate) fn run(command: &QueueCommand) -> Result<(), AnyError> {
     match command {
         QueueCommand::List { limit, after, place } => {
             let after = after.as_deref().map_or(String::new(), |after| format!(" {after}"));
-            ask(&place.directory()?, &format!("list {limit}{after}"))
+            ask(&place.directory()?, &format!("list {limit}{}", after.replace(['\n', '\r'], "?")))
         }
         QueueCommand::Totals { place } => ask(&place.directory()?, "totals"),
         QueueCommand::Show(messages) => each("show", messages),
@@ -118,14 +118,14 @@ fn ask(directory: &Path, request: &str) -> Result<(), AnyError> {
     let path = socket(directory);
     let mut stream = UnixStream::connect(&path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            format!("no server is running on the queue in {}", directory.display())
+            format!("no server is running with its queue in {}", directory.display())
         }
         _ => format!("cannot connect to {}: {error}", path.display()),
     })?;
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     stream.write_all(format!("{request}\n").as_bytes())?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
+    stream.read_to_string(&mut answer).map_err(|error| format!("the server did not answer: {error}"))?;
     match answer.split_once('\n') {
         Some(("ok", text)) => Ok(io::stdout().write_all(text.as_bytes())?),
         Some((problem, _)) => Err(problem.strip_prefix("error ").unwrap_or(problem).to_owned().into()),

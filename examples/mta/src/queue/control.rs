@@ -1,7 +1,8 @@
 //! The control socket: a request is one line, the answer is text, then the connection ends.
 //!
 //! The socket lies in the directory of the queue, which only its owner can enter, so whoever can connect may do
-//! everything. Garbage is answered with an error, and what does not end in time is closed (SECURITY.md D-39).
+//! everything (SECURITY.md D-39). Garbage is answered with an error. Who says nothing loses the connection soon, so that
+//! no number of them keeps an operator waiting for long.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -19,10 +20,12 @@ use super::answer::answer;
 
 /// The most octets of a request.
 const REQUEST_OCTETS: u64 = 1024;
-/// How long a client may take to send its request, or to read the answer.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Requests that are answered at the same time.
-const CLIENTS: usize = 16;
+/// How long a client may take to send its request: 2 s. Ours sends it at once.
+const REQUEST_TIME: Duration = Duration::from_secs(2);
+/// How long the work and reading the answer may take: 1 min.
+const ANSWER_TIME: Duration = Duration::from_secs(60);
+/// Requests that are answered at the same time; others wait to be accepted.
+const CLIENTS: usize = 64;
 
 /// The place of the socket.
 pub(super) fn socket(queue: &Path) -> PathBuf {
@@ -75,7 +78,7 @@ async fn serve(listener: UnixListener, queue: Queue) {
         let queue = queue.clone();
         tokio::spawn(async move {
             // Who does not read the answer does not want it.
-            let _ = timeout(2 * PATIENCE, serve_one(stream, &queue)).await;
+            let _ = timeout(ANSWER_TIME, serve_one(stream, &queue)).await;
             drop(place);
         });
     }
@@ -85,7 +88,7 @@ async fn serve_one(mut stream: UnixStream, queue: &Queue) -> io::Result<()> {
     let (reader, mut writer) = stream.split();
     let mut line = Vec::new();
     let mut reader = BufReader::new(reader.take(REQUEST_OCTETS));
-    timeout(PATIENCE, reader.read_until(b'\n', &mut line)).await.map_err(|_| io::ErrorKind::TimedOut)??;
+    timeout(REQUEST_TIME, reader.read_until(b'\n', &mut line)).await.map_err(|_| io::ErrorKind::TimedOut)??;
     let text = match line.strip_suffix(b"\n").and_then(|line| std::str::from_utf8(line).ok()) {
         Some(request) => answer(queue, request).await,
         None => Err("a request is one line of UTF-8".into()),

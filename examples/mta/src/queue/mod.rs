@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! control   the socket of a running server: one request line in, an answer out
-//!   answer  what each request does, and how the answer reads
+//!   answer  what each request does; report: how the answer reads
 //! client    the other end: the subcommands
 //! open      the spool and the queue of this host, and what a sync costs here
 //! ```
@@ -11,6 +11,7 @@ mod answer;
 mod client;
 mod control;
 mod open;
+mod report;
 
 pub(crate) use self::client::{QueueCommand, run};
 pub(crate) use self::control::Control;

@@ -116,7 +116,7 @@ const TRIALS: u32 = 9;
 /// What the system gave.
 pub(crate) fn describe_durability(directory: &Path) -> io::Result<String> {
     if is_in_memory(directory) {
-        return Ok("kept in memory only (tmpfs): nothing survives a power loss".into());
+        return Ok("none: the queue is in memory (tmpfs), and nothing survives a power loss".into());
     }
     let path = directory.join("sync-trial");
     let trial = || -> io::Result<Duration> {
@@ -138,9 +138,9 @@ pub(crate) fn describe_durability(directory: &Path) -> io::Result<String> {
     let _ = std::fs::remove_file(&path);
     let micros = median?.as_micros();
     Ok(format!(
-        "synced before 250; one sync takes {}.{:03} ms here, shared by all that wait",
+        "every message is synced before its 250; a sync takes {}.{} ms here and is shared by all that wait",
         micros / 1000,
-        micros % 1000
+        micros % 1000 / 100
     ))
 }
 

@@ -111,9 +111,9 @@ impl Mta {
         let mut listed = String::new();
         wait_until("an attempt has failed", || {
             listed = self.queue_says(&["list"]);
-            listed.lines().count() == 1 && listed.contains("1 attempt") && listed.contains("next in ")
+            listed.lines().count() == 2 && listed.contains("next in ") && listed.contains(" attempt")
         });
-        listed.split_whitespace().next().expect("an id").to_owned()
+        listed.lines().nth(1).and_then(|line| line.split(' ').next()).expect("an id").to_owned()
     }
 
     /// Waits until every recipient of what was accepted has an outcome, and that is recorded.
