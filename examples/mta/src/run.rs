@@ -11,10 +11,11 @@ use smtp_core::{Listener, Server, TracingObserver};
 use smtp_queue::{MaildirStore, mailbox_directory};
 use thiserror::Error;
 
+use crate::AnyError;
 use crate::config::{Config, Mailboxes};
+use crate::logging::{self, LogLines};
 use crate::queue::{Control, QueueOnDisk, describe_durability};
 use crate::signals::StopSignals;
-use crate::{AnyError, logging};
 
 /// What `mta run` is told.
 #[derive(Debug, Default, Args)]
@@ -22,7 +23,7 @@ pub(crate) struct RunOptions {
     /// The configuration; without it: localhost, with one user
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where Maildirs lie, in the place of what the configuration says
+    /// Where mail lies, in the place of what the configuration says
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Where to listen, in the place of what the configuration says; can be given several times
@@ -57,12 +58,14 @@ pub(crate) fn run(options: &RunOptions) -> Result<(), AnyError> {
     if !options.listen.is_empty() {
         config.listeners.clone_from(&options.listen);
     }
-    logging::start(config.log);
+    let log = logging::start(config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(&config))
+    let result = runtime.block_on(serve(&config, &log));
+    log.finish();
+    result
 }
 
-async fn serve(config: &Config) -> Result<(), AnyError> {
+async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
     let signals = StopSignals::new()?;
     let store = open_store(config)?;
     let QueueOnDisk { queue, report } = QueueOnDisk::open(config, &store, Arc::new(TracingObserver))?;
@@ -78,7 +81,7 @@ async fn serve(config: &Config) -> Result<(), AnyError> {
         .limits(config.limits.clone())
         .connection_limits(config.connection_limits.clone())
         .shutdown_grace(config.shutdown_grace)
-        .graceful_shutdown(signals.first());
+        .graceful_shutdown(signals.first(log.clone()));
     for address in &config.listeners {
         let listener = config.relay_clients.iter().copied().fold(Listener::new(address), Listener::relay_for);
         builder = builder.listener(listener);
@@ -86,7 +89,7 @@ async fn serve(config: &Config) -> Result<(), AnyError> {
     let server = builder.bind().await?;
     let addresses = server.local_addresses();
     // Who starts a server and closes its output wants it to run all the same.
-    let _ = introduce(&mut io::stdout(), config, &addresses, &format!("{} messages, {durability}", report.messages));
+    let _ = introduce(&mut io::stdout(), config, &addresses, report.messages, &durability);
     let (hostname, queued) = (config.hostname.as_str(), report.messages);
     tracing::info!(target: "mta", ?addresses, hostname, queued, durability, "started");
     remove_stale(&store)?;
@@ -122,25 +125,40 @@ fn remove_stale(store: &Arc<MaildirStore>) -> io::Result<()> {
 }
 
 /// Says what was done, and what to type next.
-fn introduce(output: &mut impl Write, config: &Config, addresses: &[SocketAddr], queue: &str) -> io::Result<()> {
+fn introduce(
+    output: &mut impl Write,
+    config: &Config,
+    addresses: &[SocketAddr],
+    queued: u64,
+    durability: &str,
+) -> io::Result<()> {
     for address in addresses {
         writeln!(output, "listening on  {address}")?;
     }
-    for user in config.users.iter().take(SHOWN_USERS) {
+    for user in config.users.iter().take(SHOWN) {
         let maildir = mailbox_directory(user).map(|maildir| config.data.join(maildir)).unwrap_or_default();
         writeln!(output, "mail for      {user}  in  {}", maildir.display())?;
     }
-    if let Some(more) = config.users.len().checked_sub(SHOWN_USERS).filter(|&more| more > 0) {
+    if let Some(more) = config.users.len().checked_sub(SHOWN).filter(|&more| more > 0) {
         writeln!(output, "              and {more} more")?;
     }
     if config.mailboxes == Mailboxes::Any {
-        writeln!(output, "mail for      any mailbox of {:?}  in  {}", config.domains, config.data.display())?;
+        let domains = some(&config.domains);
+        writeln!(output, "mail for      any mailbox of {domains}  in  {}", config.data.display())?;
     }
     writeln!(output, "postmaster    {}, also for abuse and security", config.postmaster)?;
-    writeln!(output, "queue         {}: {queue}", config.queue_directory().display())?;
-    if let Some(host) = &config.smart_host {
-        writeln!(output, "other hosts   through {host}, for clients of {:?}", config.relay_clients)?;
+    match &config.smart_host {
+        Some(host) if config.relay_clients.is_empty() => {
+            writeln!(output, "other hosts   through {host}, but from no client: `relay.clients` names none")?;
+        }
+        Some(host) => {
+            writeln!(output, "other hosts   through {host}, for clients in {}", some(&config.relay_clients))?;
+        }
+        None => writeln!(output, "other hosts   mail for them is refused")?,
     }
+    let messages = if queued == 1 { "message" } else { "messages" };
+    writeln!(output, "queue         {queued} {messages}  in  {}", config.queue_directory().display())?;
+    writeln!(output, "durability    {durability}")?;
     let Some(address) = addresses.first() else { return output.flush() };
     let to = config.users.first().unwrap_or(&config.postmaster);
     writeln!(output, "\ntry it:       cargo run --release --bin mta -- send --server {address} --to {to}")?;
@@ -149,5 +167,13 @@ fn introduce(output: &mut impl Write, config: &Config, addresses: &[SocketAddr],
     output.flush()
 }
 
-/// The most users that are introduced.
-const SHOWN_USERS: usize = 5;
+/// The most users, domains or networks that are introduced.
+const SHOWN: usize = 5;
+
+fn some<T: ToString>(values: &[T]) -> String {
+    let mut shown: Vec<_> = values.iter().take(SHOWN).map(ToString::to_string).collect();
+    if let Some(more) = values.len().checked_sub(SHOWN).filter(|&more| more > 0) {
+        shown.push(format!("{more} more"));
+    }
+    shown.join(", ")
+}

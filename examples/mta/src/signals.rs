@@ -4,6 +4,8 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::logging::LogLines;
+
 /// The two signals, caught from when this is made.
 #[derive(Debug)]
 pub(crate) struct StopSignals {
@@ -22,12 +24,13 @@ impl StopSignals {
 
     /// Until the first signal. A second one, whenever it comes, ends the program at once with the status that a
     /// shell gives to a process killed by it.
-    pub(crate) async fn first(mut self) {
+    pub(crate) async fn first(mut self, log: LogLines) {
         let _ = self.next().await;
         tracing::info!(target: "mta", "stopping: transactions are finished first; a second signal ends at once");
         tokio::spawn(async move {
             let status = self.next().await;
             tracing::warn!(target: "mta", "second signal: ended at once");
+            log.finish();
             std::process::exit(status);
         });
     }
