@@ -72,7 +72,7 @@ fn d13_a_link_is_not_followed() {
 
 #[test] // SECURITY.md D-32: one Maildir of two cannot be written to; the other gets its copy, and nothing is left over.
 fn d32_a_mailbox_that_fails_is_deferred_alone() {
-    let mta = Mta::with_config("users = [\"alice@localhost\", \"bob@localhost\"]\n");
+    let mut mta = Mta::with_config("users = [\"alice@localhost\", \"bob@localhost\"]\n");
     let large = [&b"\r\n"[..], &b"0123456789012345678901234567890123456789\r\n".repeat(10_000)].concat();
     for broken in ["localhost/bob", "localhost/bob/tmp", "localhost/bob/new"] {
         let broken = mta.data.join(broken);
@@ -99,6 +99,7 @@ fn d32_a_mailbox_that_fails_is_deferred_alone() {
             }
         }
     }
+    mta.terminate();
     assert_eq!(mta.log().matches(" deferred ").count(), 6, "{}", mta.log());
 }
 

@@ -192,7 +192,7 @@ fn d32_no_failing_call_leaves_a_file_or_gets_a_250() {
         if needs_restart {
             let output = mta.send("x@client.example", &BOTH, content);
             assert!(!output.status.success(), "{fault}: nothing is taken by a store that has failed");
-            assert!(mta.log().contains("the queue takes nothing until a restart"), "{fault}: {}", mta.log());
+            mta.logged("the queue takes nothing until a restart");
             mta.terminate();
             mta = mta.restarted();
             // What was answered 451 may be there all the same, but whole.

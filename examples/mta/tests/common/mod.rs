@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
+pub(crate) mod smart_host;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -74,6 +76,12 @@ impl Mta {
         rest
     }
 
+    /// Waits until the log says so: it is written behind what it tells.
+    pub(crate) fn logged(&self, words: &str) {
+        wait_until(words, || self.log().contains(words));
+    }
+
+    /// As far as it is written. When the program has ended, it is whole.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.directory.path().join("log")).expect("a log")
     }
