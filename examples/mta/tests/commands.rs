@@ -33,9 +33,19 @@ fn what_show_prints_is_accepted_by_check() {
         );
         let again = mta().args(["config", "show"]).arg(&copy).output().expect("it runs");
         assert_eq!(text(&again.stdout), text(&shown.stdout));
-        for key in ["data = \"mta-data\"", "message_octets = 52428800", "[[listener]]", "[log]"] {
+        for key in [
+            "data = \"mta-data\"",
+            "[queue]\ndirectory = \"mta-data/.queue\"\nfirst_retry_seconds = 300\nlongest_wait_seconds = 4000\n\
+             lifetime_hours = 120\nconcurrency = 20\n",
+            "[relay]\n",
+            "message_octets = 52428800",
+            "[[listener]]",
+            "[log]",
+        ] {
             assert!(text(&shown.stdout).contains(key), "{key}");
         }
+        let relays = text(&shown.stdout).contains("smart_host = \"smtp.example.com:25\"\nclients = [");
+        assert_eq!(relays, file.is_some(), "{}", text(&shown.stdout));
     }
 }
 

@@ -240,7 +240,8 @@ fn is_socket_address(text: &str) -> bool {
 /// The host for other hosts' mail, and who may use it.
 fn relay(report: &mut Report<'_>, table: RelayTable) -> (Option<String>, Vec<IpNet>) {
     let smart_host = table.smart_host.map(|text| {
-        if !is_socket_address(text.get_ref()) {
+        // Port 0 is for listeners: any that is free.
+        if !is_socket_address(text.get_ref()) || text.get_ref().ends_with(":0") {
             let problem = format!("`{}` is not `host:port`, for example `smtp.example.org:25`", text.get_ref());
             report.add(text.span(), "relay.smart_host", problem);
         }

@@ -92,6 +92,62 @@ address = "mx.example.org:25"
     assert_eq!(errors(text).lines().collect::<Vec<_>>(), expected);
 }
 
+#[test]
+fn what_makes_no_sense_of_queue_and_relay_has_its_place() {
+    let text = r#"[queue]
+directory = "q"
+first_retry_seconds = 0
+longest_wait_seconds = 604801
+lifetime_hours = 0
+concurrency = 10001
+
+[relay]
+smart_host = "smtp.example.com"
+clients = ["127.0.0.1", "10.0.0.0/8", "10.0.0.0/33",
+  "localhost"]
+"#;
+    let expected = [
+        "3:23: queue.first_retry_seconds: 0 is not between 1 and 604800",
+        "4:24: queue.longest_wait_seconds: 604801 is not between 1 and 604800",
+        "5:18: queue.lifetime_hours: 0 is not between 1 and 8760",
+        "6:15: queue.concurrency: 10001 is not between 1 and 10000",
+        "9:14: relay.smart_host: `smtp.example.com` is not `host:port`, for example `smtp.example.org:25`",
+        "10:12: relay.clients: `127.0.0.1` is not a network like `10.0.0.0/8`: invalid IP address syntax",
+        "10:39: relay.clients: `10.0.0.0/33` is not a network like `10.0.0.0/8`: invalid IP address syntax",
+        "11:3: relay.clients: `localhost` is not a network like `10.0.0.0/8`: invalid IP address syntax",
+    ];
+    let expected: Vec<_> = expected.iter().map(|line| format!("mta.toml:{line}")).collect();
+    assert_eq!(errors(text).lines().collect::<Vec<_>>(), expected);
+    for host in
+        ["", ":25", "smtp.example.com:", "smtp.example.com:65536", "smtp.example.com:0", "[::1]", "a b:25", "1.2:25"]
+    {
+        let error = errors(&format!("[relay]\nsmart_host = \"{host}\"\n"));
+        assert!(error.starts_with(&format!("mta.toml:2:14: relay.smart_host: `{host}` is not `host:port`")), "{error}");
+    }
+    assert_eq!(
+        errors("[relay]\nclients = [\"10.0.0.0/8\"]\n"),
+        "mta.toml:2:12: relay.clients: their mail would have nowhere to go: name a `smart_host`"
+    );
+    assert_eq!(
+        errors("[relay]\nsmarthost = \"x:25\"\n"),
+        "mta.toml:2:1: in `relay`: unknown key `smarthost`, expected `smart_host` or `clients`"
+    );
+    assert_eq!(
+        errors("[queue]\nfirst_retry_seconds = \"5m\"\n"),
+        "mta.toml:2:23: queue.first_retry_seconds: invalid type: string \"5m\", expected u64"
+    );
+}
+
+#[test]
+fn the_queue_moves_with_the_data_unless_it_has_its_own_place() {
+    let queue = |text: &str| Config::parse("mta.toml", text).expect("it makes sense").queue_directory();
+    assert_eq!(queue("data = \"mail\""), Path::new("mail/.queue"));
+    assert_eq!(queue("data = \"mail\"\n[queue]\ndirectory = \"/fast\"\n"), Path::new("/fast"));
+    let mut config = Config::parse("mta.toml", "[queue]\ndirectory = \"mta-data/.queue\"\n").expect("it makes sense");
+    config.data = "elsewhere".into();
+    assert_eq!(config.queue_directory(), Path::new("elsewhere/.queue"), "what `config show` prints moves, too");
+}
+
 #[test] // RFC 5321 §4.5.1: there is always somebody behind postmaster.
 fn somebody_must_be_able_to_get_mail() {
     for (text, place) in [("domains = [\"example.org\"]", "1:11"), ("users = []", "1:9")] {
@@ -140,6 +196,9 @@ fn the_example_shows_the_defaults() {
     let default = Config::parse("mta.toml", "").expect("it makes sense");
     assert_eq!(example.limits, default.limits);
     assert_eq!(example.connection_limits, default.connection_limits);
+    assert_eq!(format!("{:?}", example.schedule), format!("{:?}", default.schedule));
+    assert_eq!(example.concurrency, default.concurrency);
+    assert_eq!((default.smart_host, default.relay_clients), (None, Vec::new()));
     assert_eq!((example.shutdown_grace, example.log), (default.shutdown_grace, default.log));
     assert_eq!(default.listeners, ["127.0.0.1:2525"]);
 }
