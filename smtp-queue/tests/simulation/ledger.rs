@@ -190,9 +190,17 @@ impl Ledger {
         let mut state = self.lock();
         state.counts.lives += 1;
         state.counts.crashes += u64::from(is_crash);
+        // Of what an operator removed, the queue does not report that it was deferred.
+        let removed: BTreeSet<String> = state
+            .sent
+            .iter()
+            .filter(|sent| sent.is_removed)
+            .filter_map(|sent| sent.acknowledged)
+            .map(|id| id.to_string())
+            .collect();
         let mut open = Vec::new();
         for ((id, recipient), fate) in &mut state.fates {
-            if std::mem::take(&mut fate.is_open) {
+            if std::mem::take(&mut fate.is_open) && !removed.contains(id) {
                 fate.excused += 1;
                 open.push(format!("{id} {recipient}"));
             }
