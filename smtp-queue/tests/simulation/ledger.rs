@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use smtp_core::{AttemptResult, Connection, DeliveryEvent, Observer, SessionEvent};
 use smtp_queue::QueueId;
+use tokio::sync::watch;
 
 /// What happened in a run, or in many.
 #[derive(Debug, Clone, Default)]
@@ -111,12 +112,28 @@ struct State {
 }
 
 /// Copies are one ledger.
-#[derive(Clone, Default)]
-pub(crate) struct Ledger(Arc<Mutex<State>>);
+#[derive(Clone)]
+pub(crate) struct Ledger {
+    state: Arc<Mutex<State>>,
+    /// How often a next hop has spoken.
+    spoken: watch::Sender<u64>,
+}
 
 impl Ledger {
+    pub(crate) fn new() -> Self {
+        Self { state: Arc::default(), spoken: watch::Sender::new(0) }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns when next hops have spoken so many times more.
+    pub(crate) async fn have_spoken(&self, times: u64) {
+        let mut spoken = self.spoken.subscribe();
+        let until = *spoken.borrow_and_update() + times;
+        // The sender is in `self`.
+        let _ = spoken.wait_for(|now| *now >= until).await;
     }
 
     /// Somebody begins to send a message: its number.
@@ -159,6 +176,7 @@ impl Ledger {
 
     /// A next hop has spoken.
     pub(crate) fn said(&self, id: QueueId, recipient: &str, said: Said) {
+        self.spoken.send_modify(|times| *times += 1);
         let mut state = self.lock();
         let fate = state.fate(&id.to_string(), recipient);
         fate.is_open = true;

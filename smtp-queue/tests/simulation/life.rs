@@ -18,7 +18,7 @@ const DAY: u64 = 24 * HOUR;
 /// The most lives before the last one.
 const LIVES: usize = 3;
 /// The most messages in a life.
-const MESSAGES: usize = 12;
+const MESSAGES: usize = 25;
 
 /// Everything that outlives a queue.
 struct World {
@@ -40,7 +40,7 @@ pub(crate) fn run(seed: u64, fault: Option<Fault>) -> Result<Counts, String> {
             eprintln!("{info}");
         }
     }));
-    let ledger = Ledger::default();
+    let ledger = Ledger::new();
     let mut world = World {
         rng: fastrand::Rng::with_seed(seed),
         hops: Hops::new(seed, ledger.clone()),
@@ -83,22 +83,18 @@ impl World {
         let (queue, clock) = self.start();
         let longest = [10 * MINUTE, 3 * HOUR, 2 * DAY, 9 * DAY][self.rng.usize(..4)];
         let end = Instant::now() + Duration::from_millis(self.rng.u64(1..longest * 1000));
-        let mut left = self.rng.usize(1..=MESSAGES);
-        while Instant::now() < end {
-            match self.rng.u32(..100) {
-                0..35 if left > 0 => {
-                    left -= 1;
-                    self.send(&queue);
-                }
-                35..70 => self.hops.change_mood(),
-                70..85 => self.operate(&queue),
-                85..88 => self.jump(&clock),
-                _ => {}
-            }
-            // Many things at once, or a long time for nothing.
-            let longest = [1, 10, MINUTE, HOUR, 8 * HOUR][self.rng.usize(..5)];
-            let pause = Duration::from_millis(self.rng.u64(..longest * 1000));
-            tokio::time::sleep_until((Instant::now() + pause).min(end)).await;
+        // Half of the lives end just when a next hop has spoken, and what it said is on its way to the disk.
+        let spoken = if self.rng.bool() { self.rng.u64(1..60) } else { u64::MAX / 2 };
+        let moment = Duration::from_millis(self.rng.u64(..300));
+        let ledger = self.ledger.clone();
+        let cut = async move {
+            ledger.have_spoken(spoken).await;
+            tokio::time::sleep(moment).await;
+        };
+        tokio::select! {
+            biased;
+            () = cut => {}
+            () = self.events(&queue, &clock, end) => {}
         }
         let is_crash = self.rng.u32(..4) > 0;
         if !is_crash {
@@ -113,6 +109,27 @@ impl World {
         if is_crash {
             // Whatever it still does when it is dropped, nothing of it comes to be.
             std::mem::forget(queue);
+        }
+    }
+
+    /// What happens in a life until its end, if nothing ends it before.
+    async fn events(&mut self, queue: &Queue, clock: &VirtualClock, end: Instant) {
+        let mut left = self.rng.usize(1..=MESSAGES);
+        while Instant::now() < end {
+            match self.rng.u32(..100) {
+                0..35 if left > 0 => {
+                    left -= 1;
+                    self.send(queue);
+                }
+                35..70 => self.hops.change_mood(),
+                70..85 => self.operate(queue),
+                85..88 => self.jump(clock),
+                _ => {}
+            }
+            // Many things at once, or a long time for nothing.
+            let longest = [1, 10, MINUTE, HOUR, 8 * HOUR][self.rng.usize(..5)];
+            let pause = Duration::from_millis(self.rng.u64(..longest * 1000));
+            tokio::time::sleep_until((Instant::now() + pause).min(end)).await;
         }
     }
 
