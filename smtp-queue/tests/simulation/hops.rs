@@ -100,7 +100,7 @@ fn said_by(outcome: Outcome) -> Outcome {
 impl Transport for Hops {
     async fn deliver(&self, attempt: Attempt) -> Vec<Outcome> {
         let recipients: Vec<String> = attempt.recipients().map(|recipient| recipient.mailbox.to_string()).collect();
-        self.ledger.attempt(attempt.id(), attempt.number(), &recipients);
+        self.ledger.attempt(attempt.id(), attempt.origin().notification_of, attempt.number(), &recipients);
         let (mood, delay, dice) = self.mood(attempt.site(), recipients.len());
         match mood {
             Mood::Dies => panic!("a next hop dies, as it should"),

@@ -33,14 +33,14 @@ struct World {
 }
 
 /// One run. What must not be is an error.
-pub(crate) fn run(seed: u64, fault: Option<Fault>) -> Result<Counts, String> {
+pub(crate) fn run(seed: u64, fault: Option<Fault>, is_told: bool) -> Result<Counts, String> {
     // The panics that are planned need not be written for each of thousands.
     std::panic::set_hook(Box::new(|info| {
         if !info.to_string().contains("as it should") {
             eprintln!("{info}");
         }
     }));
-    let ledger = Ledger::new();
+    let ledger = Ledger::new(is_told);
     let mut world = World {
         rng: fastrand::Rng::with_seed(seed),
         hops: Hops::new(seed, ledger.clone()),

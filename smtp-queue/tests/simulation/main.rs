@@ -8,7 +8,8 @@
 //!
 //! A run is a few lives of a queue over one disk; each but the last ends by a crash or a shutdown at a random instant.
 //! At the end everything that was acknowledged must have come to its end: see [`ledger`]. Faults that are planted in the
-//! spool ([`spool`]) must be found. A seed that fails is run by itself with `--seed`.
+//! spool ([`spool`]) must be found. A seed that fails is run by itself with `--seed`, and with
+//! `--trace` it says everything that happens.
 
 mod hops;
 mod ledger;
@@ -27,9 +28,10 @@ const SEEDS_FOR_FAULT: u64 = 300;
 
 fn main() -> ExitCode {
     let (seeds, first) = arguments();
+    let is_told = std::env::args().any(|argument| argument == "--trace");
     let mut counts = Counts::default();
     for seed in first..first + seeds {
-        match life::run(seed, None) {
+        match life::run(seed, None, is_told) {
             Ok(found) => counts.add(&found),
             Err(error) => {
                 println!("seed {seed}: {error}");
@@ -69,12 +71,12 @@ fn arguments() -> (u64, u64) {
 }
 
 fn replays(seed: u64) -> Result<(), String> {
-    let hash = |seed| life::run(seed, None).map(|counts| counts.hash);
+    let hash = |seed| life::run(seed, None, false).map(|counts| counts.hash);
     let (first, second) = (hash(seed)?, hash(seed)?);
     if first == second { Ok(()) } else { Err("it does not happen again as it happened".to_owned()) }
 }
 
 /// The first seed that finds a planted fault, and as what.
 fn find(fault: Fault) -> Option<(u64, String)> {
-    (0..SEEDS_FOR_FAULT).find_map(|seed| life::run(seed, Some(fault)).err().map(|error| (seed, error)))
+    (0..SEEDS_FOR_FAULT).find_map(|seed| life::run(seed, Some(fault), false).err().map(|error| (seed, error)))
 }
