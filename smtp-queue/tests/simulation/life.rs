@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use smtp_core::{Content, Mailbox, ReversePath};
-use smtp_queue::{Clock, MemorySpool, Queue, VirtualClock};
+use smtp_queue::{Clock, Queue, VirtualClock};
 use tokio::time::Instant;
 
+use crate::disk::{Disk, Opened};
 use crate::hops::{DOMAINS, Hops, REFUSING};
 use crate::ledger::{Counts, Ledger};
 use crate::spool::{Fault, SlowSpool};
@@ -25,7 +26,7 @@ struct World {
     rng: fastrand::Rng,
     ledger: Ledger,
     hops: Hops,
-    disk: Arc<MemorySpool>,
+    disk: Disk,
     /// What the clock of the host says when the next life begins.
     time: SystemTime,
     fault: Option<Fault>,
@@ -45,30 +46,34 @@ pub(crate) fn run(seed: u64, fault: Option<Fault>, is_told: bool) -> Result<Coun
         rng: fastrand::Rng::with_seed(seed),
         hops: Hops::new(seed, ledger.clone()),
         ledger,
-        disk: Arc::new(MemorySpool::new()),
+        disk: Disk::new(seed),
         time: SystemTime::UNIX_EPOCH + Duration::from_secs(20_000 * DAY),
         fault,
         seed,
     };
     let lives = world.rng.usize(1..=LIVES);
     for _ in 0..lives {
-        in_runtime(world.life());
-        world.disk.reopen();
+        let disk = world.disk.open()?;
+        // Dropped when its runtime is gone, so that nothing of what it would still do comes to be.
+        let queue = in_runtime(world.life(&disk));
+        drop(queue);
+        world.disk.crash(disk.take_image(), &mut world.rng);
     }
-    in_runtime(world.last_life());
+    let disk = world.disk.open()?;
+    in_runtime(world.last_life(&disk));
     world.ledger.close()
 }
 
 /// Dropped in the middle, everything in it is: that is the crash.
-fn in_runtime(life: impl Future<Output = ()>) {
+fn in_runtime<T>(life: impl Future<Output = T>) -> T {
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.enable_time().start_paused(true).build().expect("it needs nothing").block_on(life);
+    builder.enable_time().start_paused(true).build().expect("it needs nothing").block_on(life)
 }
 
 impl World {
-    fn start(&mut self) -> (Queue, VirtualClock) {
+    fn start(&mut self, disk: &Opened) -> (Queue, VirtualClock) {
         let clock = VirtualClock::starting_at(self.time);
-        let spool = SlowSpool::new(self.disk.clone(), self.rng.u64(..), self.fault);
+        let spool = SlowSpool::new(disk, self.rng.u64(..), self.fault);
         let hostname = "mx.example.org".parse().expect("in the grammar");
         let queue = Queue::builder(Arc::new(spool), hostname, self.hops.clone())
             .observer(Arc::new(self.ledger.clone()))
@@ -79,8 +84,8 @@ impl World {
     }
 
     /// Messages, moods, operators, jumps of the clock, and an end at a random instant.
-    async fn life(&mut self) {
-        let (queue, clock) = self.start();
+    async fn life(&mut self, disk: &Opened) -> Queue {
+        let (queue, clock) = self.start(disk);
         let longest = [10 * MINUTE, 3 * HOUR, 2 * DAY, 9 * DAY][self.rng.usize(..4)];
         let end = Instant::now() + Duration::from_millis(self.rng.u64(1..longest * 1000));
         // Half of the lives end just when a next hop has spoken, and what it said is on its way to the disk.
@@ -91,14 +96,26 @@ impl World {
             ledger.have_spoken(spoken).await;
             tokio::time::sleep(moment).await;
         };
+        let mut dice = self.rng.fork();
+        // In some of the others power fails while the disk is written.
+        let fatal = if self.rng.bool() { self.rng.u64(1..100) } else { u64::MAX };
+        let mut is_crash = self.rng.u32(..4) > 0;
+        let grace = Duration::from_secs(self.rng.u64(..400));
         tokio::select! {
             biased;
-            () = cut => {}
-            () = self.events(&queue, &clock, end) => {}
+            () = disk.write(&mut dice, fatal) => is_crash = true,
+            () = async {
+                tokio::select! {
+                    biased;
+                    () = cut => {}
+                    () = self.events(&queue, &clock, end) => {}
+                }
+                if !is_crash {
+                    queue.shutdown(grace).await;
+                }
+            } => {}
         }
-        let is_crash = self.rng.u32(..4) > 0;
         if !is_crash {
-            queue.shutdown(Duration::from_secs(self.rng.u64(..400))).await;
             let totals = queue.totals();
             if totals.difference() != 0 && self.fault.is_none() {
                 self.ledger.is_wrong(format!("after a shutdown the accounts do not balance: {totals:?}"));
@@ -106,10 +123,7 @@ impl World {
         }
         self.ledger.end_life(is_crash);
         self.time = clock.now() + Duration::from_secs(self.rng.u64(..HOUR));
-        if is_crash {
-            // Whatever it still does when it is dropped, nothing of it comes to be.
-            std::mem::forget(queue);
-        }
+        queue
     }
 
     /// What happens in a life until its end, if nothing ends it before.
@@ -180,9 +194,18 @@ impl World {
     }
 
     /// Everybody is reasonable: whatever is left comes to its end.
-    async fn last_life(&mut self) {
+    async fn last_life(&mut self, disk: &Opened) {
+        let mut dice = self.rng.fork();
+        tokio::select! {
+            biased;
+            () = disk.write(&mut dice, u64::MAX) => {}
+            () = self.quiet(disk) => {}
+        }
+    }
+
+    async fn quiet(&mut self, disk: &Opened) {
         self.hops.calm_down();
-        let (queue, _) = self.start();
+        let (queue, _) = self.start(disk);
         let mut after = None;
         loop {
             let page = queue.list(after, 10).await.expect("it answers");

@@ -1,4 +1,4 @@
-//! The disk: a spool that takes its time, and spools with a planted fault.
+//! A spool that takes its time, and spools with a planted fault.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -8,6 +8,9 @@ use smtp_queue::{
     Change, Due, Envelope, Lease, Listed, NewMessage, Progress, QueueId, Room, Shown, Spool, SpoolError, SpoolTotals,
     StoredContent,
 };
+use tokio::sync::Notify;
+
+use crate::disk::Opened;
 
 /// What can be wrong with a spool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,17 +43,23 @@ impl Fault {
 /// A spool whose operations take time before and behind their effect, so that a crash can come between.
 pub(crate) struct SlowSpool {
     inner: Arc<dyn Spool>,
+    work: Arc<Notify>,
     rng: Mutex<fastrand::Rng>,
     fault: Option<Fault>,
 }
 
 impl SlowSpool {
-    pub(crate) fn new(inner: Arc<dyn Spool>, seed: u64, fault: Option<Fault>) -> Self {
-        Self { inner, rng: Mutex::new(fastrand::Rng::with_seed(seed ^ 0xd15c)), fault }
+    pub(crate) fn new(disk: &Opened, seed: u64, fault: Option<Fault>) -> Self {
+        let (inner, work) = (disk.spool.clone(), disk.work.clone());
+        Self { inner, work, rng: Mutex::new(fastrand::Rng::with_seed(seed ^ 0xd15c)), fault }
     }
 
     fn random(&self, below: u64) -> u64 {
         self.rng.lock().unwrap_or_else(PoisonError::into_inner).u64(..below)
+    }
+
+    async fn asked<T>(&self, operation: impl Future<Output = T>) -> T {
+        Opened::asked(&self.work, operation).await
     }
 
     async fn delay(&self) {
@@ -75,14 +84,14 @@ impl Spool for SlowSpool {
             for new in &mut message.progress {
                 new.lease = false;
             }
-            let inner = self.inner.clone();
+            let (inner, work) = (self.inner.clone(), self.work.clone());
             tokio::spawn(async move {
                 tokio::time::sleep(Duration::from_secs(30)).await;
-                inner.put(message).await.map(drop)
+                Opened::asked(&work, inner.put(message)).await.map(drop)
             });
             return Ok(Vec::new());
         }
-        let leases = self.inner.put(message).await?;
+        let leases = self.asked(self.inner.put(message)).await?;
         self.delay().await;
         Ok(leases)
     }
@@ -129,7 +138,7 @@ impl Spool for SlowSpool {
         {
             only.index = other.index;
         }
-        self.inner.record(lease, change).await?;
+        self.asked(self.inner.record(lease, change)).await?;
         self.delay().await;
         Ok(())
     }
@@ -141,17 +150,17 @@ impl Spool for SlowSpool {
 
     async fn remove(&self, id: QueueId) -> Result<Option<u64>, SpoolError> {
         self.delay().await;
-        self.inner.remove(id).await
+        self.asked(self.inner.remove(id)).await
     }
 
     async fn set_held(&self, id: QueueId, held: bool) -> Result<bool, SpoolError> {
         self.delay().await;
-        self.inner.set_held(id, held).await
+        self.asked(self.inner.set_held(id, held)).await
     }
 
     async fn reschedule(&self, id: QueueId, next_attempt: SystemTime) -> Result<bool, SpoolError> {
         self.delay().await;
-        self.inner.reschedule(id, next_attempt).await
+        self.asked(self.inner.reschedule(id, next_attempt)).await
     }
 
     async fn list(&self, after: Option<QueueId>, limit: usize) -> Result<Vec<Listed>, SpoolError> {
