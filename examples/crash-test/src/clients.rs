@@ -62,7 +62,9 @@ impl Client<'_> {
             };
             let envelope = self.trial.mailing.envelope(number);
             let sent = connection.send(&envelope, self.trial.mailing.content(number));
-            match timeout(PATIENCE, sent).await {
+            let report = timeout(PATIENCE, sent).await;
+            self.trial.answer();
+            match report {
                 Ok(report) => {
                     if !self.note(number, &report).await {
                         sleep(PAUSE).await;

@@ -99,15 +99,13 @@ impl<'a> Killer<'a> {
         let started = Instant::now();
         let mut seen = 0;
         let mut last_progress = Instant::now();
-        loop {
-            let queued = self.trial.account().acknowledged_messages();
-            if queued >= self.options.preload {
-                break;
-            }
-            if queued > seen {
-                (seen, last_progress) = (queued, Instant::now());
+        // A few are not taken, each time the program has had enough of a session.
+        while self.trial.answered() < self.options.preload {
+            let answered = self.trial.answered();
+            if answered > seen {
+                (seen, last_progress) = (answered, Instant::now());
             } else if last_progress.elapsed() > START_PATIENCE {
-                return Err(io::Error::other(format!("only {queued} messages of the preload were taken")));
+                return Err(io::Error::other(format!("only {answered} messages of the preload were answered")));
             }
             if self.last_report.elapsed() > REPORT_PERIOD {
                 self.report("preload");

@@ -20,6 +20,8 @@ pub(crate) struct Trial {
     run: AtomicUsize,
     /// The number of the next message.
     next: AtomicU64,
+    /// Messages that were sent and are not under way any more.
+    answered: AtomicU64,
     /// Messages from this number on are not sent.
     end: AtomicU64,
     /// How many recipients may be acknowledged and not settled before clients pause.
@@ -36,6 +38,7 @@ impl Trial {
             account: Mutex::new(Account::new(in_flight)),
             run: AtomicUsize::new(0),
             next: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
             end: AtomicU64::new(0),
             backlog: AtomicU64::new(0),
         }
@@ -66,6 +69,16 @@ impl Trial {
     pub(crate) fn send_up_to(&self, end: u64, backlog: u64) {
         self.backlog.store(backlog, Ordering::Release);
         self.end.store(end, Ordering::Release);
+    }
+
+    /// A message got its answer, or none.
+    pub(crate) fn answer(&self) {
+        self.answered.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How many messages did.
+    pub(crate) fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Acquire)
     }
 
     /// The number of the next message, which then belongs to the caller; `None` where nothing is to be sent now.
