@@ -63,3 +63,8 @@ pub use storage::{
 };
 pub use storage::{FileStorage, Space, Storage, StorageFile};
 pub use transport::{Attempt, Discard, MaildirTransport, NextHopError, SmtpSettings, SmtpTransport, Transport};
+
+/// The example of the README, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

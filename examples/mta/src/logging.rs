@@ -1,7 +1,8 @@
 //! The log: one line for each event on standard error, each with the ids that join it to others.
 //!
 //! Who has something to say formats its line and leaves it in a buffer; a thread writes whatever has gathered with one
-//! call. Nobody waits for a log that is stuck: what does not fit is counted, and the number is logged afterwards.
+//! call, then pauses, so that under load a call takes hundreds of lines. Nobody waits for a log that is stuck: what does
+//! not fit is counted, and the number is logged afterwards.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,6 +15,8 @@ use crate::config::{Log, LogFormat};
 
 /// The most octets that wait to be written: 4 MiB, about 16,000 lines.
 const WAITING_OCTETS: usize = 4 << 20;
+/// How long lines gather after those before them were written: 5 ms. A line after a silence is written at once.
+const GATHERING: Duration = Duration::from_millis(5);
 /// How long the end of the program waits for the log: 2 s.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
@@ -104,6 +107,7 @@ impl Shared {
                 // It gets here as any other line does.
                 tracing::warn!(target: "mta", lines = lost, "the log was stuck, and lines of it are lost");
             }
+            std::thread::sleep(GATHERING);
         }
     }
 }
