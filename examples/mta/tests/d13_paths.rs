@@ -103,6 +103,20 @@ fn d32_a_mailbox_that_fails_is_deferred_alone() {
     assert_eq!(mta.log().matches(" deferred ").count(), 6, "{}", mta.log());
 }
 
+#[test] // STANDARDS.md Q10, Q11: however much mail waits for one mailbox, the others get theirs at once.
+fn q11_a_mailbox_that_fails_holds_up_no_other() {
+    let mta = Mta::with_config("users = [\"alice@localhost\", \"bob@localhost\"]\n");
+    let broken = mta.data.join("localhost/bob");
+    fs::remove_dir_all(&broken).expect("removed");
+    fs::write(&broken, "").expect("written");
+    for _ in 0..12 {
+        assert!(mta.send("x@client.example", &["bob@localhost"], b"\r\n").status.success());
+    }
+    assert!(mta.send("x@client.example", &["alice@localhost"], b"\r\n").status.success());
+    common::wait_until("alice has hers", || mta.new_files("localhost/alice").len() == 1);
+    common::wait_until("all of it was tried", || mta.queue_says(&["list"]).matches("1 attempt").count() == 12);
+}
+
 #[test] // A data directory that cannot be is known at the start.
 fn a_wrong_place_for_data_ends_the_start() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use smtp_core::{DeliveryEvent, Refusal, SafeText, TransportFailure};
+use smtp_core::{DeliveryEvent, Refusal, Reply, SafeText, TransportFailure};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::content::StoredContent;
@@ -188,9 +188,12 @@ struct Group {
 
 /// What the outcomes say about the site, after what was known before.
 fn of_site(outcomes: &[Outcome], before: SiteAnswer) -> SiteAnswer {
+    // Trouble of our own with one mailbox or one content (RFC 3463 §3.3, §3.4) says nothing of others at that site.
+    let is_ours = |reply: &Reply| reply.status().is_some_and(|status| matches!(status.subject(), 2 | 3));
     // 421 is the next hop's word for "not now, whatever you bring" (RFC 5321 §3.8).
     let is_unreachable = |outcome: &Outcome| match outcome {
-        Outcome::Deferred(diagnosis) => diagnosis.remote.is_none() || diagnosis.reply.code().get() == 421,
+        Outcome::Deferred(diagnosis) if diagnosis.remote.is_none() => !is_ours(&diagnosis.reply),
+        Outcome::Deferred(diagnosis) => diagnosis.reply.code().get() == 421,
         _ => false,
     };
     if before == SiteAnswer::Unreachable || (!outcomes.is_empty() && outcomes.iter().all(is_unreachable)) {
