@@ -189,9 +189,9 @@ fn a_restart_delivers_what_was_queued() {
         send(&mta, "bob@client.example", &["carol@example.org", "dave@example.org"], &large);
         wait_until("attempts have failed", || mta.log().matches(" queue: deferred ").count() >= 3);
         if is_killed {
-            mta.kill()
+            mta.kill();
         } else {
-            mta.terminate()
+            mta.terminate();
         }
         let smart_host = SmartHost::at(address);
         let mta = mta.restarted();

@@ -219,7 +219,19 @@ impl DataEncoder {
     /// receivers disagree about what it means.
     pub fn encode(&mut self, content: &[u8], output: &mut Vec<u8>) -> Result<(), Defect> {
         output.reserve(content.len() + 16);
-        for &octet in content {
+        let mut at = 0;
+        while at < content.len() {
+            if at > 0 && matches!(self.position, Position::Text | Position::LineStart) {
+                let plain = plain_run(&content[at - 1..]);
+                if plain > 0 {
+                    output.extend_from_slice(&content[at..at + plain]);
+                    at += plain;
+                    self.position = after_plain(content[at - 1]);
+                    continue;
+                }
+            }
+            let octet = content[at];
+            at += 1;
             match (self.position, octet) {
                 (_, 0) => return Err(Defect::Nul),
                 (Position::AfterCr, b'\n') => self.position = Position::LineStart,

@@ -14,7 +14,7 @@ use crate::progress::{Diagnosis, Progress};
 use crate::spool::{NewContent, NewMessage, NewProgress};
 
 /// A message with that number as its name, one recipient for each of the sites, and content of that many octets; all of
-/// it is due at [`at`]`(0)`.
+/// it is due on 14 November 2023, 22:13:20 UTC.
 ///
 /// # Panics
 /// Never: the samples are in the grammar.
