@@ -8,7 +8,7 @@ use smtp_queue::{Diagnosis, Entry, EntryPair, Envelope, Listed, QueueTotals, Wai
 /// Recipients of a message that a list names.
 const NAMED_RECIPIENTS: usize = 2;
 
-/// What stands above the first [`line`].
+/// What stands above the first [`line()`].
 pub(super) const HEADING: &str =
     "id                              age        size  state                         envelope\n";
 
@@ -26,7 +26,7 @@ pub(super) fn line(message: &Listed, envelope: Option<&Envelope>, now: SystemTim
     format!("{text}{first}{more}\n")
 }
 
-/// What stands below the last [`line`], where there are others.
+/// What stands below the last [`line()`], where there are others.
 pub(super) fn more(last: &Listed) -> String {
     format!("more: mta queue list --after {}\n", last.id)
 }
