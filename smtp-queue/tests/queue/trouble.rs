@@ -129,6 +129,19 @@ async fn what_cannot_be_loaded_is_tried_later() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_cannot_be_loaded_is_left_alone_for_a_while() {
+    let spool = FaultySpool::new();
+    let world = over(&spool);
+    world.hops.set("b@one.example", Does::Defer);
+    world.submit(&["b@one.example"]).await;
+    world.pass(MINUTE).await;
+    spool.fail(Operation::Load, 100_000, passing);
+    world.pass(HOUR).await;
+    let asked = world.events.count("store failed to load");
+    assert!((10..=60).contains(&asked), "it was asked {asked} times in an hour");
+}
+
+#[tokio::test(start_paused = true)]
 async fn damaged_content_is_held_for_an_operator_and_never_thrown_away() {
     let spool = FaultySpool::new();
     let world = over(&spool);
