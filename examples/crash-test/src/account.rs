@@ -8,6 +8,9 @@ use crate::mailing::MOST_RECIPIENTS;
 
 /// The most cases of a kind that are printed.
 const SHOWN_CASES: usize = 10;
+/// How long before the last `250` of a run an outcome may have arrived and not be written, in milliseconds: it was in
+/// the next group.
+const STALL: u32 = 250;
 
 /// What is known of one message.
 #[derive(Debug, Clone, Copy, Default)]
@@ -46,12 +49,15 @@ struct Arrival {
     at: u32,
 }
 
-/// How long a start took.
+/// When things happened in a run, and how long its start took.
 #[derive(Debug, Clone, Copy, Default)]
-struct Start {
+struct Run {
     began: u32,
     greeted: Option<u32>,
     acknowledged: Option<u32>,
+    /// The last proof that it could write: when a client saw a `250`.
+    last_250: Option<u32>,
+    killed: Option<u32>,
 }
 
 /// Everything that happened.
@@ -60,9 +66,7 @@ pub(crate) struct Account {
     /// How long before a kill an attempt counts as in flight, in milliseconds.
     in_flight: u32,
     entries: Vec<Entry>,
-    /// When each run ended by a kill.
-    kills: Vec<Option<u32>>,
-    starts: Vec<Start>,
+    runs: Vec<Run>,
     acknowledged_messages: u64,
     arrived: u64,
     /// Recipients that were acknowledged and not settled.
@@ -70,6 +74,10 @@ pub(crate) struct Account {
     duplicates: u64,
     /// The longest time between an arrival and the kill that explains why it came twice.
     longest_in_flight: u32,
+    /// Copies too many that arrived longer before a kill, when no client saw a `250` any more: the disk stood still.
+    stalled: u64,
+    /// The longest time between such an arrival and the last `250`; none where that was first.
+    longest_in_stall: u32,
     /// Copies that no kill explains.
     unexplained: Cases,
     /// What arrived and is not what was sent.
@@ -112,13 +120,14 @@ impl Account {
         Self {
             in_flight,
             entries: Vec::new(),
-            kills: Vec::new(),
-            starts: Vec::new(),
+            runs: Vec::new(),
             acknowledged_messages: 0,
             arrived: 0,
             waiting: 0,
             duplicates: 0,
             longest_in_flight: 0,
+            stalled: 0,
+            longest_in_stall: 0,
             unexplained: Cases::default(),
             damage: Cases::default(),
             faults: Cases::default(),
@@ -127,26 +136,26 @@ impl Account {
 
     /// The program is started.
     pub(crate) fn start(&mut self, run: usize, now: u32) {
-        self.starts.resize(run + 1, Start::default());
-        self.kills.resize(run + 1, None);
-        self.starts[run].began = now;
+        self.runs.resize(run + 1, Run::default());
+        self.runs[run].began = now;
     }
 
     /// It said `220` for the first time.
     pub(crate) fn greet(&mut self, run: usize, now: u32) {
-        let start = &mut self.starts[run];
-        start.greeted.get_or_insert(now - start.began);
+        let run = &mut self.runs[run];
+        run.greeted.get_or_insert(now - run.began);
     }
 
     /// It said `250` for a message: seen by a client, and not yet in the ledger.
-    pub(crate) fn first_250(&mut self, run: usize, now: u32) {
-        let start = &mut self.starts[run];
-        start.acknowledged.get_or_insert(now - start.began);
+    pub(crate) fn saw_250(&mut self, run: usize, now: u32) {
+        let run = &mut self.runs[run];
+        run.acknowledged.get_or_insert(now - run.began);
+        run.last_250 = Some(now);
     }
 
     /// It is about to be killed.
     pub(crate) fn kill(&mut self, run: usize, now: u32) {
-        self.kills[run] = Some(now);
+        self.runs[run].killed = Some(now);
     }
 
     /// A message is about to be sent.
@@ -177,12 +186,21 @@ impl Account {
         self.settle(number, before);
         let Some(earlier) = earlier else { return };
         self.duplicates += 1;
-        let killed = self.kills.get(earlier.run as usize).copied().flatten();
+        let of = self.runs.get(earlier.run as usize).copied().unwrap_or_default();
+        let killed = of.killed;
+        // Everything goes through one log: where nothing was written any more, no outcome was either.
+        let proven = killed.map(|killed| killed.min(of.last_250.unwrap_or(of.began)).saturating_sub(earlier.at));
         match killed.filter(|_| earlier.run < run).map(|killed| killed.saturating_sub(earlier.at)) {
             Some(before) if before <= self.in_flight => self.longest_in_flight = self.longest_in_flight.max(before),
+            Some(_) if proven.is_some_and(|proven| proven <= STALL) => {
+                self.stalled += 1;
+                self.longest_in_stall = self.longest_in_stall.max(proven.unwrap_or_default());
+            }
             Some(before) => self.unexplained.add(format!(
-                "message {number}, recipient {recipient}: arrived {before} ms before the kill of run {}, again in {run}",
-                earlier.run
+                "message {number}, recipient {recipient}: arrived {before} ms before the kill of run {}, {} ms before \
+                 its last 250, again in run {run}",
+                earlier.run,
+                proven.unwrap_or_default()
             )),
             None => self.unexplained.add(format!(
                 "message {number}, recipient {recipient}: arrived in run {}, again in run {run} after {} ms",
@@ -246,9 +264,9 @@ impl Account {
             }
         };
         // The first start is not one after a kill.
-        let restarts = self.starts.get(1..).unwrap_or_default();
-        let greeted = line("first 220 after a median of", restarts.iter().filter_map(|start| start.greeted).collect());
-        let taken = line("first 250", restarts.iter().filter_map(|start| start.acknowledged).collect());
+        let restarts = self.runs.get(1..).unwrap_or_default();
+        let greeted = line("first 220 after a median of", restarts.iter().filter_map(|run| run.greeted).collect());
+        let taken = line("first 250", restarts.iter().filter_map(|run| run.acknowledged).collect());
         format!("{greeted}, {taken}")
     }
 
@@ -277,14 +295,17 @@ impl Account {
             }
         }
         let mut details = String::new();
-        let explained = self.duplicates - self.unexplained.count;
+        let explained = self.duplicates - self.unexplained.count - self.stalled;
         let _ = writeln!(
             details,
             "recipients: {} copies arrived, {refused} refused for good ({untold} without a notification)\n\
-             duplicates: {explained} in flight at a kill (longest {} ms before it), {} without that excuse\n\
+             duplicates: {explained} in flight at a kill (longest {} ms before it), {} more while the disk stood \
+             still (longest {} ms before the last 250), {} without excuse\n\
              restarts: {}",
             self.arrived,
             self.longest_in_flight,
+            self.stalled,
+            self.longest_in_stall,
             self.unexplained.count,
             self.start_times()
         );
@@ -303,7 +324,7 @@ impl Account {
             }
         }
         Verdict {
-            kills: self.kills.iter().flatten().count(),
+            kills: self.runs.iter().filter(|run| run.killed.is_some()).count(),
             acknowledged: self.acknowledged_messages,
             lost: lost.count,
             duplicated: self.duplicates,
@@ -378,6 +399,7 @@ mod tests {
             account.send(0, 1);
             account.acknowledge(0, 1);
             account.arrive(0, 0, first.0, first.1);
+            account.saw_250(0, 850);
             if let Some(killed) = killed {
                 account.kill(0, killed);
             }
@@ -385,6 +407,23 @@ mod tests {
             account.arrive(0, 0, second, 2500);
             let verdict = account.verdict();
             assert_eq!((verdict.is_good, verdict.duplicated), (is_good, 1), "{first:?} {killed:?} {second}");
+        }
+    }
+
+    #[test] // T1: where the disk stands still, nothing is recorded, however long that takes.
+    fn t1_a_stall_excuses_what_arrived_in_it() {
+        for (last_250, is_good) in [(None, true), (Some(600), true), (Some(1100), false)] {
+            let mut account = account();
+            account.send(0, 1);
+            account.acknowledge(0, 1);
+            account.arrive(0, 0, 0, 500);
+            if let Some(last_250) = last_250 {
+                account.saw_250(0, last_250);
+            }
+            account.kill(0, 1700);
+            account.start(1, 2000);
+            account.arrive(0, 0, 1, 2500);
+            assert_eq!(account.verdict().is_good, is_good, "{last_250:?}");
         }
     }
 

@@ -102,7 +102,7 @@ impl Client<'_> {
             return false;
         }
         let now = self.trial.now();
-        self.trial.account().first_250(self.run, now);
+        self.trial.account().saw_250(self.run, now);
         let mut entry = Acknowledged { number, recipients: taken, run: self.run };
         loop {
             match self.ledger.try_send(entry) {

@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -71,9 +72,12 @@ fn run(options: &Options, seed: u64) -> io::Result<Verdict> {
     directory.disable_cleanup(true);
     let runtime = tokio::runtime::Runtime::new()?;
     let verdict = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
         tokio::select! {
             verdict = attempt(options, seed, mta, &path) => verdict,
             _ = tokio::signal::ctrl_c() => Err(io::Error::other("interrupted")),
+            // Whoever ends this must not leave the program behind.
+            _ = terminate.recv() => Err(io::Error::other("told to end")),
         }
     })?;
     // Sessions of the sink may still be open.
