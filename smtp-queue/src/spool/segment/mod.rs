@@ -176,8 +176,12 @@ impl SegmentSpool {
         if faults.skips_directory_sync {
             log.skip_directory_sync();
         }
+        let mut index = recovered.index;
+        if faults.drops_removals_early {
+            index.segments.ignore_graves();
+        }
         let incoming = storage.root().map(|root| root.join(content::INCOMING));
-        let shared = Arc::new(Shared::new(storage, settings, recovered.index));
+        let shared = Arc::new(Shared::new(storage, settings, index));
         shared.last_batch.store(log.last_batch(), Ordering::Release);
         log.drop_short_spares(&shared.index).map_err(log::WriteError::into_io)?;
         let mut committer = Committer::new(shared.clone(), log, has_threads);

@@ -43,20 +43,26 @@ pub(super) struct Segment {
     buries: BTreeSet<u64>,
 }
 
-impl Segment {
-    fn says_nothing(&self) -> bool {
-        self.usage == Use::Written && self.living_records == 0 && self.buries.is_empty()
-    }
-}
-
 #[derive(Debug, Default)]
 pub(super) struct Segments {
     all: Vec<Option<Segment>>,
     /// Epochs out of which messages were appended again: their old records can still be read.
     draining: BTreeSet<u64>,
+    /// A fault that tests must find: what a segment buries does not keep it.
+    ignores_graves: bool,
 }
 
 impl Segments {
+    /// Plants the fault [`Faults::drops_removals_early`](super::settings::Faults).
+    pub(super) fn ignore_graves(&mut self) {
+        self.ignores_graves = true;
+    }
+
+    fn says_nothing(&self, segment: &Segment) -> bool {
+        let buries_nothing = self.ignores_graves || segment.buries.is_empty();
+        segment.usage == Use::Written && segment.living_records == 0 && buries_nothing
+    }
+
     /// Registers a segment; its number.
     pub(super) fn add(&mut self, epoch: u64, file: Arc<dyn StorageFile>, octets: u64, usage: Use) -> u32 {
         let (living_octets, living_records) = (0, 0);
@@ -125,13 +131,13 @@ impl Segments {
 
     /// The oldest segment that says nothing any more.
     pub(super) fn recyclable(&self) -> Option<u32> {
-        let all = self.iter().filter(|(_, segment)| segment.says_nothing());
+        let all = self.iter().filter(|(_, segment)| self.says_nothing(segment));
         all.min_by_key(|(_, segment)| segment.epoch).map(|(number, _)| number)
     }
 
     /// How many segments say nothing any more.
     pub(super) fn recyclable_count(&self) -> usize {
-        self.iter().filter(|(_, segment)| segment.says_nothing()).count()
+        self.iter().filter(|(_, segment)| self.says_nothing(segment)).count()
     }
 
     /// The segment that it pays most to empty: of those of which at most a tenth is living, the one with the least, and
@@ -139,7 +145,7 @@ impl Segments {
     pub(super) fn worth_emptying(&self, except: &HashSet<u64>) -> Option<u32> {
         let is_sparse = |segment: &Segment| {
             segment.usage == Use::Written
-                && !segment.says_nothing()
+                && !self.says_nothing(segment)
                 && segment.living_octets * 10 <= segment.octets
                 && !except.contains(&segment.epoch)
         };
