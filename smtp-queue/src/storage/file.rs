@@ -1,11 +1,12 @@
 //! The storage of every day: a directory.
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, IoSlice, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags, fallocate, flock, statvfs};
 use rustix::io::Errno;
@@ -16,6 +17,8 @@ use super::{Space, Storage, StorageFile};
 #[derive(Debug)]
 pub struct FileStorage {
     root: PathBuf,
+    /// Kept open, so that they can be synced when there are no descriptors left.
+    directories: Mutex<HashMap<PathBuf, Arc<File>>>,
 }
 
 /// The file that says whose the spool is.
@@ -29,7 +32,17 @@ impl FileStorage {
     pub fn open(root: impl Into<PathBuf>) -> io::Result<Self> {
         let root = root.into();
         make_durable(&root)?;
-        Ok(Self { root: root.canonicalize()? })
+        Ok(Self { root: root.canonicalize()?, directories: Mutex::default() })
+    }
+
+    fn directory(&self, path: &Path) -> io::Result<Arc<File>> {
+        let mut known = self.directories.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(directory) = known.get(path) {
+            return Ok(directory.clone());
+        }
+        let directory = Arc::new(File::open(self.path(path))?);
+        known.insert(path.to_owned(), directory.clone());
+        Ok(directory)
     }
 
     fn path(&self, path: &Path) -> PathBuf {
@@ -83,7 +96,8 @@ impl Storage for FileStorage {
     }
 
     fn make_directory(&self, path: &Path) -> io::Result<()> {
-        make_durable(&self.path(path))
+        make_durable(&self.path(path))?;
+        self.directory(path).map(drop)
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<(String, u64)>> {
@@ -128,7 +142,7 @@ impl Storage for FileStorage {
     }
 
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {
-        sync_directory(&self.path(directory))
+        self.directory(directory)?.sync_all()
     }
 
     fn space(&self) -> io::Result<Space> {
