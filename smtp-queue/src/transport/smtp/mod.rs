@@ -51,14 +51,15 @@ impl Default for SmtpSettings {
 /// Relays to one next hop: a smart host, or the host behind a filter. Cheap to copy; copies share their connections.
 ///
 /// ```
-/// use smtp_core::ClientConfig;
+/// use smtp_core::{ClientConfig, Host};
 /// use smtp_queue::{Route, SmtpTransport};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let config = ClientConfig::new("mx.example.org")?;
 /// let by_name = Route::new("smart host", SmtpTransport::to("smtp.example.net:25", config.clone())?);
 /// let addresses = ["192.0.2.1:25".parse()?, "192.0.2.2:25".parse()?];
-/// let by_address = Route::new("relay.example.net", SmtpTransport::new(&"relay.example.net".parse()?, addresses, config));
+/// let name = Host::parse("relay.example.net")?;
+/// let by_address = Route::new("relay.example.net", SmtpTransport::new(&name, addresses, config));
 /// # let _ = (by_name, by_address);
 /// # Ok(())
 /// # }
