@@ -313,8 +313,9 @@ fn decode_waiting(octets: &[u8]) -> Result<WaitingRecipient, RecordError> {
 }
 
 fn decode_status(octets: &[u8]) -> Option<EnhancedStatusCode> {
-    let &[class, a, b, c, d] = octets else { return None };
-    EnhancedStatusCode::new(class, u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d]))
+    let &[_, a, b, c, d] = octets else { return None };
+    // Its class is that of the reply code, which may be one that no status code has alone.
+    EnhancedStatusCode::new(4, u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d]))
 }
 
 /// Microseconds since 1970; what is earlier is 1970, what is later than a number can say is its largest.
@@ -452,6 +453,19 @@ mod tests {
             let mut octets = Vec::new();
             encode_progress(&progress, &mut octets);
             assert_eq!(decode_progress(&octets), Ok(progress));
+        }
+    }
+
+    #[test] // A reply of the third class to a command that wants none is a diagnosis as well.
+    fn a_status_code_in_the_class_of_any_reply_is_read_back() {
+        for code in [250, 354, 451, 550] {
+            let mut progress = progress();
+            let status = EnhancedStatusCode::new(5, 7, 1).expect("valid");
+            let reply = Reply::new(ReplyCode::new(code).expect("valid"), status, "words");
+            progress.waiting[0].last = Some(Diagnosis { reply, remote: None });
+            let mut octets = Vec::new();
+            encode_progress(&progress, &mut octets);
+            assert_eq!(decode_progress(&octets), Ok(progress), "{code}");
         }
     }
 
