@@ -7,10 +7,8 @@
 use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-
-use tokio::sync::oneshot;
 
 use crate::envelope::SiteName;
 use crate::id::QueueId;
@@ -19,6 +17,7 @@ use crate::spool::{Lease, SpoolError};
 use crate::storage::Storage;
 
 use super::effect::NewRecord;
+use super::inbox::Inbox;
 use super::index::{Applied, Index};
 use super::log::{Log, WriteError};
 use super::settings::{SegmentSettings, SpoolAlarm};
@@ -66,18 +65,8 @@ pub(super) enum Done {
     Absent,
 }
 
-/// A piece of work and who waits for it.
-#[derive(Debug)]
-struct Waiting {
-    work: Work,
-    answer: oneshot::Sender<Result<Done, SpoolError>>,
-}
-
-#[derive(Debug, Default)]
-struct Inbox {
-    waiting: VecDeque<Waiting>,
-    is_closed: bool,
-}
+type Answer = Result<Done, SpoolError>;
+type Waiting = super::inbox::Waiting<Work, Answer>;
 
 /// What sessions and the committer share.
 #[derive(Debug)]
@@ -85,8 +74,7 @@ pub(super) struct Shared {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) settings: SegmentSettings,
     pub(super) index: Mutex<Index>,
-    inbox: Mutex<Inbox>,
-    bell: Condvar,
+    inbox: Inbox<Work, Answer>,
     pub(super) is_read_only: AtomicBool,
     /// Octets that messages can take in the log as it is; [`NO_SPARE`] where not even a small one is taken.
     pub(super) log_free_octets: AtomicU64,
@@ -104,8 +92,7 @@ impl Shared {
             storage,
             settings,
             index: Mutex::new(index),
-            inbox: Mutex::default(),
-            bell: Condvar::new(),
+            inbox: Inbox::new(),
             is_read_only: AtomicBool::new(false),
             log_free_octets: AtomicU64::new(0),
             last_batch: AtomicU64::new(0),
@@ -114,53 +101,24 @@ impl Shared {
     }
 
     /// Hands work over and waits until it is durable.
-    pub(super) async fn submit(&self, work: Work) -> Result<Done, SpoolError> {
-        let (answer, done) = oneshot::channel();
-        {
-            let mut inbox = lock(&self.inbox);
-            if inbox.is_closed {
-                return Err(SpoolError::Closed);
-            }
-            inbox.waiting.push_back(Waiting { work, answer });
-            if inbox.waiting.len() == 1 {
-                self.bell.notify_one();
-            }
-        }
-        // A committer that is gone has dropped the sender.
-        done.await.unwrap_or(Err(SpoolError::Closed))
+    pub(super) async fn submit(&self, work: Work) -> Answer {
+        let Some(answer) = self.inbox.submit(work) else { return Err(SpoolError::Closed) };
+        // A committer that is gone answers nobody.
+        answer.await.unwrap_or(Err(SpoolError::Closed))
     }
 
     /// No more work is taken; what waits is still done.
     pub(super) fn close(&self) {
-        lock(&self.inbox).is_closed = true;
-        self.bell.notify_all();
+        self.inbox.close();
     }
 
     pub(super) fn has_work(&self) -> bool {
-        !lock(&self.inbox).waiting.is_empty()
+        self.inbox.has_work()
     }
 
     /// Waits for work; `false` where there will be none.
     pub(super) fn wait(&self) -> bool {
-        let mut inbox = lock(&self.inbox);
-        while inbox.waiting.is_empty() && !inbox.is_closed {
-            inbox = self.bell.wait(inbox).unwrap_or_else(std::sync::PoisonError::into_inner);
-        }
-        !inbox.waiting.is_empty()
-    }
-
-    fn take(&self, limit_octets: u64) -> Vec<Waiting> {
-        let mut inbox = lock(&self.inbox);
-        let mut octets = 0;
-        let mut taken = Vec::with_capacity(inbox.waiting.len().min(256));
-        while let Some(next) = inbox.waiting.front() {
-            octets += next.work.octets();
-            if octets > limit_octets && !taken.is_empty() {
-                break;
-            }
-            taken.extend(inbox.waiting.pop_front());
-        }
-        taken
+        self.inbox.wait()
     }
 }
 
@@ -177,6 +135,8 @@ struct InBatch {
     leases: HashSet<u64>,
     /// Messages that it puts there.
     messages: HashSet<QueueId>,
+    /// Where it moves pairs to.
+    moves: HashSet<(QueueId, SiteName)>,
 }
 
 /// The one who writes.
@@ -208,46 +168,55 @@ impl Committer {
         }
     }
 
-    /// One turn: one batch at most. `false` where nothing waited.
+    /// One turn: one batch, or a few where there is not room for all in one. `false` where nothing waited.
     pub(super) fn step(&mut self) -> bool {
         let limit = self.shared.settings.batch_octets.min(self.log.segment_octets() / 2);
-        let taken = self.shared.take(limit);
+        let mut taken = self.shared.inbox.take(limit, Work::octets);
         if taken.is_empty() {
             return false;
         }
-        if self.shared.is_read_only.load(Ordering::Acquire) {
-            for waiting in taken {
-                answer(waiting, Err(SpoolError::ReadOnly));
+        while let Some(first) = taken.front() {
+            if self.shared.is_read_only.load(Ordering::Acquire) {
+                for waiting in taken {
+                    waiting.answer(Err(SpoolError::ReadOnly));
+                }
+                return true;
             }
-            return true;
-        }
-        let (records, prepared) = self.prepare_batch(taken);
-        if !prepared.is_empty() {
-            self.commit(&records, prepared);
+            // Room is made while nothing is prepared: it may append messages again, and records that were made before
+            // would be those of messages as they were.
+            self.make_room(Log::batch_octets(first.work.octets()), first.work.takes_messages());
+            let (records, prepared) = self.prepare_batch(&mut taken);
+            if !prepared.is_empty() {
+                self.commit(&records, prepared);
+            }
         }
         self.keep_house();
         true
     }
 
-    /// Turns work into records. What cannot be done is answered at once.
-    fn prepare_batch(&mut self, taken: Vec<Waiting>) -> (Vec<NewRecord>, Vec<Prepared>) {
+    /// Turns work into records, as far as there is room. What cannot be done is answered at once.
+    fn prepare_batch(&mut self, taken: &mut VecDeque<Waiting>) -> (Vec<NewRecord>, Vec<Prepared>) {
         let mut records = Vec::new();
         let mut prepared = Vec::with_capacity(taken.len());
         let mut batch = InBatch::default();
         let mut octets = 0;
-        for mut waiting in taken {
-            let made = self.records_of(&mut waiting.work, &mut batch);
-            let made = match made {
+        while let Some(mut waiting) = taken.pop_front() {
+            let is_message = waiting.work.takes_messages();
+            let needed = Log::batch_octets(octets + waiting.work.octets());
+            if !prepared.is_empty() && !self.log.has_room(needed, is_message) {
+                taken.push_front(waiting);
+                break;
+            }
+            let made = match self.records_of(&mut waiting.work, &mut batch) {
                 Ok(made) => made,
                 Err(refused) => {
-                    answer(waiting, refused);
+                    waiting.answer(refused);
                     continue;
                 }
             };
             let extents: u64 = made.iter().map(NewRecord::extent).sum();
-            let is_message = waiting.work.takes_messages();
-            if !self.make_room(Log::batch_octets(octets + extents), is_message) {
-                answer(waiting, Err(SpoolError::Full(None)));
+            if !self.log.has_room(Log::batch_octets(octets + extents), is_message) {
+                waiting.answer(Err(SpoolError::Full(None)));
                 continue;
             }
             octets += extents;
@@ -257,12 +226,10 @@ impl Committer {
         (records, prepared)
     }
 
-    fn make_room(&mut self, octets: u64, is_message: bool) -> bool {
-        if self.log.has_room(octets, is_message) {
-            return true;
+    fn make_room(&mut self, octets: u64, is_message: bool) {
+        if !self.log.has_room(octets, is_message) {
+            self.prepare_segments();
         }
-        self.prepare_segments();
-        self.log.has_room(octets, is_message)
     }
 
     /// The records of work on what is already there; or what to answer without any.
@@ -293,8 +260,9 @@ impl Committer {
                         let is_known = facts.recipients < u32::from(u16::MAX);
                         let recipients = if is_known { facts.recipients } else { u32::MAX };
                         progress.check(recipients as usize).map_err(Err)?;
-                        let is_other = |site: &SiteName| *site != lease.site && *site == progress.site;
-                        if pairs.iter().any(|pair| is_other(&pair.facts.site)) {
+                        let moves = progress.site != lease.site;
+                        let is_taken = pairs.iter().any(|pair| pair.facts.site == progress.site);
+                        if moves && (is_taken || !batch.moves.insert((*id, progress.site.clone()))) {
                             let why = "the message already waits at the site that it is moved to";
                             return Err(Err(SpoolError::Invalid(why)));
                         }
@@ -350,7 +318,7 @@ impl Committer {
                     prepared.iter().map(next).collect()
                 };
                 for (Prepared { waiting, .. }, done) in prepared.into_iter().zip(answers) {
-                    answer(waiting, Ok(done));
+                    waiting.answer(Ok(done));
                 }
                 self.remove_contents(&applied);
             }
@@ -376,7 +344,7 @@ impl Committer {
         let error = self.note(error);
         for Prepared { waiting, records } in prepared {
             let nothing_to_do = records == 0;
-            answer(waiting, if nothing_to_do { Ok(Done::Yes(Vec::new())) } else { Err(copy(&error)) });
+            waiting.answer(if nothing_to_do { Ok(Done::Yes(Vec::new())) } else { Err(copy(&error)) });
         }
     }
 
@@ -476,6 +444,13 @@ impl Committer {
     }
 }
 
+impl Drop for Committer {
+    /// Also where it panicked: nobody waits for somebody who has gone.
+    fn drop(&mut self) {
+        self.shared.inbox.abandon();
+    }
+}
+
 /// What whoever waits is told, now that it is durable.
 fn done(index: &mut Index, work: &Work, applied: &[Applied]) -> Done {
     match work {
@@ -492,11 +467,6 @@ fn done(index: &mut Index, work: &Work, applied: &[Applied]) -> Done {
         }
         Work::Hold(..) | Work::Reschedule(..) => Done::Yes(Vec::new()),
     }
-}
-
-/// Tells whoever waits. Nobody may: a caller that was dropped has its work done all the same.
-fn answer(waiting: Waiting, result: Result<Done, SpoolError>) {
-    let _ = waiting.answer.send(result);
 }
 
 fn copy(error: &SpoolError) -> SpoolError {

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! committer    takes what waits, writes one batch, syncs once, answers everybody
+//!   inbox      work and answers change hands; sync: what it is made of
 //!   log        batches in segments; segments are made ready, used again, removed
 //!   relocation what still matters in a sparse segment is appended again
 //!   snapshot   the index on disk, so that a restart need not read the whole log
@@ -18,6 +19,7 @@ mod committer;
 mod content;
 mod effect;
 mod format;
+mod inbox;
 mod index;
 mod log;
 mod read;
@@ -28,6 +30,7 @@ mod segments;
 mod settings;
 mod slab;
 mod snapshot;
+mod sync;
 
 use std::io;
 use std::path::{Path, PathBuf};
