@@ -52,6 +52,8 @@ pub use spool::record::RecordError;
 #[cfg(feature = "simulation")]
 pub use spool::segment::Faults;
 pub use spool::segment::{AlarmFn, Damage, OpenError, RecoveryReport, SegmentSettings, SegmentSpool, SpoolAlarm};
+#[cfg(feature = "simulation")]
+pub use spool::stored_form;
 pub use spool::{
     Change, Due, Lease, Listed, ListedPair, MemorySpool, NewContent, NewMessage, NewProgress, Room, Shown, Spool,
     SpoolError, SpoolTotals,

@@ -4,6 +4,8 @@ pub mod contract;
 mod memory;
 pub(crate) mod record;
 pub(crate) mod segment;
+#[cfg(feature = "simulation")]
+pub mod stored_form;
 
 use std::collections::HashMap;
 use std::io;

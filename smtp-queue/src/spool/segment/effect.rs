@@ -36,9 +36,9 @@ impl From<&Progress> for PairFacts {
 pub(super) enum Effect {
     /// The message is as the record says, whatever was known before.
     Message { octets: u64, recipients: u32, in_file: bool, held: bool, pairs: Vec<PairFacts> },
-    /// The pair of this site is now such.
+    /// The pair that the record of the message knows at this site is now such.
     Progress { from: SiteName, pair: PairFacts },
-    /// The pair of this site is done with.
+    /// The pair that the record of the message knows at this site is done with.
     Done { site: SiteName },
     /// The message is held, or goes on.
     Held(bool),
@@ -57,10 +57,12 @@ pub(super) struct MessageHead {
     /// Octets at the start of a content file that are left out.
     pub(super) skipped_octets: u64,
     pub(super) held: bool,
+    /// The checksum of the whole content file; 0 where there is none.
+    pub(super) file_sum: u32,
 }
 
 /// How long the fixed part in front of the sections is.
-pub(super) const MESSAGE_HEAD_OCTETS: usize = 32;
+pub(super) const MESSAGE_HEAD_OCTETS: usize = 36;
 
 impl MessageHead {
     pub(super) fn encode(&self) -> [u8; MESSAGE_HEAD_OCTETS] {
@@ -72,6 +74,7 @@ impl MessageHead {
         octets[20..28].copy_from_slice(&self.skipped_octets.to_le_bytes());
         octets[28] = u8::from(self.held);
         // 29..32 is for later versions.
+        octets[32..].copy_from_slice(&self.file_sum.to_le_bytes());
         octets
     }
 
@@ -86,7 +89,13 @@ impl MessageHead {
             content_octets: large(12),
             skipped_octets: large(20),
             held: octets[28] & 1 == 1,
+            file_sum: number(32),
         })
+    }
+
+    /// How long the content file is; `None` where that is no number.
+    pub(super) fn file_octets(&self) -> Option<u64> {
+        self.skipped_octets.checked_add(self.content_octets)
     }
 
     /// Octets of the payload up to the header fields of ours: all that the index needs.
@@ -142,7 +151,7 @@ fn split_progress(mut octets: &[u8]) -> Result<Vec<Progress>, RecordError> {
     Ok(all)
 }
 
-/// The payload of a progress: the site that it was at, then what is new.
+/// The payload of a progress: the site that the record of the message names for it, then what is new.
 pub(super) fn encode_move(from: &SiteName, progress: &Progress) -> Bytes {
     let mut payload = Vec::with_capacity(128);
     payload.extend_from_slice(&u32::try_from(from.len()).expect("names of sites are short").to_le_bytes());
@@ -188,6 +197,27 @@ impl Effect {
             Kind::Removal => payload.is_empty().then_some(Self::Removal),
         }
     }
+}
+
+/// Reads a payload and writes it again.
+#[cfg(feature = "simulation")]
+pub(in crate::spool) fn rewrite_payload(kind: u8, payload: &[u8]) -> Option<Vec<u8>> {
+    let kind = Kind::from_number(kind)?;
+    let effect = Effect::decode(kind, payload)?;
+    Some(match effect {
+        Effect::Message { .. } => {
+            let sections = MessageSections::split(payload)?;
+            let mut progress = Vec::new();
+            join_progress(&sections.progress().ok()?, &mut progress);
+            let progress_octets = u32::try_from(progress.len()).ok()?;
+            let head = MessageHead { progress_octets, ..sections.head }.encode();
+            [&head[..], sections.envelope, &progress, sections.rest].concat()
+        }
+        Effect::Progress { .. } => decode_move(payload).map(|(from, progress)| encode_move(&from, &progress))?.into(),
+        Effect::Done { site } => site.as_bytes().to_vec(),
+        Effect::Held(held) => vec![u8::from(held)],
+        Effect::Removal => Vec::new(),
+    })
 }
 
 /// A record that is to be written.

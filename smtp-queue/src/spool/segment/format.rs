@@ -17,6 +17,9 @@ pub(super) const RECORD_HEADER_OCTETS: usize = 48;
 /// The most octets in the payload of a record: far above what is put there, far below what would exhaust memory.
 pub(super) const PAYLOAD_LIMIT_OCTETS: u32 = 64 << 20;
 
+/// Epochs and batch numbers stay below this: no spool counts so far, and whatever it finds, it can go on counting.
+pub(super) const NUMBER_LIMIT: u64 = 1 << 62;
+
 const BATCH_MAGIC: [u8; 8] = *b"SMTPQB1\n";
 const RECORD_MAGIC: u16 = 0x7153;
 
@@ -34,6 +37,8 @@ pub(super) struct BatchHeader {
     pub(super) octets: u32,
     /// How many records.
     pub(super) records: u32,
+    /// Where it stands in its segment, in sectors: one that a disk wrote to another place proves nothing.
+    pub(super) sector: u32,
 }
 
 impl BatchHeader {
@@ -44,7 +49,7 @@ impl BatchHeader {
         header[16..24].copy_from_slice(&self.number.to_le_bytes());
         header[24..28].copy_from_slice(&self.octets.to_le_bytes());
         header[28..32].copy_from_slice(&self.records.to_le_bytes());
-        // 32..36 is for later versions.
+        header[32..36].copy_from_slice(&self.sector.to_le_bytes());
         let sum = crc32c(&header[..36]);
         header[36..].copy_from_slice(&sum.to_le_bytes());
         header
@@ -56,12 +61,14 @@ impl BatchHeader {
         if header[..8] != BATCH_MAGIC || crc32c(&header[..36]) != u32_at(header, 36) {
             return None;
         }
-        Some(Self {
+        let header = Self {
             epoch: u64_at(header, 8),
             number: u64_at(header, 16),
             octets: u32_at(header, 24),
             records: u32_at(header, 28),
-        })
+            sector: u32_at(header, 32),
+        };
+        (header.epoch.max(header.number) < NUMBER_LIMIT).then_some(header)
     }
 
     /// How far it is to the next batch.
@@ -89,7 +96,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    fn from_number(number: u8) -> Option<Self> {
+    pub(super) fn from_number(number: u8) -> Option<Self> {
         let kinds = [Self::Message, Self::ContentReference, Self::Progress, Self::Done, Self::Held, Self::Removal];
         kinds.into_iter().find(|kind| *kind as u8 == number)
     }
@@ -138,7 +145,7 @@ impl RecordHeader {
             return None;
         }
         let octets = u32_at(header, 4);
-        if octets > PAYLOAD_LIMIT_OCTETS {
+        if octets > PAYLOAD_LIMIT_OCTETS || u64_at(header, 24).max(u64_at(header, 32)) >= NUMBER_LIMIT {
             return None;
         }
         Some(Self {
@@ -150,6 +157,13 @@ impl RecordHeader {
             payload_sum: u32_at(header, 40),
         })
     }
+}
+
+/// Reads a header of either kind and writes it again.
+#[cfg(feature = "simulation")]
+pub(in crate::spool) fn rewrite_header(octets: &[u8]) -> Option<Vec<u8>> {
+    let batch = BatchHeader::decode(octets).map(|header| header.encode().to_vec());
+    batch.or_else(|| RecordHeader::decode(octets).map(|header| header.encode().to_vec()))
 }
 
 /// The checksum of a payload in parts.
@@ -171,7 +185,7 @@ mod tests {
 
     #[test] // STANDARDS.md C2: a header proves itself; no single bit can change unseen.
     fn c2_headers_survive_and_a_flipped_bit_does_not() {
-        let batch = BatchHeader { epoch: 7, number: u64::MAX, octets: 1000, records: 3 };
+        let batch = BatchHeader { epoch: 7, number: NUMBER_LIMIT - 1, octets: 1000, records: 3, sector: 9 };
         let octets = batch.encode();
         assert_eq!(BatchHeader::decode(&octets), Some(batch));
         for bit in 0..octets.len() * 8 {
@@ -189,12 +203,14 @@ mod tests {
             assert_eq!(RecordHeader::decode(&damaged), None, "bit {bit}");
         }
         assert_eq!(RecordHeader::decode(&octets[..47]), None);
+        let beyond = BatchHeader { number: NUMBER_LIMIT, ..batch };
+        assert_eq!(BatchHeader::decode(&beyond.encode()), None, "behind it there would be no number left");
     }
 
     #[test]
     fn a_batch_ends_at_a_sector() {
         for (octets, extent) in [(0, 512), (472, 512), (473, 1024), (984, 1024)] {
-            assert_eq!(BatchHeader { epoch: 0, number: 0, octets, records: 0 }.extent(), extent);
+            assert_eq!(BatchHeader { epoch: 0, number: 0, octets, records: 0, sector: 0 }.extent(), extent);
         }
     }
 }

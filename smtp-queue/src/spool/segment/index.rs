@@ -228,6 +228,7 @@ impl Index {
         self.segments.end_living(place);
         self.segments.drain(place.segment);
         self.end_notes(number);
+        let mut kept = Vec::new();
         for pair in self.pairs_of(number) {
             if self.pairs[pair].has_place {
                 let place = self.pairs[pair].place;
@@ -236,8 +237,11 @@ impl Index {
             }
             // The new record names the site where it is now.
             self.moved.remove(&pair);
-            let site = &self.sites[self.pairs[pair].site as usize].name;
-            if !pairs.iter().any(|facts| facts.site == *site) {
+            let site = self.pairs[pair].site;
+            let is_named = pairs.iter().any(|facts| facts.site == self.sites[site as usize].name);
+            if is_named && !kept.contains(&site) {
+                kept.push(site);
+            } else {
                 self.drop_pair(pair);
             }
         }
@@ -421,6 +425,29 @@ impl Index {
         let message = *self.by_id.get(&id)?;
         let pairs = self.pairs_of(message);
         pairs.into_iter().find(|pair| self.sites[self.key_of(*pair) as usize].name == *key)
+    }
+
+    /// Ends pairs that stand where another has moved to, when the whole log was read. There was none when it moved, so the
+    /// record that ended it was damaged. The messages of which that is so.
+    pub(super) fn settle_moves(&mut self) -> Vec<QueueId> {
+        let mut moved: Vec<u32> = self.moved.keys().copied().collect();
+        // A later record tells of a later move.
+        moved.sort_unstable_by_key(|pair| {
+            let place = self.pairs[*pair].place;
+            (self.segments.get(place.segment).map(|segment| segment.epoch), place.offset)
+        });
+        let mut found = Vec::new();
+        while let Some(pair) = moved.pop() {
+            let PairEntry { message, site, .. } = self.pairs[pair];
+            let is_other = |other: &u32| *other != pair && self.pairs[*other].site == site;
+            let others: Vec<u32> = self.pairs_of(message).into_iter().filter(is_other).collect();
+            for other in others {
+                moved.retain(|pair| *pair != other);
+                self.drop_pair(other);
+                found.push(self.id_of(message));
+            }
+        }
+        found
     }
 
     fn key_of(&self, pair: u32) -> u32 {

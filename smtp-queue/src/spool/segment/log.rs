@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::storage::{Storage, StorageFile};
 
 use super::effect::NewRecord;
-use super::format::{BATCH_HEADER_OCTETS, BatchHeader, RecordHeader, sector_ceil};
+use super::format::{BATCH_HEADER_OCTETS, BatchHeader, NUMBER_LIMIT, RecordHeader, SECTOR_OCTETS, sector_ceil};
 use super::index::Index;
 use super::segments::{Place, Use};
 
@@ -20,10 +20,11 @@ pub(super) fn segment_path(epoch: u64) -> PathBuf {
     Path::new(LOG).join(format!("{epoch:016x}.segment"))
 }
 
-/// The epoch of a file of that name.
+/// The epoch of a file of that name; `None` where it is not a name of ours.
 pub(super) fn segment_epoch(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(".segment").filter(|digits| digits.len() == 16)?;
-    u64::from_str_radix(digits, 16).ok()
+    let epoch = u64::from_str_radix(name.strip_suffix(".segment")?, 16).ok()?;
+    // There are other ways to write the number, and they name other files.
+    (epoch < NUMBER_LIMIT && segment_path(epoch).ends_with(name)).then_some(epoch)
 }
 
 /// What fills a batch up to the next sector.
@@ -132,7 +133,7 @@ impl Log {
     /// Octets that messages can still take without a new segment; `None` where even the last spare is in use.
     pub(super) fn free_octets(&self) -> Option<u64> {
         let spares = self.spares.len().checked_sub(1)? as u64;
-        let active = self.active.as_ref().map_or(0, |active| active.octets - active.position);
+        let active = self.active.as_ref().map_or(0, |active| active.octets.saturating_sub(active.position));
         Some(active + spares * self.segment_octets)
     }
 
@@ -157,9 +158,14 @@ impl Log {
     /// error: there may be room later.
     pub(super) fn prepare(&mut self, index: &std::sync::Mutex<Index>) -> Result<(), WriteError> {
         while self.spares.len() < SPARES {
-            let recyclable = super::lock(index).segments.recyclable();
+            let recyclable = {
+                let index = super::lock(index);
+                index.segments.recyclable().and_then(|number| Some((number, index.segments.get(number)?.octets)))
+            };
             match recyclable {
-                Some(number) => self.recycle(number, index)?,
+                Some((number, octets)) if octets >= self.segment_octets => self.recycle(number, index)?,
+                // It was cut off, or made when segments were smaller: a batch might not fit.
+                Some(_) => self.shrink(index)?,
                 None if self.may_grow() => match self.create(index) {
                     Ok(()) => {}
                     Err(WriteError::Full(_)) => return Ok(()),
@@ -270,7 +276,8 @@ impl Log {
         let number = self.next_batch;
         let octets = u32::try_from(extents).map_err(|_| WriteError::Full(None))?;
         let count = u32::try_from(records.len()).map_err(|_| WriteError::Full(None))?;
-        let header = BatchHeader { epoch: active.epoch, number, octets, records: count }.encode();
+        let sector = u32::try_from(active.position / SECTOR_OCTETS).expect("a segment is smaller than 4 GiB");
+        let header = BatchHeader { epoch: active.epoch, number, octets, records: count, sector }.encode();
         let mut offset = active.position + BATCH_HEADER_OCTETS as u64;
         let mut places = Vec::with_capacity(records.len());
         let mut headers = Vec::with_capacity(records.len());

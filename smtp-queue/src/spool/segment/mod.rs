@@ -59,6 +59,10 @@ use self::index::MessageFacts;
 use self::log::Log;
 use self::recovery::Access;
 
+#[cfg(feature = "simulation")]
+pub(super) use self::effect::rewrite_payload;
+#[cfg(feature = "simulation")]
+pub(super) use self::format::rewrite_header;
 pub use self::recovery::{Damage, RecoveryReport};
 #[cfg(feature = "simulation")]
 pub use self::settings::Faults;
@@ -246,10 +250,10 @@ impl SegmentSpool {
         tokio::task::spawn_blocking(move || work(&shared)).await.unwrap_or(Err(SpoolError::Closed))
     }
 
-    /// The record of a message whose content, where it is large, is in its file already.
-    fn record_of(&self, message: &NewMessage) -> Result<NewRecord, SpoolError> {
+    /// The record of a message whose content, where it is large, is in its file already, with that checksum.
+    fn record_of(&self, message: &NewMessage, file_sum: Option<u32>) -> Result<NewRecord, SpoolError> {
         let content = &message.content;
-        let in_file = self.is_large(message);
+        let in_file = file_sum.is_some();
         let skipped = content.skipped_octets.min(content.content.len());
         let content_octets = content.content.len() - skipped;
         let mut envelope = Vec::with_capacity(256);
@@ -267,6 +271,7 @@ impl SegmentSpool {
             content_octets,
             skipped_octets: skipped,
             held: false,
+            file_sum: file_sum.unwrap_or(0),
         };
         envelope[..MESSAGE_HEAD_OCTETS].copy_from_slice(&head.encode());
         let effect = Effect::Message {
@@ -301,9 +306,10 @@ impl SegmentSpool {
         if self.is_read_only() {
             return Err(SpoolError::ReadOnly);
         }
+        let mut file_sum = None;
         if self.is_large(&message) {
             let (id, content) = (envelope.id, message.content.clone());
-            self.off_the_runtime(move |shared| {
+            let stored = self.off_the_runtime(move |shared| {
                 content::store(&*shared.storage, id, &content).map_err(|cause| {
                     if log::is_full(&cause) {
                         SpoolError::Full(Some(Arc::new(cause)))
@@ -311,10 +317,10 @@ impl SegmentSpool {
                         io_error("store the content", cause)
                     }
                 })
-            })
-            .await?;
+            });
+            file_sum = Some(stored.await?);
         }
-        self.record_of(&message)
+        self.record_of(&message, file_sum)
     }
 
     /// A message was not taken, so the file of its content is not needed; it does no harm until the next start removes it.

@@ -62,9 +62,14 @@ fn look<T>(
         }
         last = Some(now);
     }
+    Err(set_aside(shared, id))
+}
+
+/// A message cannot be read: nobody is given it any more.
+fn set_aside(shared: &Shared, id: QueueId) -> SpoolError {
     lock(&shared.index).set_damaged(id);
     shared.settings.alarm(&SpoolAlarm::Damaged { id });
-    Err(SpoolError::Damaged { id })
+    SpoolError::Damaged { id }
 }
 
 fn message_place(shared: &Shared, id: QueueId) -> Option<Place> {
@@ -84,11 +89,7 @@ pub(super) fn envelope(shared: &Shared, id: QueueId) -> Result<Arc<Envelope>, Sp
 
 fn decode(shared: &Shared, id: QueueId, payload: &[u8]) -> Result<Arc<Envelope>, SpoolError> {
     let found = MessageSections::split(payload).and_then(|sections| decode_envelope(id, sections.envelope).ok());
-    found.map(Arc::new).ok_or_else(|| {
-        lock(&shared.index).set_damaged(id);
-        shared.settings.alarm(&SpoolAlarm::Damaged { id });
-        SpoolError::Damaged { id }
-    })
+    found.map(Arc::new).ok_or_else(|| set_aside(shared, id))
 }
 
 /// The progress of a message at a site.
@@ -107,7 +108,7 @@ pub(super) fn progress(shared: &Shared, id: QueueId, site: &SiteName) -> Result<
     let payload = whole(shared, id)?;
     let all = MessageSections::split(&payload).and_then(|sections| sections.progress().ok());
     let found = all.and_then(|all| all.into_iter().find(|progress| progress.site == *site));
-    found.ok_or(SpoolError::Damaged { id })
+    found.ok_or_else(|| set_aside(shared, id))
 }
 
 /// The content of a message.
@@ -125,7 +126,13 @@ pub(super) fn content(shared: &Shared, id: QueueId) -> Result<StoredContent, Spo
     if !in_file {
         return Ok(StoredContent::in_memory(fields, payload.slice(body_from..)));
     }
-    let file = shared.storage.open(&super::content::path(id)).map_err(failed)?;
+    let Some(file) = super::content::open(&*shared.storage, id, &head).map_err(failed)? else {
+        // It may have been removed in the meantime, together with its file.
+        if !lock(&shared.index).contains(id) {
+            return Err(SpoolError::Absent { id });
+        }
+        return Err(set_aside(shared, id));
+    };
     Ok(StoredContent::in_file(fields, file, head.skipped_octets, head.content_octets))
 }
 

@@ -16,8 +16,8 @@ use crate::id::QueueId;
 use crate::storage::{Storage, StorageFile};
 
 use super::content;
-use super::effect::{Effect, MessageHead, PairFacts};
-use super::format::{Kind, PAYLOAD_LIMIT_OCTETS};
+use super::effect::{Effect, MESSAGE_HEAD_OCTETS, MessageHead, PairFacts};
+use super::format::{Kind, PAYLOAD_LIMIT_OCTETS, RECORD_HEADER_OCTETS};
 use super::index::Index;
 use super::log::{LOG, Resume, segment_epoch, segment_path};
 use super::scan::{FoundBatch, Scan, Verify};
@@ -60,13 +60,18 @@ pub enum Damage {
         /// The message.
         id: QueueId,
     },
-    /// The content file of this message is missing or too short.
+    /// The content file of this message is missing, or not what it was.
     Content {
         /// The message.
         id: QueueId,
     },
     /// A snapshot does not prove itself; an older one, or the whole log, was read instead.
     Snapshot,
+    /// The log ends in front of this batch, which a snapshot knows: a segment is gone, or cut off.
+    End {
+        /// The batch.
+        batch: u64,
+    },
 }
 
 impl fmt::Display for Damage {
@@ -78,6 +83,7 @@ impl fmt::Display for Damage {
             Self::Record { id } => write!(f, "a record of message {id}"),
             Self::Content { id } => write!(f, "the content of message {id}"),
             Self::Snapshot => f.write_str("a snapshot of the index"),
+            Self::End { batch } => write!(f, "the end of the log, up to batch {batch}"),
         }
     }
 }
@@ -107,6 +113,8 @@ struct Recovery<'a> {
     /// Batches up to this one are in the snapshot.
     covered: u64,
     last_batch: u64,
+    /// Messages of which the snapshot knows a record behind the end of a segment.
+    cut_off: Vec<QueueId>,
     /// The last batch so far, not yet applied because it might be the last of all.
     pending: Option<Pending>,
     active: Option<(u32, u64)>,
@@ -139,6 +147,7 @@ pub(super) fn recover(storage: &dyn Storage, access: Access, verify_all: bool, t
         report: RecoveryReport::default(),
         covered: 0,
         last_batch: 0,
+        cut_off: Vec::new(),
         pending: None,
         active: None,
     };
@@ -167,7 +176,8 @@ impl Recovery<'_> {
         let mut epochs: Vec<(u64, u64)> = Vec::new();
         for (name, octets) in self.storage.list(LOG.as_ref())? {
             if let Some(epoch) = segment_epoch(&name) {
-                epochs.push((epoch, octets));
+                // Places in a segment are numbers of 32 bits.
+                epochs.push((epoch, octets.min(u32::MAX.into())));
             }
         }
         epochs.sort_unstable();
@@ -179,7 +189,10 @@ impl Recovery<'_> {
             let mut header = [0; super::format::BATCH_HEADER_OCTETS];
             let read = file.read_at(0, &mut header)?;
             let was = super::format::BatchHeader::decode(&header[..read]).map_or(epoch, |header| header.epoch);
-            if self.access == Access::Repair && was != epoch && there.contains(&was) {
+            // Two files that only begin alike are damaged, and stay.
+            let is_other_name =
+                was != epoch && there.contains(&was) && { are_same(&*file, &*self.storage.open(&segment_path(was))?)? };
+            if self.access == Access::Repair && is_other_name {
                 self.storage.remove(&segment_path(epoch))?;
                 self.storage.sync_directory(LOG.as_ref())?;
                 continue;
@@ -197,7 +210,12 @@ impl Recovery<'_> {
             for segment in segments {
                 index.segments.add(segment.epoch, segment.file.clone(), segment.octets, Use::Spare);
             }
-            let saved = snapshot::read(self.storage, batch, |saved| restore(&mut index, &numbers, &saved))?;
+            let mut cut_off = Vec::new();
+            let saved = snapshot::read(self.storage, batch, |saved| {
+                if !restore(&mut index, &numbers, &saved) {
+                    cut_off.push(saved.id);
+                }
+            })?;
             let Some(saved) = saved else {
                 self.report.damage.push(Damage::Snapshot);
                 if self.access == Access::Repair {
@@ -206,6 +224,7 @@ impl Recovery<'_> {
                 }
                 continue;
             };
+            self.cut_off = cut_off;
             index.segments.restore_graves(&saved.draining, &saved.buries);
             self.index = index;
             self.covered = saved.batch;
@@ -217,7 +236,7 @@ impl Recovery<'_> {
 
     /// Applies the log. The segments in which nothing of their epoch stands.
     fn read_log(&mut self, segments: &[Found]) -> io::Result<Vec<u32>> {
-        let mut spares = Vec::new();
+        let mut void = Vec::new();
         for found in segments {
             let verify = if self.trusts_payloads { Verify::Nothing } else { Verify::After(self.covered) };
             let mut scan = Scan::new(found.file.clone(), found.octets, found.epoch, self.last_batch, verify);
@@ -230,7 +249,7 @@ impl Recovery<'_> {
                 let mut effects = Vec::new();
                 if batch.number > self.covered {
                     self.report.batches += 1;
-                    for record in &batch.records {
+                    for record in batch.records.iter().filter(|record| record.header.batch > self.covered) {
                         let place = place_of(found.number, record.offset, record.header.extent());
                         effects.push((record.header.id, effect_of(&mut scan, record)?, place));
                     }
@@ -238,7 +257,7 @@ impl Recovery<'_> {
                 self.pending = Some(Pending { segment: found.number, epoch: found.epoch, batch, effects });
             }
             if is_void {
-                spares.push(found.number);
+                void.push(found);
             } else {
                 if let Some(segment) = self.index.segments.get_mut(found.number) {
                     segment.usage = Use::Written;
@@ -252,7 +271,39 @@ impl Recovery<'_> {
         {
             segment.usage = Use::Active;
         }
-        Ok(spares)
+        let ended = self.index.settle_moves().into_iter().map(|id| Damage::Record { id });
+        self.report.damage.extend(ended);
+        for id in std::mem::take(&mut self.cut_off) {
+            // The log may have said everything again since.
+            let Some(facts) = self.index.message(id) else { continue };
+            let places = facts.pairs.iter().filter_map(|pair| pair.place).chain([facts.place]);
+            if !places.into_iter().all(|place| self.index.segments.holds(place)) {
+                self.index.set_damaged(id);
+                self.report.damage.push(Damage::Record { id });
+            }
+        }
+        if self.last_batch < self.covered {
+            self.report.damage.push(Damage::End { batch: self.covered });
+        }
+        Ok(self.find_spares(&void))
+    }
+
+    /// Of the segments in which nothing was found, those that can be written to. Segments are written in the order of
+    /// their epochs. One that is void though a later one is written, or that a snapshot knows records in, was not void
+    /// once: written to now, it would make all that follows look old. It gets another epoch first.
+    fn find_spares(&mut self, void: &[&Found]) -> Vec<u32> {
+        let written = self.active.and_then(|(number, _)| self.index.segments.get(number)).map_or(0, |last| last.epoch);
+        let mut spares = Vec::new();
+        for found in void {
+            let Some(segment) = self.index.segments.get_mut(found.number) else { continue };
+            if found.epoch < written || segment.is_living() {
+                segment.usage = Use::Written;
+                self.report.damage.push(Damage::Log { epoch: found.epoch, octets: 0..found.octets });
+                continue;
+            }
+            spares.push(found.number);
+        }
+        spares
     }
 
     fn apply_pending(&mut self) {
@@ -271,7 +322,11 @@ impl Recovery<'_> {
 
     /// The batch with the highest number: whole, or never acknowledged.
     fn finish_tail(&mut self) -> io::Result<()> {
-        let is_torn = self.pending.as_ref().is_some_and(|pending| !pending.batch.damage.is_empty());
+        // What a snapshot knows was synced, so its damage is not that of a batch that was on its way.
+        let is_torn = self
+            .pending
+            .as_ref()
+            .is_some_and(|pending| !pending.batch.damage.is_empty() && pending.batch.number > self.covered);
         if !is_torn {
             if let (Some(pending), Access::Repair, Some((_, end))) = (&self.pending, self.access, self.active)
                 && let Some(segment) = self.index.segments.get(pending.segment)
@@ -295,6 +350,14 @@ impl Recovery<'_> {
         Ok(())
     }
 
+    /// The head of a message's record.
+    fn head_at(&self, place: Place) -> io::Result<Option<MessageHead>> {
+        let Some(segment) = self.index.segments.get(place.segment) else { return Ok(None) };
+        let mut head = [0; MESSAGE_HEAD_OCTETS];
+        let read = segment.file.read_at(u64::from(place.offset) + RECORD_HEADER_OCTETS as u64, &mut head)?;
+        Ok(MessageHead::decode(&head[..read]))
+    }
+
     /// Content files that no message refers to are what was on its way; a message without its file is damaged.
     fn check_contents(&mut self) -> io::Result<()> {
         let files: HashMap<String, u64> = self.storage.list(content::CONTENT.as_ref())?.into_iter().collect();
@@ -302,7 +365,17 @@ impl Recovery<'_> {
         let mut damaged = Vec::new();
         for facts in self.index.messages_after(None).filter(|facts| facts.in_file) {
             let name = facts.id.to_string();
-            if !files.contains_key(&name) {
+            // What is in it is verified when it is read; all of it where everything is to be verified.
+            let is_whole = match (files.get(&name), self.head_at(facts.place)?) {
+                (None, _) => false,
+                (Some(_), Some(head)) if self.access == Access::Look => {
+                    content::open(self.storage, facts.id, &head)?.is_some()
+                }
+                (Some(octets), Some(head)) => Some(*octets) == head.file_octets(),
+                // Its record is damaged: that is found where it is read.
+                (Some(_), None) => true,
+            };
+            if !is_whole {
                 damaged.push(facts.id);
             }
             needed.insert(name);
@@ -339,13 +412,30 @@ fn effect_of(scan: &mut Scan, record: &super::scan::FoundRecord) -> io::Result<O
     let kind = record.header.kind;
     let limit = match kind {
         Kind::Message | Kind::ContentReference => {
-            let head = scan.payload(record, super::effect::MESSAGE_HEAD_OCTETS)?;
+            let head = scan.payload(record, MESSAGE_HEAD_OCTETS)?;
             let Some(head) = MessageHead::decode(head) else { return Ok(None) };
             head.facts_octets()
         }
         _ => PAYLOAD_LIMIT_OCTETS as usize,
     };
     Ok(Effect::decode(kind, scan.payload(record, limit)?))
+}
+
+/// Whether two files hold the same octets.
+fn are_same(a: &dyn StorageFile, b: &dyn StorageFile) -> io::Result<bool> {
+    let mut buffers = [vec![0; 256 << 10], vec![0; 256 << 10]];
+    let mut place = 0;
+    loop {
+        let [left, right] = &mut buffers;
+        let read = a.read_at(place, left)?;
+        if b.read_at(place, right)? != read || left[..read] != right[..read] {
+            return Ok(false);
+        }
+        if read == 0 {
+            return Ok(true);
+        }
+        place += read as u64;
+    }
 }
 
 /// Writes a batch again as it is seen, and syncs it.
@@ -368,13 +458,14 @@ fn erase(file: &dyn StorageFile, mut offset: u64, end: u64) -> io::Result<()> {
 }
 
 /// Puts a message of a snapshot into the index, unless the segment of its record is gone: then nothing living stood in
-/// it, so the message was removed, or it was appended again and is found in the log.
-fn restore(index: &mut Index, numbers: &HashMap<u64, u32>, saved: &SavedMessage) {
+/// it, so the message was removed, or it was appended again and is found in the log. `false` where the segment ends in
+/// front of a record.
+fn restore(index: &mut Index, numbers: &HashMap<u64, u32>, saved: &SavedMessage) -> bool {
     let place = |place: DiskPlace| {
         let segment = *numbers.get(&place.epoch)?;
         Some(Place { segment, offset: place.offset, octets: place.octets })
     };
-    let Some(at) = place(saved.place) else { return };
+    let Some(at) = place(saved.place) else { return true };
     // As the record of the message names them; where they have moved since is said by their progress.
     let named = |pair: &SavedPair| match &pair.progress {
         Some((_, key)) => PairFacts { site: key.clone(), ..pair.facts.clone() },
@@ -384,15 +475,18 @@ fn restore(index: &mut Index, numbers: &HashMap<u64, u32>, saved: &SavedMessage)
     let SavedMessage { octets, recipients, in_file, held, .. } = *saved;
     let effect = Effect::Message { octets, recipients, in_file, held, pairs };
     index.apply(saved.id, &effect, at);
+    let mut is_within = index.segments.holds(at);
     for pair in &saved.pairs {
         if let Some((progress, key)) = &pair.progress
             && let Some(at) = place(*progress)
         {
             let effect = Effect::Progress { from: key.clone(), pair: pair.facts.clone() };
             index.apply(saved.id, &effect, at);
+            is_within &= index.segments.holds(at);
         }
     }
     for at in saved.notes.iter().copied().filter_map(place) {
         index.restore_note(saved.id, at);
     }
+    is_within
 }

@@ -69,9 +69,23 @@ struct Collected {
     old_notes: Vec<(QueueId, Place)>,
 }
 
+/// The messages of which something may still be read.
+#[derive(Default)]
+struct Readable {
+    ids: HashSet<QueueId>,
+    /// A part of the log that cannot be read: a snapshot may know what stood there.
+    is_damaged: bool,
+}
+
+impl Readable {
+    fn contains(&self, id: QueueId) -> bool {
+        self.is_damaged || self.ids.contains(&id)
+    }
+}
+
 /// The messages whose records stand in these segments. `None` where one cannot be read: then nobody knows.
-fn ids_in(shared: &Shared, epochs: &[u64]) -> Option<HashSet<QueueId>> {
-    let mut found = HashSet::new();
+fn ids_in(shared: &Shared, epochs: &[u64]) -> Option<Readable> {
+    let mut found = Readable::default();
     for &epoch in epochs {
         let segment = {
             let index = lock(&shared.index);
@@ -82,7 +96,8 @@ fn ids_in(shared: &Shared, epochs: &[u64]) -> Option<HashSet<QueueId>> {
         let mut scan = Scan::new(file, octets, epoch, 0, Verify::After(u64::MAX));
         while let Some(batch) = scan.next_batch().ok()? {
             let messages = |record: &FoundRecord| matches!(record.header.kind, Kind::Message | Kind::ContentReference);
-            found.extend(batch.records.into_iter().filter(messages).map(|record| record.header.id));
+            found.is_damaged |= !batch.damage.is_empty();
+            found.ids.extend(batch.records.into_iter().filter(messages).map(|record| record.header.id));
         }
     }
     Some(found)
@@ -94,7 +109,7 @@ fn collect(
     (number, epoch): (u32, u64),
     file: Arc<dyn StorageFile>,
     octets: u64,
-    readable: &HashSet<QueueId>,
+    readable: &Readable,
 ) -> Option<Collected> {
     let mut scan = Scan::new(file, octets, epoch, 0, Verify::All);
     let mut collected = Collected::default();
@@ -135,7 +150,7 @@ fn collect(
                     records.push(NewRecord::held(id, facts.held)?);
                     old_notes.push((id, place));
                 }
-                (Kind::Removal | Kind::Done, None) if readable.contains(&id) => records.push(NewRecord::removal(id)?),
+                (Kind::Removal | Kind::Done, None) if readable.contains(id) => records.push(NewRecord::removal(id)?),
                 _ => {}
             }
         }

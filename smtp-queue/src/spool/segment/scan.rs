@@ -3,6 +3,7 @@
 //! A batch is found where the one before it ends. Where there is none, the next one that proves itself is looked for at
 //! each sector, and between them records that prove themselves: those of a batch whose header is damaged.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -79,8 +80,20 @@ impl Window {
             self.octets.truncate(read);
             self.start = offset;
         }
+        let known = self.known(offset);
+        Ok(&known[..known.len().min(octets)])
+    }
+
+    /// All octets that are in memory from that place on, and at least as many as asked for; fewer only at the end of the
+    /// file.
+    fn at_least(&mut self, offset: u64, octets: usize) -> io::Result<&[u8]> {
+        self.get(offset, octets)?;
+        Ok(self.known(offset))
+    }
+
+    fn known(&self, offset: u64) -> &[u8] {
         let from = usize::try_from(offset - self.start).expect("within the window");
-        Ok(&self.octets[from..self.octets.len().min(from + octets)])
+        &self.octets[from..]
     }
 }
 
@@ -93,12 +106,15 @@ pub(super) struct Scan {
     /// The number of the batch before.
     last: u64,
     position: u64,
+    /// Batches whose headers are damaged, found and not yet given.
+    headless: VecDeque<FoundBatch>,
 }
 
 impl Scan {
     /// Of a segment of that length, behind a batch of that number.
     pub(super) fn new(file: Arc<dyn StorageFile>, octets: u64, epoch: u64, last: u64, verify: Verify) -> Self {
-        Self { window: Window::new(file, octets), octets, epoch, verify, last, position: 0 }
+        let window = Window::new(file, octets);
+        Self { window, octets, epoch, verify, last, position: 0, headless: VecDeque::new() }
     }
 
     /// Where the last batch ended.
@@ -111,32 +127,62 @@ impl Scan {
     /// # Errors
     /// What reading gave.
     pub(super) fn next_batch(&mut self) -> io::Result<Option<FoundBatch>> {
+        if let Some(found) = self.headless.pop_front() {
+            return Ok(Some(found));
+        }
         let start = self.position;
         if let Some(header) = self.batch_at(start)? {
             return self.whole_batch(header, start).map(Some);
         }
         // Either this is the end of what was written, or something is damaged.
         let next = self.find_batch(sector_ceil(start + 1))?;
-        let end = next.unwrap_or(self.octets);
-        let records = self.find_records(start..end, |header, last| header.batch > last)?;
-        match (records.first(), next) {
-            (None, None) => Ok(None),
-            // A batch without a header; what else lies there is found on the next call.
-            (Some(first), _) => {
-                let number = first.header.batch;
-                let records: Vec<_> = records.into_iter().take_while(|record| record.header.batch == number).collect();
-                let last = records.last().map_or(start, |record| record.offset + record.header.extent());
-                self.last = number;
-                self.position = sector_ceil(last).min(end);
-                let damage = one(start..self.position);
-                Ok(Some(FoundBatch { number, offset: start, records, damage }))
-            }
-            (None, Some(next)) => {
+        let (end, below) = next.unwrap_or((self.octets, u64::MAX));
+        self.find_headless(start..end, below)?;
+        if let Some(found) = self.headless.pop_front() {
+            if let Some((next, _)) = next {
                 self.position = next;
-                let number = self.last;
-                Ok(Some(FoundBatch { number, offset: start, records: Vec::new(), damage: one(start..next) }))
             }
+            return Ok(Some(found));
         }
+        let Some((next, _)) = next else { return Ok(None) };
+        self.position = next;
+        let number = self.last;
+        Ok(Some(FoundBatch { number, offset: start, records: Vec::new(), damage: one(start..next) }))
+    }
+
+    /// Finds the batches in a range without a header, from what proves itself of their records. Their numbers are below
+    /// that of the next header: one record at a wrong place must not make what follows look old.
+    fn find_headless(&mut self, range: Range<u64>, below: u64) -> io::Result<()> {
+        let last = self.last;
+        let mut batches: BTreeMap<u64, Vec<FoundRecord>> = BTreeMap::new();
+        let mut place = range.start;
+        while let Some(record) =
+            self.find_record(place..range.end, |header| header.batch > last && header.batch < below)?
+        {
+            place = record.offset + record.header.extent();
+            batches.entry(record.header.batch).or_default().push(record);
+        }
+        let mut offset = range.start;
+        for (number, records) in batches {
+            let places = || records.iter().map(|record| record.offset..record.offset + record.header.extent());
+            let from = places().map(|place| place.start / SECTOR_OCTETS * SECTOR_OCTETS).min().unwrap_or(offset);
+            let end = sector_ceil(places().map(|place| place.end).max().unwrap_or(offset)).min(range.end);
+            let from = if self.headless.is_empty() { range.start } else { from };
+            let mut batch = FoundBatch { number, offset: from, records, damage: Vec::new() };
+            // Sectors changed places: what is mixed up cannot be taken apart again.
+            while self.headless.back().is_some_and(|before| ends_behind(before, batch.offset))
+                && let Some(mut before) = self.headless.pop_back()
+            {
+                before.records.append(&mut batch.records);
+                batch = FoundBatch { number, offset: before.offset.min(batch.offset), ..before };
+            }
+            offset = offset.max(end);
+            batch.damage = one(batch.offset..offset);
+            self.headless.push_back(batch);
+            self.last = number;
+        }
+        self.position = offset;
+        Ok(())
     }
 
     fn batch_at(&mut self, offset: u64) -> io::Result<Option<BatchHeader>> {
@@ -145,15 +191,18 @@ impl Scan {
         }
         let header = BatchHeader::decode(self.window.get(offset, BATCH_HEADER_OCTETS)?);
         let (epoch, last, octets) = (self.epoch, self.last, self.octets);
-        let fits =
-            |header: &BatchHeader| header.epoch == epoch && header.number > last && offset + header.extent() <= octets;
+        let fits = |header: &BatchHeader| {
+            let is_here = header.epoch == epoch && u64::from(header.sector) * SECTOR_OCTETS == offset;
+            is_here && header.number > last && offset + header.extent() <= octets
+        };
         Ok(header.filter(fits))
     }
 
-    fn find_batch(&mut self, mut offset: u64) -> io::Result<Option<u64>> {
+    /// The next batch header: where, and its number.
+    fn find_batch(&mut self, mut offset: u64) -> io::Result<Option<(u64, u64)>> {
         while offset < self.octets {
-            if self.batch_at(offset)?.is_some() {
-                return Ok(Some(offset));
+            if let Some(header) = self.batch_at(offset)? {
+                return Ok(Some((offset, header.number)));
             }
             offset += SECTOR_OCTETS;
         }
@@ -167,8 +216,8 @@ impl Scan {
         let mut count = 0;
         while place < end {
             let Some(header) = self.record_at(place, end)?.filter(|header| header.batch == batch.number) else {
-                let is_ours = |header: &RecordHeader, _| header.batch == batch.number;
-                let next = self.find_records(place + 1..end, is_ours)?.first().map_or(end, |next| next.offset);
+                let is_ours = |header: &RecordHeader| header.batch == batch.number;
+                let next = self.find_record(place + 1..end, is_ours)?.map_or(end, |next| next.offset);
                 found.damage.push(place..next);
                 place = next;
                 continue;
@@ -199,33 +248,40 @@ impl Scan {
         Ok(header.filter(|header| header.epoch == epoch && offset + header.extent() <= end))
     }
 
-    /// Records with a whole payload, wherever they begin. Used where something is damaged.
-    fn find_records(
+    /// The first record with a whole payload, wherever it begins. Used where something is damaged, and behind the end.
+    fn find_record(
         &mut self,
         range: Range<u64>,
-        wanted: impl Fn(&RecordHeader, u64) -> bool,
-    ) -> io::Result<Vec<FoundRecord>> {
-        let mut found = Vec::new();
+        wanted: impl Fn(&RecordHeader) -> bool,
+    ) -> io::Result<Option<FoundRecord>> {
         let mut place = range.start;
         while place + RECORD_HEADER_OCTETS as u64 <= range.end {
-            let step = self.window.get(place, RECORD_HEADER_OCTETS)?;
-            // Most octets cannot begin a record; unwritten ones are zero.
-            if step[..2] != RecordHeader::MAGIC {
-                let rest = usize::try_from(range.end - place).unwrap_or(usize::MAX).min(WINDOW_OCTETS);
-                let rest = self.window.get(place + 1, rest)?;
-                let skip = memchr::memmem::find(rest, &RecordHeader::MAGIC).unwrap_or(rest.len().saturating_sub(1));
-                place += 1 + skip.max(if rest.len() < 2 { RECORD_HEADER_OCTETS } else { 0 }) as u64;
-                continue;
+            // Most octets cannot begin a record; unwritten ones are zero. Only what is in memory already is searched:
+            // what lies here was written by anybody, and reading again for each octet of it would take for ever.
+            let near = self.window.at_least(place, RECORD_HEADER_OCTETS)?;
+            if near.len() < RECORD_HEADER_OCTETS {
+                return Ok(None);
             }
-            match self.record_at(place, range.end)?.filter(|header| wanted(header, self.last)) {
+            match memchr::memmem::find(near, &RecordHeader::MAGIC) {
+                Some(0) => {}
+                Some(skip) => {
+                    place += skip as u64;
+                    continue;
+                }
+                None => {
+                    // Its first octet may be the last of these.
+                    place += near.len() as u64 - 1;
+                    continue;
+                }
+            }
+            match self.record_at(place, range.end)?.filter(&wanted) {
                 Some(header) if self.payload_is_whole(&header, place)? => {
-                    found.push(FoundRecord { header, offset: place });
-                    place += header.extent();
+                    return Ok(Some(FoundRecord { header, offset: place }));
                 }
                 _ => place += 1,
             }
         }
-        Ok(found)
+        Ok(None)
     }
 
     fn payload_is_whole(&mut self, header: &RecordHeader, offset: u64) -> io::Result<bool> {
@@ -238,6 +294,11 @@ impl Scan {
         let octets = limit_octets.min(record.header.octets as usize);
         self.window.get(record.offset + RECORD_HEADER_OCTETS as u64, octets)
     }
+}
+
+/// Whether a batch without a header reaches beyond that place.
+fn ends_behind(batch: &FoundBatch, place: u64) -> bool {
+    batch.damage.last().is_some_and(|damage| damage.end > place)
 }
 
 fn one(range: Range<u64>) -> Vec<Range<u64>> {

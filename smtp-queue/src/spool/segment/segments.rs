@@ -43,6 +43,13 @@ pub(super) struct Segment {
     buries: BTreeSet<u64>,
 }
 
+impl Segment {
+    /// Whether a record in it is living.
+    pub(super) fn is_living(&self) -> bool {
+        self.living_records > 0
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Segments {
     all: Vec<Option<Segment>>,
@@ -86,6 +93,12 @@ impl Segments {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Segment)> {
         self.all.iter().zip(0..).filter_map(|(segment, number)| segment.as_ref().map(|segment| (number, segment)))
+    }
+
+    /// Whether a place lies within its segment.
+    pub(super) fn holds(&self, place: Place) -> bool {
+        let end = u64::from(place.offset) + u64::from(place.octets);
+        self.get(place.segment).is_some_and(|segment| end <= segment.octets)
     }
 
     pub(super) fn add_living(&mut self, place: Place) {

@@ -14,8 +14,8 @@ pub type AlarmFn = Arc<dyn Fn(&SpoolAlarm) + Send + Sync>;
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct SegmentSettings {
-    /// Octets of a segment of the log, a multiple of 4,096. Default: 32 MiB, on small file systems a 32nd of them, at
-    /// least 1 MiB.
+    /// Octets of a segment of the log, a multiple of 4,096, at most 1 GiB. Default: 32 MiB, on small file systems a 32nd
+    /// of them, at least 1 MiB.
     pub segment_octets: Option<u64>,
     /// Octets of a message up to which its content is kept in the log: 256 KiB, at most an eighth of a segment. What is
     /// larger has a file of its own.
@@ -59,7 +59,8 @@ impl Default for SegmentSettings {
 impl SegmentSettings {
     pub(super) fn segment_octets(&self, space: &Space) -> u64 {
         let wanted = self.segment_octets.unwrap_or_else(|| (space.total_octets / 32).clamp(1 << 20, 32 << 20));
-        (wanted / 4096).max(1) * 4096
+        // Places in a segment are numbers of 32 bits.
+        (wanted.min(1 << 30) / 4096).max(1) * 4096
     }
 
     pub(super) fn reserve_octets(&self, space: &Space) -> u64 {

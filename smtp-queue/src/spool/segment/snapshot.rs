@@ -19,6 +19,7 @@ use crate::storage::{Storage, StorageFile};
 
 use super::committer::Shared;
 use super::effect::PairFacts;
+use super::format::NUMBER_LIMIT;
 use super::index::{Index, MessageFacts, PairState};
 use super::lock;
 use super::segments::Place;
@@ -81,7 +82,11 @@ pub(super) fn estimate(index: &Index) -> u64 {
 
 /// The snapshots that are there, the newest first.
 pub(super) fn list(storage: &dyn Storage) -> io::Result<Vec<u64>> {
-    let number = |name: &str| u64::from_str_radix(name.strip_suffix(".snapshot")?, 16).ok();
+    let number = |name: &str| {
+        let batch = u64::from_str_radix(name.strip_suffix(".snapshot")?, 16).ok()?;
+        // There are other ways to write the number, and they name other files.
+        (batch < NUMBER_LIMIT && path(batch).ends_with(name)).then_some(batch)
+    };
     let mut found: Vec<u64> = storage.list(SNAPSHOTS.as_ref())?.iter().filter_map(|(name, _)| number(name)).collect();
     found.sort_unstable_by(|a, b| b.cmp(a));
     Ok(found)
