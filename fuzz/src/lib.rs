@@ -17,6 +17,8 @@
 //! | [`dsn`] | a strict reader finds in a notification what went in, and nothing else |
 //! | [`client_reply`] | the reader of replies equals a slow reading of RFC 5321 §4.2, however the octets are cut |
 //! | [`client_session`] | whatever a server says, each recipient has one result, and none is delivered by mistake |
+//! | [`spool_record`] | a reader of stored records does not panic, takes little memory, and undoes the writer |
+//! | [`spool_recovery`] | a damaged spool opens, gives what is whole, says what is not, and goes on working |
 
 mod client;
 pub mod client_reply;
@@ -31,13 +33,15 @@ pub mod path;
 pub mod received;
 mod sender;
 pub mod session;
+pub mod spool_record;
+pub mod spool_recovery;
 pub mod text;
 
 /// A law: panics where it is broken.
 pub type Law = fn(&[u8]);
 
 /// All laws, by the name of their target and of their folder in `corpus/`.
-pub const LAWS: [(&str, Law); 11] = [
+pub const LAWS: [(&str, Law); 13] = [
     ("line", line::law),
     ("command", command::law),
     ("path", path::law),
@@ -49,4 +53,6 @@ pub const LAWS: [(&str, Law); 11] = [
     ("dsn", dsn::law),
     ("client_reply", client_reply::law),
     ("client_session", client_session::law),
+    ("spool_record", spool_record::law),
+    ("spool_recovery", spool_recovery::law),
 ];
