@@ -5,6 +5,7 @@ use crate::hooks::observer::Observer;
 use crate::message::date::DateTime;
 use crate::session::connection::Connection;
 use crate::session::event::{HookFailure, SessionEvent};
+use crate::syntax::text::{SafeText, to_text};
 
 /// Writes each event of a session with the target `smtp` and the fields `session` and `peer`, each event of a queue with
 /// the target `queue` and the field `id`.
@@ -40,8 +41,7 @@ impl Observer for TracingObserver {
                 tracing::error!(target: "smtp", %session, %peer, cause = cause.as_str(), "content could not be kept");
             }
             SessionEvent::Accepted { transaction, reverse_path, recipients, octets, id, partial } => {
-                let id = id.as_ref().map(ToString::to_string).unwrap_or_default();
-                let from = reverse_path.to_string();
+                let (from, id) = (to_text(reverse_path), id.as_ref().map_or("", SafeText::as_str));
                 tracing::info!(
                     target: "smtp", %session, %peer, %transaction, from, recipients, octets, id, partial, "accepted"
                 );
@@ -79,8 +79,14 @@ impl Observer for TracingObserver {
     fn delivery(&self, event: &DeliveryEvent) {
         match event {
             DeliveryEvent::Queued { id, transaction, reverse_path, recipients, octets } => {
-                let (id, transaction, from) = (id.as_str(), transaction.as_str(), reverse_path.to_string());
-                tracing::info!(target: "queue", id, transaction, from, recipients, octets, "queued");
+                // Written only where somebody reads it.
+                let (id, transaction, from) = (id.as_str(), transaction.as_str(), || to_text(reverse_path));
+                if transaction.is_empty() {
+                    tracing::info!(target: "queue", id, from = from(), recipients, octets, "queued");
+                } else {
+                    // Its session says the same with `accepted`, so that one line of each message is enough.
+                    tracing::debug!(target: "queue", id, transaction, from = from(), recipients, octets, "queued");
+                }
             }
             DeliveryEvent::Discarded { id, recipient, reason } => {
                 let (id, recipient, reason) = (id.as_str(), recipient.to_string(), reason.as_str());

@@ -54,6 +54,15 @@ fn is_harmless(c: char) -> bool {
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }
 
+/// The text of a value that is usually as long as an address; formatting alone would begin with a few octets and grow.
+pub(crate) fn to_text(value: &impl fmt::Display) -> String {
+    let mut text = String::with_capacity(TEXT_OCTETS);
+    fmt::Write::write_fmt(&mut text, format_args!("{value}")).expect("memory takes what is written");
+    text
+}
+
+const TEXT_OCTETS: usize = 48;
+
 /// Replaces what is not allowed by `?` and cuts at a character boundary.
 pub(crate) fn clean(text: &str, limit_octets: usize, allowed: impl Fn(char) -> bool) -> String {
     let mut cleaned = String::with_capacity(text.len().min(limit_octets));
