@@ -16,6 +16,7 @@ use crate::session::transaction::{Recipient, Transaction};
 use crate::syntax::address::{Domain, Host};
 use crate::syntax::parameter::MailParameters;
 use crate::syntax::path::ReversePath;
+use crate::syntax::text::to_text;
 
 /// One message, complete and not yet accepted.
 pub struct Message {
@@ -129,7 +130,7 @@ impl Message {
             client: self.connection.peer().ip(),
             by: &by,
             with: greeting.map_or(Protocol::Smtp, Greeting::protocol),
-            id: &self.id.to_string(),
+            id: &to_text(&self.id),
             reverse_path: &self.reverse_path,
             recipient: match &self.recipients[..] {
                 [only] => Some(only.path()),

@@ -36,7 +36,7 @@ impl HeaderFieldError {
 /// A header field, folded and with its CRLF.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct HeaderField {
-    octets: Box<str>,
+    octets: String,
     name_length: usize,
 }
 
@@ -90,7 +90,7 @@ pub(crate) fn is_field_name(name: &str) -> bool {
 }
 
 /// Puts a CRLF before white space, which stays, so that unfolding gives the value back (RFC 5322 §2.2.3).
-fn fold(name: &str, value: &str) -> Result<Box<str>, HeaderFieldError> {
+fn fold(name: &str, value: &str) -> Result<String, HeaderFieldError> {
     let mut field = String::with_capacity(name.len() + value.len() + value.len() / 32 + 4);
     field.push_str(name);
     field.push(':');
@@ -114,7 +114,7 @@ fn fold(name: &str, value: &str) -> Result<Box<str>, HeaderFieldError> {
         }
     }
     field.push_str("\r\n");
-    Ok(field.into())
+    Ok(field)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use crate::syntax::address::{AddressLiteral, Host, Mailbox};
 use crate::syntax::path::{ForwardPath, ReversePath};
+use crate::syntax::text::to_text;
 
 use super::date::DateTime;
 use super::header_field::HeaderField;
@@ -55,12 +56,13 @@ impl Received<'_> {
     /// The header field, with `(envelope-from <…>)` as a comment.
     pub fn to_field(&self) -> HeaderField {
         let client = AddressLiteral::from(self.client);
-        let mut value =
-            format!("from {} ({client}) by {} with {} id {}", self.helo, self.by, self.with.as_str(), self.id);
+        let mut value = String::with_capacity(256);
+        let _ =
+            write!(value, "from {} ({client}) by {} with {} id {}", self.helo, self.by, self.with.as_str(), self.id);
         if let Some(recipient) = self.recipient {
             let _ = write!(value, " for {recipient}");
         }
-        let envelope_from = in_comment(&self.reverse_path.to_string());
+        let envelope_from = in_comment(&to_text(self.reverse_path));
         let _ = write!(value, " (envelope-from {envelope_from}); {}", DateTime::new(self.time));
         let time = DateTime::new(self.time);
         field_or_less("Received", &value, || {

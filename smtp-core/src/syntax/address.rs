@@ -4,6 +4,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use super::cursor::{Cursor, SyntaxError};
 
@@ -16,9 +17,9 @@ const LABEL_LIMIT_OCTETS: usize = 63;
 /// What stands left of the `@`, without quotes: printable ASCII.
 ///
 /// Compares with its case of letters, because only its own host knows what it means (RFC 5321 §2.4).
-/// `"alice"` and `alice` are one value (§4.1.2); quotes are written where the grammar needs them.
+/// `"alice"` and `alice` are one value (§4.1.2); quotes are written where the grammar needs them. A clone shares the text.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct LocalPart(Box<str>);
+pub struct LocalPart(Arc<str>);
 
 impl LocalPart {
     /// The characters, unquoted.
@@ -45,14 +46,14 @@ impl LocalPart {
                 break;
             }
         }
-        Ok(Self(to_text(&start[..start.len() - cursor.rest().len()])))
+        Ok(Self(shared(&start[..start.len() - cursor.rest().len()])))
     }
 
     fn parse_quoted(cursor: &mut Cursor<'_>) -> Result<Self, SyntaxError> {
         let mut characters = Vec::new();
         loop {
             match cursor.next() {
-                Some(b'"') => return Ok(Self(to_text(&characters))),
+                Some(b'"') => return Ok(Self(shared(&characters))),
                 Some(b'\\') => match cursor.next() {
                     Some(octet @ b' '..=b'~') => characters.push(octet),
                     _ => return Err(cursor.error("a printable character after the backslash")),
@@ -92,9 +93,9 @@ impl fmt::Debug for LocalPart {
 
 /// A domain: labels of letters, digits, hyphens and (as seen in the wild) underscores, with dots between.
 ///
-/// Compares without case (RFC 5321 §2.4) and keeps the case it came with.
+/// Compares without case (RFC 5321 §2.4) and keeps the case it came with. A clone shares the text.
 #[derive(Clone)]
-pub struct Domain(Box<str>);
+pub struct Domain(Arc<str>);
 
 impl Domain {
     /// Parses `example.org`.
@@ -132,7 +133,7 @@ impl Domain {
         if domain.len() > DOMAIN_LIMIT_OCTETS {
             return Err(cursor.error("a domain of at most 255 octets"));
         }
-        Ok(Self(to_text(domain)))
+        Ok(Self(shared(domain)))
     }
 }
 
@@ -183,9 +184,9 @@ pub enum AddressLiteral {
     /// `[tag:content]` of a kind registered later.
     General {
         /// Before the colon.
-        tag: Box<str>,
+        tag: Arc<str>,
         /// After it.
-        content: Box<str>,
+        content: Arc<str>,
     },
 }
 
@@ -206,7 +207,7 @@ impl AddressLiteral {
         if content.len() > DOMAIN_LIMIT_OCTETS {
             return Err(before.error("an address literal of at most 255 octets"));
         }
-        let text = to_text(content);
+        let text = shared(content);
         let literal = if let Some(address) = strip_word(&text, "IPv6:") {
             address.parse().map(Self::V6).map_err(|_| before.error("an IPv6 address"))?
         } else if let Some((tag, content)) = text.split_once(':') {
@@ -399,8 +400,8 @@ fn strip_word<'a>(text: &'a str, word: &str) -> Option<&'a str> {
 }
 
 /// The callers let only ASCII through, so nothing is lost.
-fn to_text(ascii: &[u8]) -> Box<str> {
-    String::from_utf8_lossy(ascii).into()
+fn shared(ascii: &[u8]) -> Arc<str> {
+    String::from_utf8_lossy(ascii).as_ref().into()
 }
 
 #[cfg(test)]

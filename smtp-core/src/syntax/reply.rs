@@ -184,6 +184,8 @@ impl Reply {
 
     /// Appends the line, CRLF included: at most 512 octets.
     pub fn write_to(&self, output: &mut Vec<u8>) {
+        // Three codes, as long as they can be.
+        output.reserve(self.text.as_str().len() + "250 2.123.123 \r\n".len());
         push_number(output, self.code.get());
         output.push(b' ');
         if let Some(status) = self.status {

@@ -291,6 +291,7 @@ impl Shared {
     /// What is to be done for an envelope at each of its sites.
     pub(super) fn sites_of(&self, envelope: &Envelope, first_attempt: SystemTime) -> Vec<(Route, Progress)> {
         let mut sites: Vec<(Route, Vec<u32>)> = Vec::with_capacity(1);
+        // Of all sites but the first.
         let mut places: HashMap<SiteName, usize> = HashMap::new();
         for (index, recipient) in (0..).zip(&envelope.recipients) {
             let route = self.router.route(&recipient.mailbox);
@@ -303,7 +304,9 @@ impl Shared {
             if let Some(place) = place {
                 sites[place].1.push(index);
             } else {
-                places.insert(route.site.clone(), sites.len());
+                if !sites.is_empty() {
+                    places.insert(route.site.clone(), sites.len());
+                }
                 sites.push((route, vec![index]));
             }
         }

@@ -72,7 +72,7 @@ pub(crate) fn encode_envelope(envelope: &Envelope, output: &mut Vec<u8>) {
     use envelope_tag as tag;
     put_time(output, tag::ARRIVAL, envelope.arrival);
     put_text(output, tag::REVERSE_PATH, &envelope.reverse_path);
-    if envelope.outgoing[..] != [envelope.reverse_path.clone()] {
+    if !matches!(&envelope.outgoing[..], [same] if *same == envelope.reverse_path) {
         for path in &envelope.outgoing {
             put_text(output, tag::OUTGOING, path);
         }

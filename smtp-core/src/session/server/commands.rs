@@ -15,7 +15,7 @@ use crate::syntax::extension::ServiceExtension;
 use crate::syntax::parameter::{MailParameters, RcptParameters};
 use crate::syntax::path::{ForwardPath, ReversePath};
 use crate::syntax::reply::{Reply, write_lines};
-use crate::syntax::text::SafeText;
+use crate::syntax::text::{SafeText, to_text};
 
 use super::{HeldRefusal, ServerSession, Stages, State, code};
 
@@ -239,7 +239,7 @@ impl ServerSession {
 
     /// PRACTICES P7: relay, existence, role mailbox, held refusal, policies.
     pub(crate) fn looked_up(&mut self, now: Instant, path: ForwardPath, answer: LookupAnswer) {
-        let text = path.to_string();
+        let text = to_text(&path);
         let is_bare_postmaster = path == ForwardPath::Postmaster;
         let mailboxes = match answer.lookup {
             Err(cause) => {

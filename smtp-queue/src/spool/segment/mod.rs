@@ -256,7 +256,7 @@ impl SegmentSpool {
         let in_file = file_sum.is_some();
         let skipped = content.skipped_octets.min(content.content.len());
         let content_octets = content.content.len() - skipped;
-        let mut envelope = Vec::with_capacity(256);
+        let mut envelope = Vec::with_capacity(512);
         envelope.resize(MESSAGE_HEAD_OCTETS, 0);
         encode_envelope(&message.envelope, &mut envelope);
         let envelope_octets = envelope.len() - MESSAGE_HEAD_OCTETS;
