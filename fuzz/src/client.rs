@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use smtp_core::{
-    Accepted, CloseReason, Decision, ForwardPath, Lookup, LookupAnswer, LookupError, Mailbox, NoRoom, Question,
-    Recipient, Refusal, ServerSession, Step, Transaction, Verdict,
+    Accepted, CloseReason, Decision, ForwardPath, Lookup, LookupAnswer, LookupError, Mailbox, Question, Recipient,
+    Refusal, ServerSession, Step, Transaction, Verdict,
 };
 
 use crate::control::Control;
@@ -191,7 +191,7 @@ impl<'a> Client<'a> {
             }
             Question::Room(ask) => {
                 self.content.clear();
-                let room = if choice % 8 == 7 { Err(NoRoom) } else { Ok(()) };
+                let room = if choice % 8 == 7 { Err(Refusal::insufficient_storage()) } else { Ok(()) };
                 self.session.answer(now, ask, room);
             }
             Question::Message(ask) => self.session.answer(now, ask, decision(choice)),

@@ -77,7 +77,7 @@ pub use session::client::{ClientSession, ClientStep};
 pub use session::connection::{Connection, Greeting, SessionId, TransactionId, Treatment};
 pub use session::decision::{
     Accepted, Ask, AuthError, Changes, Decision, Disposition, Identity, Kind, Lookup, LookupAnswer, LookupError,
-    NoRoom, Question, Refusal, Verdict, kinds,
+    Question, Refusal, Verdict, kinds,
 };
 pub use session::event::{CloseReason, HookFailure, SessionEvent, Stage};
 pub use session::extensions::Extensions;

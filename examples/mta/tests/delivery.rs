@@ -128,10 +128,9 @@ fn the_log_has_each_event_once_and_the_ids_that_join_them() {
         let (session, _) = transaction.split_once('-').expect("session and number");
         let name = path.file_name().expect("a name").to_str().expect("ASCII");
         let log = mta.log();
-        for (event, ids) in [
-            ("accepted", &[session, transaction, id.as_str()][..]),
-            ("delivered", &[&id, "alice@localhost", name]),
-        ] {
+        for (event, ids) in
+            [("accepted", &[session, transaction, id.as_str()][..]), ("delivered", &[&id, "alice@localhost", name])]
+        {
             let word = if format == "json" { format!("\"message\":\"{event}\"") } else { format!(": {event} ") };
             let lines: Vec<_> = log.lines().filter(|line| line.contains(&word)).collect();
             assert_eq!(lines.len(), 1, "{event}: {log}");

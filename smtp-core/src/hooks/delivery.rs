@@ -68,12 +68,15 @@ pub trait Delivery: Send + Sync {
         None
     }
 
-    /// Whether there is room for a message of that size, before its content is asked for; without it the client is told
-    /// `452 4.3.1` in the place of `354` (RFC 1870 §6.1). Asked for each message: it must answer at once, from what it
-    /// knows. Default: yes.
-    fn has_room(&self, declared_octets: Option<u64>) -> bool {
+    /// Whether a message of that size can be taken, before its content is asked for. Asked for each message: it must
+    /// answer at once, from what it knows. Default: yes.
+    ///
+    /// # Errors
+    /// What the client is told in the place of `354`; without room that is [`Refusal::insufficient_storage`]
+    /// (RFC 1870 §6.1).
+    fn check_room(&self, declared_octets: Option<u64>) -> Result<(), Refusal> {
         let _ = declared_octets;
-        true
+        Ok(())
     }
 }
 
@@ -98,7 +101,7 @@ impl<D: Delivery + ?Sized> Delivery for Arc<D> {
         (**self).content_dir()
     }
 
-    fn has_room(&self, declared_octets: Option<u64>) -> bool {
-        (**self).has_room(declared_octets)
+    fn check_room(&self, declared_octets: Option<u64>) -> Result<(), Refusal> {
+        (**self).check_room(declared_octets)
     }
 }

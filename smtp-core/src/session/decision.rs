@@ -43,6 +43,11 @@ impl Refusal {
         Self::new(451, 4, subject, detail, text)
     }
 
+    /// `452 4.3.1`: there is no room for the message now (RFC 1870 §6.1).
+    pub fn insufficient_storage() -> Self {
+        Self::transient(3, 1, "Insufficient storage, try again later").with_code(452)
+    }
+
     fn new(code: u16, class: u8, subject: u16, detail: u16, text: impl Into<Cow<'static, str>>) -> Self {
         let code = ReplyCode::new(code).expect("550 and 451 are in the grammar");
         let status = EnhancedStatusCode::new(class, subject.min(999), detail.min(999))
@@ -309,11 +314,6 @@ impl From<Verdict> for Decision {
     }
 }
 
-/// There is no place for content now: `452 4.3.1`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("no room for content")]
-pub struct NoRoom;
-
 /// What the driver has to find out or do before the session can go on.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -388,7 +388,7 @@ pub mod kinds {
     use crate::session::transaction::{self, Transaction};
     use crate::syntax::path::ForwardPath;
 
-    use super::{Accepted, Decision, Kind, LookupAnswer, NoRoom, Refusal, sealed};
+    use super::{Accepted, Decision, Kind, LookupAnswer, Refusal, sealed};
 
     macro_rules! kinds {
         ($($(#[$doc:meta])* $name:ident($subject:ty) -> $answer:ty = $resume:ident;)*) => {$(
@@ -426,7 +426,7 @@ pub mod kinds {
         /// Of [`Question::Recipient`](super::Question::Recipient).
         Recipient(transaction::Recipient) -> Decision = recipient_decided;
         /// Of [`Question::Room`](super::Question::Room).
-        Room(Option<u64>) -> Result<(), NoRoom> = room_made;
+        Room(Option<u64>) -> Result<(), Refusal> = room_made;
         /// Of [`Question::Message`](super::Question::Message).
         WholeMessage(()) -> Decision = message_decided;
         /// Of [`Question::Deliver`](super::Question::Deliver). The driver may take the transaction out of the subject.

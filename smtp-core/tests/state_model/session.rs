@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use smtp_core::{
-    Accepted, Connection, Domain, Limits, Lookup, LookupAnswer, LookupError, NoRoom, Question, Refusal, ServerSession,
+    Accepted, Connection, Domain, Limits, Lookup, LookupAnswer, LookupError, Question, Refusal, ServerSession,
     SessionConfig, SessionId, Step, Transaction,
 };
 
@@ -83,7 +83,7 @@ impl Driver {
             Question::Lookup(ask) => session.answer(now, ask, lookup(command)),
             Question::Recipient(ask) => session.answer(now, ask, policy(4).into()),
             Question::Room(ask) => {
-                let room = if verdict == Verdict::NoRoom { Err(NoRoom) } else { Ok(()) };
+                let room = if verdict == Verdict::NoRoom { Err(Refusal::insufficient_storage()) } else { Ok(()) };
                 session.answer(now, ask, room);
             }
             Question::Message(ask) => session.answer(now, ask, policy(5).into()),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use smtp_core::{
-    Accepted, CloseReason, Connection, Decision, Domain, LookupAnswer, NoRoom, Question, Refusal, ServerSession,
-    SessionConfig, SessionId, Stage, Stages, Step, Verdict,
+    Accepted, CloseReason, Connection, Decision, Domain, LookupAnswer, Question, Refusal, ServerSession, SessionConfig,
+    SessionId, Stage, Stages, Step, Verdict,
 };
 
 use super::world::{find, is_role};
@@ -175,7 +175,7 @@ impl Machine {
             }
             Question::Room(ask) => {
                 self.content.clear();
-                let room = if self.has_room { Ok(()) } else { Err(NoRoom) };
+                let room = if self.has_room { Ok(()) } else { Err(Refusal::insufficient_storage()) };
                 self.session.answer(now, ask, room);
             }
             Question::Deliver(mut ask) => {

@@ -56,9 +56,7 @@ impl SubmitError {
     /// What a client is told. All trouble of ours is transient (SECURITY.md G5).
     fn to_refusal(&self) -> Refusal {
         match self {
-            Self::Spool(SpoolError::Full(_)) => {
-                Refusal::transient(3, 1, "Insufficient storage, try again later").with_code(452)
-            }
+            Self::Spool(SpoolError::Full(_)) => Refusal::insufficient_storage(),
             Self::ShutDown => Refusal::transient(3, 2, "Shutting down, try again later"),
             _ => Refusal::transient(3, 0, "Temporary failure, try again later"),
         }
@@ -92,8 +90,17 @@ impl Delivery for Queue {
         self.shared.spool.content_dir()
     }
 
-    fn has_room(&self, declared_octets: Option<u64>) -> bool {
-        self.shared.spool.has_room(declared_octets)
+    fn check_room(&self, declared_octets: Option<u64>) -> Result<(), Refusal> {
+        let error = if self.shared.phase() != Phase::Running {
+            SubmitError::ShutDown
+        } else if self.shared.is_read_only() {
+            SubmitError::Spool(SpoolError::ReadOnly)
+        } else if !self.shared.spool.has_room(declared_octets) {
+            SubmitError::Spool(SpoolError::Full(None))
+        } else {
+            return Ok(());
+        };
+        Err(error.to_refusal())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use smtp_core::Content;
+use smtp_core::{Content, Delivery};
 use smtp_queue::{Spool, SubmitError, Waiting};
 
 use crate::faulty_spool::{FaultySpool, Operation, passing, read_only};
@@ -81,6 +81,8 @@ async fn c7_after_a_failed_sync_no_attempt_starts_and_those_in_flight_are_told()
     assert!(
         world.events.count("store failed") >= 2 && world.events.all().iter().any(|event| event.ends_with("stops true"))
     );
+    let asked = world.queue.check_room(None).expect_err("nothing is taken any more");
+    assert!(asked.reply().to_string().starts_with("451 4.3.0 "), "{}", asked.reply());
     let attempts = world.hops.seen().len();
     world.pass(DAY).await;
     assert_eq!(world.hops.seen().len(), attempts, "no attempt starts any more");

@@ -1,7 +1,6 @@
 //! How questions of the session are answered: by hooks, each in its place.
 
 use std::future::poll_fn;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -20,7 +19,7 @@ use crate::server::hook_set::NamedPolicy;
 use crate::session::connection::{Connection, TransactionId};
 use crate::session::decision::kinds::{Deliver, WholeMessage};
 use crate::session::decision::{
-    Accepted, Ask, Changes, Decision, Kind, LookupAnswer, LookupError, NoRoom, Question, Refusal, Verdict,
+    Accepted, Ask, Changes, Decision, Kind, LookupAnswer, LookupError, Question, Refusal, Verdict,
 };
 use crate::session::event::{CloseReason, HookFailure, SessionEvent, Stage};
 use crate::session::extensions::Extensions;
@@ -56,35 +55,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             }
             Question::Room(ask) => {
                 let declared = *ask.subject();
-                let delivery = &self.profile.shared.hooks.delivery;
-                let has_room = catch_unwind(AssertUnwindSafe(|| delivery.has_room(declared))).unwrap_or(false);
-                let room = async {
-                    if !has_room {
-                        return Err(io::Error::other("the delivery has no room"));
-                    }
-                    self.profile.shared.store.open(declared).await
-                };
-                let room = in_time(self.profile.session.limits.hook_timeout, room).await;
-                let answer = match room {
-                    Ok(content) => {
-                        self.content = Some(Box::new(content));
-                        Ok(())
-                    }
-                    Err(cause) => {
-                        self.storage_failed(&cause);
-                        Err(NoRoom)
-                    }
-                };
+                let answer = self.make_room(declared).await;
                 self.give(ask, Some(answer));
             }
             Question::Message(ask) => match self.finish_content().await {
                 Some(content) => self.judge(ask, content).await,
-                None => self.give(ask, Some(Verdict::Refuse(no_room()).into())),
+                None => self.give(ask, Some(Verdict::Refuse(Refusal::insufficient_storage()).into())),
             },
             Question::Deliver(ask) => match self.finish_content().await {
                 Some(content) => self.deliver(ask, content).await,
-                None => self.give(ask, Some(Err(no_room()))),
+                None => self.give(ask, Some(Err(Refusal::insufficient_storage()))),
             },
+        }
+    }
+
+    /// Finds room for content of that size.
+    async fn make_room(&mut self, declared: Option<u64>) -> Result<(), Refusal> {
+        let delivery = &self.profile.shared.hooks.delivery;
+        catch_unwind(AssertUnwindSafe(|| delivery.check_room(declared)))
+            .unwrap_or_else(|_| Err(temporary_failure()))?;
+        match in_time(self.profile.session.limits.hook_timeout, self.profile.shared.store.open(declared)).await {
+            Ok(content) => {
+                self.content = Some(Box::new(content));
+                Ok(())
+            }
+            Err(cause) => {
+                self.storage_failed(&cause);
+                Err(Refusal::insufficient_storage())
+            }
         }
     }
 
@@ -322,8 +320,4 @@ async fn ask_policies(
 
 fn temporary_failure() -> Refusal {
     Refusal::transient(3, 0, "Temporary failure, try again later")
-}
-
-fn no_room() -> Refusal {
-    Refusal::transient(3, 1, "Insufficient storage, try again later").with_code(452)
 }

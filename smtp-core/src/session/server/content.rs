@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::session::content_phase::{ContentPhase, Received};
-use crate::session::decision::{Accepted, Decision, NoRoom, Question, Refusal, Verdict, mildest};
+use crate::session::decision::{Accepted, Decision, Question, Refusal, Verdict, mildest};
 use crate::session::event::{CloseReason, Stage};
 use crate::session::replies;
 use crate::session::transaction::Transaction;
@@ -24,9 +24,10 @@ impl ServerSession {
         self.ask(Question::Room, size);
     }
 
-    pub(crate) fn room_made(&mut self, now: Instant, _size: Option<u64>, room: Result<(), NoRoom>) {
-        if room.is_err() {
-            self.refuse(Stage::Content, replies::NO_ROOM, &[]);
+    pub(crate) fn room_made(&mut self, now: Instant, _size: Option<u64>, room: Result<(), Refusal>) {
+        if let Err(refusal) = room {
+            self.refused(Stage::Content, SafeText::default(), refusal.reply(), None, false);
+            self.say_refusal(&refusal);
             return self.end_transaction();
         }
         self.content = Some(Box::new(ContentPhase::new(now)));
