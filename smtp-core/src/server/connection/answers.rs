@@ -1,11 +1,10 @@
 //! How questions of the session are answered: by hooks, each in its place.
 
-use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::SystemTime;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -209,8 +208,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
         let delivery = site.hooks.delivery.clone();
         let id = message.id();
         let mut work = Guarded::new(site.clone(), Box::pin(async move { delivery.deliver(message).await }));
-        // Most deliveries that do not wait are through at once, and need no task.
-        if let Some(result) = poll_fn(|cx| Poll::Ready(poll_once(Pin::new(&mut work), cx))).await {
+        // Most deliveries that do not wait are through at once, and need no task. One that waits wakes its own.
+        if let Poll::Ready(result) = Pin::new(&mut work).poll(&mut Context::from_waker(Waker::noop())) {
             return result;
         }
         let (sender, mut receiver) = oneshot::channel();
@@ -257,13 +256,6 @@ fn accepted_event(
         octets,
         id,
         partial: accepted.is_partial(recipients),
-    }
-}
-
-fn poll_once<F: Future>(future: Pin<&mut F>, cx: &mut Context<'_>) -> Option<F::Output> {
-    match future.poll(cx) {
-        Poll::Ready(output) => Some(output),
-        Poll::Pending => None,
     }
 }
 
