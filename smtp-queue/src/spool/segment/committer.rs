@@ -21,6 +21,7 @@ use super::inbox::Inbox;
 use super::index::{Applied, Index};
 use super::log::{Log, WriteError};
 use super::settings::{SegmentSettings, SpoolAlarm};
+use super::turn::TurnOfOthers;
 use super::{lock, read, relocation, snapshot};
 
 /// What a caller wants to have done.
@@ -75,6 +76,8 @@ pub(super) struct Shared {
     pub(super) settings: SegmentSettings,
     pub(super) index: Mutex<Index>,
     inbox: Inbox<Work, Answer>,
+    /// Whoever hands work over lets others go first, so that they come into the same batch.
+    gathers: bool,
     pub(super) is_read_only: AtomicBool,
     /// Octets that messages can take in the log as it is; [`NO_SPARE`] where not even a small one is taken.
     pub(super) log_free_octets: AtomicU64,
@@ -87,12 +90,13 @@ pub(super) struct Shared {
 pub(super) const NO_SPARE: u64 = u64::MAX;
 
 impl Shared {
-    pub(super) fn new(storage: Arc<dyn Storage>, settings: SegmentSettings, index: Index) -> Self {
+    pub(super) fn new(storage: Arc<dyn Storage>, settings: SegmentSettings, index: Index, gathers: bool) -> Self {
         Self {
             storage,
             settings,
             index: Mutex::new(index),
             inbox: Inbox::new(),
+            gathers,
             is_read_only: AtomicBool::new(false),
             log_free_octets: AtomicU64::new(0),
             last_batch: AtomicU64::new(0),
@@ -102,7 +106,11 @@ impl Shared {
 
     /// Hands work over and waits until it is durable.
     pub(super) async fn submit(&self, work: Work) -> Answer {
-        let Some(answer) = self.inbox.submit(work) else { return Err(SpoolError::Closed) };
+        let Some((answer, ring)) = self.inbox.submit(work) else { return Err(SpoolError::Closed) };
+        if self.gathers {
+            TurnOfOthers::default().await;
+        }
+        drop(ring);
         // A committer that is gone answers nobody.
         answer.await.unwrap_or(Err(SpoolError::Closed))
     }

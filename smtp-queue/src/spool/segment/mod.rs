@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! committer    takes what waits, writes one batch, syncs once, answers everybody
-//!   inbox      work and answers change hands; sync: what it is made of
+//!   inbox      work and answers change hands; sync: what it is made of; turn: others may come into the same batch
 //!   log        batches in segments; segments are made ready, used again, removed
 //!   relocation what still matters in a sparse segment is appended again
 //!   snapshot   the index on disk, so that a restart need not read the whole log
@@ -31,6 +31,7 @@ mod settings;
 mod slab;
 mod snapshot;
 mod sync;
+mod turn;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -188,7 +189,7 @@ impl SegmentSpool {
             index.segments.ignore_graves();
         }
         let incoming = storage.root().map(|root| root.join(content::INCOMING));
-        let shared = Arc::new(Shared::new(storage, settings, index));
+        let shared = Arc::new(Shared::new(storage, settings, index, has_threads));
         shared.last_batch.store(log.last_batch(), Ordering::Release);
         log.drop_short_spares(&shared.index).map_err(log::WriteError::into_io)?;
         let mut committer = Committer::new(shared.clone(), log, has_threads);
