@@ -28,7 +28,6 @@ mod relocation;
 mod scan;
 mod segments;
 mod settings;
-mod slab;
 mod snapshot;
 mod sync;
 mod turn;

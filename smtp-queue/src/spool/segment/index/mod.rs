@@ -3,16 +3,20 @@
 //! The same [`Index::apply`] is used when a batch has become durable and when the log is read again, so what a restart
 //! finds is what was known before. Leases are not in the log: a restart forgets them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+mod facts;
+mod schedule;
+mod slab;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::SystemTime;
 
 use crate::envelope::SiteName;
 use crate::id::QueueId;
 use crate::spool::record::micros;
 
+use self::slab::Slab;
 use super::effect::{Effect, PairFacts};
 use super::segments::{Place, Segments};
-use super::slab::Slab;
 
 /// No pair: the end of a chain.
 const NONE: u32 = u32::MAX;
@@ -479,105 +483,9 @@ impl Index {
         number
     }
 
-    /// Lets a pair wait for its time, unless it is leased or its message is not to move.
-    fn enqueue(&mut self, pair: u32) {
-        let entry = self.pairs[pair];
-        let stays = self.messages[entry.message].flags & (HELD | DAMAGED) != 0;
-        if !stays && !self.leases.contains_key(&pair) {
-            self.change_order(entry.site, |order| order.insert((entry.next_attempt, pair)));
-        }
-    }
-
-    fn dequeue(&mut self, pair: u32) {
-        let entry = self.pairs[pair];
-        self.change_order(entry.site, |order| order.remove(&(entry.next_attempt, pair)));
-    }
-
-    fn change_order(&mut self, site: u32, change: impl FnOnce(&mut BTreeSet<(u64, u32)>) -> bool) {
-        let order = &mut self.sites[site as usize].order;
-        let before = order.first().map(|first| first.0);
-        change(order);
-        let after = order.first().map(|first| first.0);
-        if before != after {
-            before.map(|time| self.due_sites.remove(&(time, site)));
-            after.map(|time| self.due_sites.insert((time, site)));
-        }
-    }
-
-    /// Leases a pair whatever its time is; `None` where it is not there or leased already.
-    pub(super) fn lease(&mut self, id: QueueId, site: &SiteName) -> Option<u64> {
-        let pair = self.pair_number(id, site)?;
-        if self.leases.contains_key(&pair) {
-            return None;
-        }
-        Some(self.lease_pair(pair))
-    }
-
-    fn lease_pair(&mut self, pair: u32) -> u64 {
-        self.dequeue(pair);
-        self.last_token += 1;
-        self.leases.insert(pair, self.last_token);
-        self.last_token
-    }
-
-    /// Leases what is due: at most `total`, and `room` of each site. Also says when there will be more at a site that
-    /// has room.
-    pub(super) fn due(
-        &mut self,
-        now: u64,
-        total: usize,
-        room: impl Fn(&SiteName) -> usize,
-    ) -> (Vec<(QueueId, SiteName, u64)>, Option<u64>) {
-        let mut found = Vec::new();
-        let sites: Vec<u32> =
-            self.due_sites.iter().take_while(|(time, _)| *time <= now).map(|(_, site)| *site).collect();
-        let mut full = HashSet::new();
-        for site in sites {
-            let name = self.sites[site as usize].name.clone();
-            let mut left = room(&name);
-            while left > 0
-                && found.len() < total
-                && let Some(&(_, pair)) = self.sites[site as usize].order.first().filter(|first| first.0 <= now)
-            {
-                left -= 1;
-                let token = self.lease_pair(pair);
-                found.push((self.id_of(self.pairs[pair].message), name.clone(), token));
-            }
-            if left == 0 {
-                full.insert(site);
-            }
-        }
-        let has_room = |site: u32| !full.contains(&site) && room(&self.sites[site as usize].name) > 0;
-        let next = self.due_sites.iter().find(|(_, site)| has_room(*site)).map(|(time, _)| *time);
-        (found, next)
-    }
-
     fn id_of(&self, number: u32) -> QueueId {
         let [high, low] = self.messages[number].id;
         QueueId::from_u128(u128::from(high) << 64 | u128::from(low))
-    }
-
-    /// The pair of a lease, if the lease still holds.
-    fn leased_pair(&self, id: QueueId, site: &SiteName, token: u64) -> Option<u32> {
-        self.pair_number(id, site).filter(|pair| self.leases.get(pair) == Some(&token))
-    }
-
-    pub(super) fn holds_lease(&self, id: QueueId, site: &SiteName, token: u64) -> bool {
-        self.leased_pair(id, site, token).is_some()
-    }
-
-    /// Ends a lease; `false` where it did not hold any more.
-    pub(super) fn give_back(&mut self, id: QueueId, site: &SiteName, token: u64) -> bool {
-        let Some(pair) = self.leased_pair(id, site, token) else { return false };
-        self.leases.remove(&pair);
-        self.enqueue(pair);
-        true
-    }
-
-    /// Where a pair stands in the log.
-    pub(super) fn places(&self, id: QueueId, site: &SiteName) -> Option<PairPlaces> {
-        let pair = self.pairs[self.pair_number(id, site)?];
-        Some(PairPlaces { progress: pair.has_place.then_some(pair.place) })
     }
 
     /// A record of this message cannot be read: it stays where it is, and nobody is given it.
@@ -585,53 +493,6 @@ impl Index {
         if let Some(&number) = self.by_id.get(&id) {
             self.set_flag(number, DAMAGED, true);
         }
-    }
-
-    pub(super) fn contains(&self, id: QueueId) -> bool {
-        self.by_id.contains_key(&id)
-    }
-
-    pub(super) fn message(&self, id: QueueId) -> Option<MessageFacts> {
-        self.by_id.get(&id).map(|number| self.facts(*number))
-    }
-
-    /// The messages after that one, by arrival.
-    pub(super) fn messages_after(&self, after: Option<QueueId>) -> impl Iterator<Item = MessageFacts> {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let range = (after.map_or(Unbounded, Excluded), Unbounded);
-        self.by_id.range::<QueueId, _>(range).map(|(_, number)| self.facts(*number))
-    }
-
-    fn facts(&self, number: u32) -> MessageFacts {
-        let entry = &self.messages[number];
-        let pairs = self.pairs_of(number).into_iter().map(|number| {
-            let pair = &self.pairs[number];
-            let site = self.sites[pair.site as usize].name.clone();
-            let facts = PairFacts {
-                site,
-                next_attempt: pair.next_attempt,
-                attempts: u32::from(pair.attempts),
-                waiting: pair.waiting,
-            };
-            let key = self.sites[self.key_of(number) as usize].name.clone();
-            let (place, is_leased) = (pair.has_place.then_some(pair.place), self.leases.contains_key(&number));
-            PairState { facts, key, place, is_leased }
-        });
-        MessageFacts {
-            id: self.id_of(number),
-            place: entry.place,
-            octets: u64::from(entry.octets),
-            recipients: u32::from(entry.recipients),
-            held: entry.flags & HELD != 0,
-            damaged: entry.flags & DAMAGED != 0,
-            in_file: entry.flags & IN_FILE != 0,
-            pairs: pairs.collect(),
-        }
-    }
-
-    /// Whether the record of that kind at that place still says something that no other record says.
-    pub(super) fn is_note(&self, id: QueueId, place: Place) -> bool {
-        self.notes_of(id).contains(&place)
     }
 
     /// A note says nothing that still matters.
