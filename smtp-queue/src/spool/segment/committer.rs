@@ -259,24 +259,24 @@ impl Committer {
                 }
                 // What a repeated outcome causes again is there already, and stays as it is.
                 caused.retain(|new| !index.contains(new.id) && batch.messages.insert(new.id));
-                let facts = index.message(*id).ok_or(Err(SpoolError::LeaseLost { id: *id }))?;
-                let pairs = facts.pairs;
+                let message = index.view(*id).ok_or(Err(SpoolError::LeaseLost { id: *id }))?;
+                let (recipients, is_last) = (message.recipients(), message.pairs().count() == 1);
+                let is_there = |progress: &Progress| message.pairs().any(|pair| *pair.site == progress.site);
+                let is_taken = progress.as_ref().is_some_and(is_there);
                 let key = index.key(*id, site).ok_or(Err(SpoolError::LeaseLost { id: *id }))?;
                 drop(index);
                 let own = match progress {
                     Some(progress) => {
-                        let is_known = facts.recipients < u32::from(u16::MAX);
-                        let recipients = if is_known { facts.recipients } else { u32::MAX };
-                        progress.check(recipients as usize).map_err(Err)?;
+                        let recipients = if recipients < u16::MAX { usize::from(recipients) } else { usize::MAX };
+                        progress.check(recipients).map_err(Err)?;
                         let moves = progress.site != lease.site;
-                        let is_taken = pairs.iter().any(|pair| pair.facts.site == progress.site);
                         if moves && (is_taken || !batch.moves.insert((*id, progress.site.clone()))) {
                             let why = "the message already waits at the site that it is moved to";
                             return Err(Err(SpoolError::Invalid(why)));
                         }
                         NewRecord::progress(*id, key, progress)
                     }
-                    None if pairs.len() == 1 => NewRecord::removal(*id),
+                    None if is_last => NewRecord::removal(*id),
                     None => NewRecord::done(*id, key),
                 };
                 // What an outcome causes stands in front of it: a message is never without both.
@@ -308,7 +308,7 @@ impl Committer {
     }
 
     fn must_be_there(&self, id: QueueId) -> Result<(), Result<Done, SpoolError>> {
-        if lock(&self.shared.index).message(id).is_some() { Ok(()) } else { Err(Ok(Done::Absent)) }
+        if lock(&self.shared.index).contains(id) { Ok(()) } else { Err(Ok(Done::Absent)) }
     }
 
     fn commit(&mut self, records: &[NewRecord], prepared: Vec<Prepared>) {

@@ -456,7 +456,11 @@ impl Spool for SegmentSpool {
     }
 
     async fn list(&self, after: Option<QueueId>, limit: usize) -> Result<Vec<Listed>, SpoolError> {
-        Ok(lock(&self.shared.index).messages_after(after).take(limit).map(Self::listed).collect())
+        Ok(lock(&self.shared.index)
+            .messages_after(after)
+            .take(limit)
+            .map(|message| Self::listed(message.facts()))
+            .collect())
     }
 
     async fn show(&self, id: QueueId) -> Result<Option<Shown>, SpoolError> {

@@ -15,6 +15,7 @@ use crate::spool::record::decode_envelope;
 use super::committer::Shared;
 use super::effect::{MESSAGE_HEAD_OCTETS, MessageHead, MessageSections, decode_move};
 use super::format::{RECORD_HEADER_OCTETS, RecordHeader, payload_sum};
+use super::index::MessageView;
 use super::lock;
 use super::segments::Place;
 use super::settings::SpoolAlarm;
@@ -73,7 +74,7 @@ fn set_aside(shared: &Shared, id: QueueId) -> SpoolError {
 }
 
 fn message_place(shared: &Shared, id: QueueId) -> Option<Place> {
-    lock(&shared.index).message(id).map(|facts| facts.place)
+    lock(&shared.index).view(id).map(MessageView::place)
 }
 
 /// The whole payload of a message: checksums cover it whole, so a part of it proves nothing.
@@ -113,7 +114,7 @@ pub(super) fn progress(shared: &Shared, id: QueueId, site: &SiteName) -> Result<
 
 /// The content of a message.
 pub(super) fn content(shared: &Shared, id: QueueId) -> Result<StoredContent, SpoolError> {
-    let in_file = lock(&shared.index).message(id).map(|facts| facts.in_file).ok_or(SpoolError::Absent { id })?;
+    let in_file = lock(&shared.index).view(id).map(MessageView::is_in_file).ok_or(SpoolError::Absent { id })?;
     let payload = Bytes::from(whole(shared, id)?);
     let sections = MessageSections::split(&payload).ok_or(SpoolError::Damaged { id })?;
     let head = sections.head.clone();

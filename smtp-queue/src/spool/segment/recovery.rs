@@ -16,13 +16,13 @@ use crate::id::QueueId;
 use crate::storage::{Storage, StorageFile};
 
 use super::content;
-use super::effect::{Effect, MESSAGE_HEAD_OCTETS, MessageHead, PairFacts};
+use super::effect::{Effect, MESSAGE_HEAD_OCTETS, MessageHead};
 use super::format::{Kind, PAYLOAD_LIMIT_OCTETS, RECORD_HEADER_OCTETS};
 use super::index::Index;
 use super::log::{LOG, Resume, segment_epoch, segment_path};
 use super::scan::{FoundBatch, Scan, Verify};
 use super::segments::{Place, Use};
-use super::snapshot::{self, DiskPlace, SavedMessage, SavedPair};
+use super::snapshot;
 
 /// What opening a spool found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -204,19 +204,12 @@ impl Recovery<'_> {
     }
 
     fn read_snapshot(&mut self, segments: &[Found]) -> io::Result<()> {
-        let numbers: HashMap<u64, u32> = segments.iter().map(|segment| (segment.epoch, segment.number)).collect();
         for batch in snapshot::list(self.storage)? {
             let mut index = Index::new();
             for segment in segments {
                 index.segments.add(segment.epoch, segment.file.clone(), segment.octets, Use::Spare);
             }
-            let mut cut_off = Vec::new();
-            let saved = snapshot::read(self.storage, batch, |saved| {
-                if !restore(&mut index, &numbers, &saved) {
-                    cut_off.push(saved.id);
-                }
-            })?;
-            let Some(saved) = saved else {
+            let Some(saved) = snapshot::read(self.storage, batch, index)? else {
                 self.report.damage.push(Damage::Snapshot);
                 if self.access == Access::Repair {
                     // So that it does not count as one of those that are kept.
@@ -224,9 +217,8 @@ impl Recovery<'_> {
                 }
                 continue;
             };
-            self.cut_off = cut_off;
-            index.segments.restore_graves(&saved.draining, &saved.buries);
-            self.index = index;
+            self.index = saved.index;
+            self.cut_off = saved.cut_off;
             self.covered = saved.batch;
             self.report.used_snapshot = true;
             return Ok(());
@@ -363,20 +355,21 @@ impl Recovery<'_> {
         let files: HashMap<String, u64> = self.storage.list(content::CONTENT.as_ref())?.into_iter().collect();
         let mut needed = BTreeSet::new();
         let mut damaged = Vec::new();
-        for facts in self.index.messages_after(None).filter(|facts| facts.in_file) {
-            let name = facts.id.to_string();
+        for message in self.index.messages_after(None).filter(|message| message.is_in_file()) {
+            let id = message.id();
+            let name = id.to_string();
             // What is in it is verified when it is read; all of it where everything is to be verified.
-            let is_whole = match (files.get(&name), self.head_at(facts.place)?) {
+            let is_whole = match (files.get(&name), self.head_at(message.place())?) {
                 (None, _) => false,
                 (Some(_), Some(head)) if self.access == Access::Look => {
-                    content::open(self.storage, facts.id, &head)?.is_some()
+                    content::open(self.storage, id, &head)?.is_some()
                 }
                 (Some(octets), Some(head)) => Some(*octets) == head.file_octets(),
                 // Its record is damaged: that is found where it is read.
                 (Some(_), None) => true,
             };
             if !is_whole {
-                damaged.push(facts.id);
+                damaged.push(id);
             }
             needed.insert(name);
         }
@@ -455,38 +448,4 @@ fn erase(file: &dyn StorageFile, mut offset: u64, end: u64) -> io::Result<()> {
         offset += octets as u64;
     }
     file.sync()
-}
-
-/// Puts a message of a snapshot into the index, unless the segment of its record is gone: then nothing living stood in
-/// it, so the message was removed, or it was appended again and is found in the log. `false` where the segment ends in
-/// front of a record.
-fn restore(index: &mut Index, numbers: &HashMap<u64, u32>, saved: &SavedMessage) -> bool {
-    let place = |place: DiskPlace| {
-        let segment = *numbers.get(&place.epoch)?;
-        Some(Place { segment, offset: place.offset, octets: place.octets })
-    };
-    let Some(at) = place(saved.place) else { return true };
-    // As the record of the message names them; where they have moved since is said by their progress.
-    let named = |pair: &SavedPair| match &pair.progress {
-        Some((_, key)) => PairFacts { site: key.clone(), ..pair.facts.clone() },
-        None => pair.facts.clone(),
-    };
-    let pairs: Vec<_> = saved.pairs.iter().map(named).collect();
-    let SavedMessage { octets, recipients, in_file, held, .. } = *saved;
-    let effect = Effect::Message { octets, recipients, in_file, held, pairs };
-    index.apply(saved.id, &effect, at);
-    let mut is_within = index.segments.holds(at);
-    for pair in &saved.pairs {
-        if let Some((progress, key)) = &pair.progress
-            && let Some(at) = place(*progress)
-        {
-            let effect = Effect::Progress { from: key.clone(), pair: pair.facts.clone() };
-            index.apply(saved.id, &effect, at);
-            is_within &= index.segments.holds(at);
-        }
-    }
-    for at in saved.notes.iter().copied().filter_map(place) {
-        index.restore_note(saved.id, at);
-    }
-    is_within
 }

@@ -134,6 +134,9 @@ impl Scan {
         if let Some(header) = self.batch_at(start)? {
             return self.whole_batch(header, start).map(Some);
         }
+        if self.is_unwritten(start)? {
+            return Ok(None);
+        }
         // Either this is the end of what was written, or something is damaged.
         let next = self.find_batch(sector_ceil(start + 1))?;
         let (end, below) = next.unwrap_or((self.octets, u64::MAX));
@@ -148,6 +151,19 @@ impl Scan {
         self.position = next;
         let number = self.last;
         Ok(Some(FoundBatch { number, offset: start, records: Vec::new(), damage: one(start..next) }))
+    }
+
+    /// Whether nothing was ever written from there on: most segments end so, and need not be searched twice.
+    fn is_unwritten(&mut self, mut offset: u64) -> io::Result<bool> {
+        while offset < self.octets {
+            let near = self.window.at_least(offset, 1)?;
+            // All of them, which is quicker than to stop at the first.
+            if near.is_empty() || near.iter().fold(0, |all, octet| all | octet) != 0 {
+                return Ok(false);
+            }
+            offset += near.len() as u64;
+        }
+        Ok(true)
     }
 
     /// Finds the batches in a range without a header, from what proves itself of their records. Their numbers are below

@@ -6,6 +6,7 @@
 //! that has no living record and buries nothing says nothing any more.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fmt;
 use std::sync::Arc;
 
 use crate::storage::StorageFile;
@@ -31,7 +32,6 @@ pub(super) enum Use {
     Written,
 }
 
-#[derive(Debug)]
 pub(super) struct Segment {
     pub(super) epoch: u64,
     pub(super) file: Arc<dyn StorageFile>,
@@ -47,6 +47,20 @@ impl Segment {
     /// Whether a record in it is living.
     pub(super) fn is_living(&self) -> bool {
         self.living_records > 0
+    }
+}
+
+impl fmt::Debug for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { epoch, file: _, usage, octets, living_octets, living_records, buries } = self;
+        f.debug_struct("Segment")
+            .field("epoch", epoch)
+            .field("usage", usage)
+            .field("octets", octets)
+            .field("living_octets", living_octets)
+            .field("living_records", living_records)
+            .field("buries", buries)
+            .finish_non_exhaustive()
     }
 }
 
@@ -125,11 +139,11 @@ impl Segments {
     /// A message in segment `dead` is gone, says a record in segment `by`. Older records of the same message may lie in
     /// every segment that is drained.
     pub(super) fn bury(&mut self, dead: u32, by: u32) {
-        let Some(own) = self.get(by).map(|segment| segment.epoch) else { return };
-        let epochs: Vec<u64> =
-            self.draining.iter().copied().chain(self.get(dead).map(|segment| segment.epoch)).collect();
-        if let Some(segment) = self.get_mut(by) {
-            segment.buries.extend(epochs.into_iter().filter(|epoch| *epoch != own));
+        let dead = self.get(dead).map(|segment| segment.epoch);
+        let Self { all, draining, .. } = self;
+        if let Some(segment) = all.get_mut(by as usize).and_then(Option::as_mut) {
+            let own = segment.epoch;
+            segment.buries.extend(draining.iter().copied().chain(dead).filter(|epoch| *epoch != own));
         }
     }
 

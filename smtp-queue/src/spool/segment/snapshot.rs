@@ -5,7 +5,7 @@
 //! where it began makes it exact, because every record says what is, not what changes. Two are kept, so that a damaged
 //! one costs time and nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,57 +18,29 @@ use crate::id::QueueId;
 use crate::storage::{Storage, StorageFile};
 
 use super::committer::Shared;
-use super::effect::PairFacts;
 use super::format::NUMBER_LIMIT;
-use super::index::{Index, MessageFacts, PairState};
+use super::index::{DiskPlace, Index, MessageView, Restoring, SavedMessage, SavedPair};
 use super::lock;
 use super::segments::Place;
 
 /// The directory of the snapshots.
 pub(super) const SNAPSHOTS: &str = "snapshots";
 
-const MAGIC: [u8; 8] = *b"SMTPQS1\n";
-/// Messages that are taken with one locking of the index.
-const PIECE: usize = 2048;
+const MAGIC: [u8; 8] = *b"SMTPQS2\n";
+/// Octets that are gathered with one locking of the index: nobody waits long for that.
+const PIECE_OCTETS: usize = 128 << 10;
 /// How many are kept.
 const KEPT: usize = 2;
 
-/// A place that does not depend on this process: the epoch in the place of the number.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct DiskPlace {
-    pub(super) epoch: u64,
-    pub(super) offset: u32,
-    pub(super) octets: u32,
-}
-
-/// A message in a snapshot.
+/// What a snapshot says.
 #[derive(Debug)]
-pub(super) struct SavedMessage {
-    pub(super) id: QueueId,
-    pub(super) place: DiskPlace,
-    pub(super) octets: u64,
-    pub(super) recipients: u32,
-    pub(super) held: bool,
-    pub(super) in_file: bool,
-    pub(super) pairs: Vec<SavedPair>,
-    pub(super) notes: Vec<DiskPlace>,
-}
-
-/// A pair in a snapshot.
-#[derive(Debug)]
-pub(super) struct SavedPair {
-    pub(super) facts: PairFacts,
-    /// Where its progress stands, and what that calls the pair; without, it is as the record of the message says.
-    pub(super) progress: Option<(DiskPlace, SiteName)>,
-}
-
-/// What a snapshot says besides messages.
-#[derive(Debug, Default)]
 pub(super) struct Saved {
     /// The last batch that was durable when it began.
     pub(super) batch: u64,
-    pub(super) draining: Vec<u64>,
-    pub(super) buries: BTreeMap<u64, Vec<u64>>,
+    /// As of the snapshot.
+    pub(super) index: Index,
+    /// Messages of which it knows a record behind the end of a segment.
+    pub(super) cut_off: Vec<QueueId>,
 }
 
 fn path(batch: u64) -> PathBuf {
@@ -77,7 +49,7 @@ fn path(batch: u64) -> PathBuf {
 
 /// About how long a snapshot would be, in octets.
 pub(super) fn estimate(index: &Index) -> u64 {
-    index.message_count() * 48 + index.pair_count() * 36
+    index.message_count() * 48 + index.pair_count() * 19
 }
 
 /// The snapshots that are there, the newest first.
@@ -121,16 +93,19 @@ pub(super) fn write(shared: &Shared) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut writer = Writer { file: storage.create(&unfinished)?, place: 0, sum: 0, buffer: Vec::new() };
+    let mut writer = Writer::new(storage.create(&unfinished)?);
     writer.buffer.extend_from_slice(&MAGIC);
     writer.number(batch);
     let mut after = None;
     loop {
         {
             let index = lock(&shared.index);
-            for facts in index.messages_after(after).take(PIECE) {
-                after = Some(facts.id);
-                writer.message(&index, &facts);
+            for message in index.messages_after(after) {
+                after = Some(message.id());
+                writer.message(&index, message);
+                if writer.buffer.len() >= PIECE_OCTETS {
+                    break;
+                }
             }
         }
         if writer.buffer.is_empty() {
@@ -166,15 +141,25 @@ struct Writer {
     place: u64,
     sum: u32,
     buffer: Vec<u8>,
+    /// The numbers of sites that were named.
+    sites: HashMap<SiteName, u32>,
 }
 
 impl Writer {
+    fn new(file: Arc<dyn StorageFile>) -> Self {
+        Self { file, place: 0, sum: 0, buffer: Vec::new(), sites: HashMap::new() }
+    }
+
     fn number(&mut self, number: u64) {
         self.buffer.extend_from_slice(&number.to_le_bytes());
     }
 
-    fn small(&mut self, number: usize) {
-        self.buffer.extend_from_slice(&u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes());
+    fn small(&mut self, number: u32) {
+        self.buffer.extend_from_slice(&number.to_le_bytes());
+    }
+
+    fn count(&mut self, number: usize) {
+        self.small(u32::try_from(number).expect("memory ends long before the numbers do"));
     }
 
     fn numbers(&mut self, numbers: &[u64]) {
@@ -186,34 +171,42 @@ impl Writer {
 
     fn place(&mut self, index: &Index, place: Place) {
         self.number(index.segments.get(place.segment).map_or(0, |segment| segment.epoch));
-        self.small(place.offset as usize);
-        self.small(place.octets as usize);
+        self.small(place.offset);
+        self.small(place.octets);
     }
 
-    fn message(&mut self, index: &Index, facts: &MessageFacts) {
+    /// The number of a site; behind a number that was not used yet stands its name.
+    fn site(&mut self, name: &SiteName) {
+        if let Some(&number) = self.sites.get(name) {
+            return self.small(number);
+        }
+        self.count(self.sites.len());
+        self.sites.insert(name.clone(), u32::try_from(self.sites.len()).expect("it was written"));
+        self.count(name.len());
+        self.buffer.extend_from_slice(name.as_bytes());
+    }
+
+    fn message(&mut self, index: &Index, message: MessageView<'_>) {
         self.buffer.push(MESSAGE);
-        self.buffer.extend_from_slice(&facts.id.as_u128().to_le_bytes());
-        self.place(index, facts.place);
-        self.number(facts.octets);
-        self.small(facts.recipients as usize);
-        self.buffer.push(u8::from(facts.held) | u8::from(facts.in_file) << 1);
-        self.small(facts.pairs.len());
-        for PairState { facts: pair, key, place, .. } in &facts.pairs {
+        self.buffer.extend_from_slice(&message.id().as_u128().to_le_bytes());
+        self.place(index, message.place());
+        self.small(message.octets());
+        self.buffer.extend_from_slice(&message.recipients().to_le_bytes());
+        self.buffer.push(u8::from(message.is_held()) | u8::from(message.is_in_file()) << 1);
+        self.count(message.pairs().count());
+        for pair in message.pairs() {
             self.number(pair.next_attempt);
-            self.small(pair.attempts as usize);
-            self.small(pair.waiting as usize);
-            self.small(pair.site.len());
-            self.buffer.extend_from_slice(pair.site.as_bytes());
-            self.buffer.push(u8::from(place.is_some()));
-            if let Some(place) = place {
-                self.place(index, *place);
-                self.small(key.len());
-                self.buffer.extend_from_slice(key.as_bytes());
+            self.buffer.extend_from_slice(&pair.attempts.to_le_bytes());
+            self.small(pair.waiting);
+            self.site(pair.site);
+            self.buffer.push(u8::from(pair.place.is_some()));
+            if let Some(place) = pair.place {
+                self.place(index, place);
+                self.site(pair.key);
             }
         }
-        let notes = index.notes_of(facts.id);
-        self.small(notes.len());
-        for note in notes {
+        self.count(message.notes().len());
+        for note in message.notes() {
             self.place(index, *note);
         }
     }
@@ -227,143 +220,172 @@ impl Writer {
     }
 }
 
-/// Reads a snapshot; gives `each` its messages. `None` where it does not prove itself; what `each` was given then means
-/// nothing.
-pub(super) fn read(storage: &dyn Storage, batch: u64, mut each: impl FnMut(SavedMessage)) -> io::Result<Option<Saved>> {
+/// Makes an index from a snapshot; `index` knows the segments. `None` where the snapshot does not prove itself.
+pub(super) fn read(storage: &dyn Storage, batch: u64, index: Index) -> io::Result<Option<Saved>> {
     let file = storage.open(&path(batch))?;
     let octets = file.octets()?;
-    if !proves_itself(&*file, octets)? {
-        return Ok(None);
+    let Some(end) = octets.checked_sub(SUM_OCTETS) else { return Ok(None) };
+    let reader = Reader { file, sum: 0, place: 0, end, buffer: Vec::new(), at: 0, sites: 0 };
+    match reader.read(Restoring::new(index)) {
+        Ok(saved) => Ok(Some(saved).filter(|saved| saved.batch == batch)),
+        Err(Fault::Untrue) => Ok(None),
+        Err(Fault::Io(error)) => Err(error),
     }
-    let mut reader = Reader { file, place: 0, end: octets - 4, buffer: Vec::new(), at: 0, sites: BTreeMap::new() };
-    Ok(reader.read(&mut each).filter(|saved| saved.batch == batch))
 }
 
 /// Octets that are read at once.
-const READ_OCTETS: usize = 1 << 20;
+const WINDOW_OCTETS: usize = 256 << 10;
+/// The checksum at the end.
+const SUM_OCTETS: u64 = 4;
 
-fn proves_itself(file: &dyn StorageFile, octets: u64) -> io::Result<bool> {
-    let Some(end) = octets.checked_sub(4) else { return Ok(false) };
-    let (mut place, mut sum) = (0, 0);
-    let mut buffer = vec![0; usize::try_from(end).unwrap_or(READ_OCTETS).min(READ_OCTETS)];
-    while place < end {
-        let wanted = usize::try_from(end - place).unwrap_or(READ_OCTETS).min(READ_OCTETS);
-        let read = file.read_at(place, &mut buffer[..wanted])?;
-        if read == 0 {
-            return Ok(false);
-        }
-        sum = crc32c_append(sum, &buffer[..read]);
-        place += read as u64;
-    }
-    let mut found = [0; 4];
-    Ok(file.read_at(end, &mut found)? == 4 && u32::from_le_bytes(found) == sum)
+/// Why there is no index from a snapshot.
+enum Fault {
+    /// It does not say what a snapshot says.
+    Untrue,
+    /// It cannot be read now, and nothing is concluded from that.
+    Io(io::Error),
 }
 
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+type Read<T> = Result<T, Fault>;
+
+/// Reads a file once, and believes what it reads until the checksum is known: only then is anything made of it.
 struct Reader {
     file: Arc<dyn StorageFile>,
+    /// Of what was read so far.
+    sum: u32,
     place: u64,
     end: u64,
     buffer: Vec<u8>,
     at: usize,
-    /// One name for each site, however many messages wait there.
-    sites: BTreeMap<Vec<u8>, SiteName>,
+    /// How many sites were named.
+    sites: u32,
 }
 
 impl Reader {
-    fn take(&mut self, octets: usize) -> Option<&[u8]> {
-        if self.buffer.len() - self.at < octets {
-            self.buffer.drain(..self.at);
-            self.at = 0;
-            let old = self.buffer.len();
-            let left = usize::try_from(self.end - self.place).unwrap_or(READ_OCTETS);
-            let wanted = left.min(READ_OCTETS.max(octets));
-            self.buffer.resize(old + wanted, 0);
-            let read = self.file.read_at(self.place, &mut self.buffer[old..]).ok()?;
-            self.buffer.truncate(old + read);
-            self.place += read as u64;
+    fn read(mut self, mut restoring: Restoring) -> Read<Saved> {
+        if self.take()? != MAGIC {
+            return Err(Fault::Untrue);
         }
-        let found = self.buffer.get(self.at..self.at.checked_add(octets)?)?;
-        self.at += octets;
-        Some(found)
+        let batch = self.number()?;
+        let (mut pairs, mut notes) = (Vec::new(), Vec::new());
+        loop {
+            match self.take()? {
+                [MESSAGE] => self.message(&mut restoring, &mut pairs, &mut notes)?,
+                [END] => break,
+                _ => return Err(Fault::Untrue),
+            }
+        }
+        let draining = self.numbers()?;
+        let mut buries = BTreeMap::new();
+        for _ in 0..self.number()? {
+            let epoch = self.number()?;
+            buries.insert(epoch, self.numbers()?);
+        }
+        let is_read = self.place == self.end && self.at == self.buffer.len();
+        let mut sum = [0; 4];
+        if !is_read || self.file.read_at(self.end, &mut sum)? < sum.len() || u32::from_le_bytes(sum) != self.sum {
+            return Err(Fault::Untrue);
+        }
+        let (mut index, cut_off) = restoring.finish();
+        index.segments.restore_graves(&draining, &buries);
+        Ok(Saved { batch, index, cut_off })
     }
 
-    fn octet(&mut self) -> Option<u8> {
-        self.take(1).map(|octets| octets[0])
+    fn message(
+        &mut self,
+        restoring: &mut Restoring,
+        pairs: &mut Vec<SavedPair>,
+        notes: &mut Vec<DiskPlace>,
+    ) -> Read<()> {
+        let id = QueueId::from_u128(u128::from_le_bytes(self.take()?));
+        let place = self.disk_place()?;
+        let octets = self.small()?;
+        let recipients = u16::from_le_bytes(self.take()?);
+        let [flags] = self.take()?;
+        let (held, in_file) = (flags & 1 != 0, flags & 2 != 0);
+        pairs.clear();
+        for _ in 0..self.small()? {
+            let next_attempt = self.number()?;
+            let attempts = u16::from_le_bytes(self.take()?);
+            let waiting = self.small()?;
+            let site = self.site(restoring)?;
+            let progress = match self.take()? {
+                [0] => None,
+                _ => Some((self.disk_place()?, self.site(restoring)?)),
+            };
+            pairs.push(SavedPair { site, next_attempt, attempts, waiting, progress });
+        }
+        notes.clear();
+        for _ in 0..self.small()? {
+            notes.push(self.disk_place()?);
+        }
+        let saved = SavedMessage { id, place, octets, recipients, held, in_file };
+        restoring.add_message(&saved, pairs, notes).ok_or(Fault::Untrue)
     }
 
-    fn small(&mut self) -> Option<u32> {
-        self.take(4).map(|octets| u32::from_le_bytes(octets.try_into().expect("four octets")))
+    fn site(&mut self, restoring: &mut Restoring) -> Read<u32> {
+        let number = self.small()?;
+        if number == self.sites {
+            let length = self.small()? as usize;
+            let name = std::str::from_utf8(self.slice(length)?).map_err(|_| Fault::Untrue)?;
+            restoring.add_site(&name.into()).ok_or(Fault::Untrue)?;
+            self.sites += 1;
+        }
+        Ok(number)
     }
 
-    fn number(&mut self) -> Option<u64> {
-        self.take(8).map(|octets| u64::from_le_bytes(octets.try_into().expect("eight octets")))
+    fn small(&mut self) -> Read<u32> {
+        self.take().map(u32::from_le_bytes)
     }
 
-    fn numbers(&mut self) -> Option<Vec<u64>> {
+    fn number(&mut self) -> Read<u64> {
+        self.take().map(u64::from_le_bytes)
+    }
+
+    fn numbers(&mut self) -> Read<Vec<u64>> {
         let count = self.number()?;
         (0..count).map(|_| self.number()).collect()
     }
 
-    fn disk_place(&mut self) -> Option<DiskPlace> {
-        Some(DiskPlace { epoch: self.number()?, offset: self.small()?, octets: self.small()? })
+    fn disk_place(&mut self) -> Read<DiskPlace> {
+        Ok(DiskPlace { epoch: self.number()?, offset: self.small()?, octets: self.small()? })
     }
 
-    fn read(&mut self, each: &mut impl FnMut(SavedMessage)) -> Option<Saved> {
-        if self.take(MAGIC.len())? != MAGIC {
-            return None;
-        }
-        let mut saved = Saved { batch: self.number()?, ..Saved::default() };
-        loop {
-            match self.octet()? {
-                MESSAGE => each(self.message()?),
-                END => break,
-                _ => return None,
-            }
-        }
-        saved.draining = self.numbers()?;
-        for _ in 0..self.number()? {
-            let epoch = self.number()?;
-            saved.buries.insert(epoch, self.numbers()?);
-        }
-        Some(saved)
+    fn take<const N: usize>(&mut self) -> Read<[u8; N]> {
+        Ok(*self.slice(N)?.first_chunk().expect("that many were asked for"))
     }
 
-    fn message(&mut self) -> Option<SavedMessage> {
-        let id = u128::from_le_bytes(self.take(16)?.try_into().expect("16 octets"));
-        let place = self.disk_place()?;
-        let octets = self.number()?;
-        let recipients = self.small()?;
-        let flags = self.octet()?;
-        let count = self.small()?;
-        let mut pairs = Vec::with_capacity(count.min(1024) as usize);
-        for _ in 0..count {
-            let next_attempt = self.number()?;
-            let attempts = self.small()?;
-            let waiting = self.small()?;
-            let length = self.small()? as usize;
-            let site = self.site(length)?;
-            let progress = if self.octet()? == 1 {
-                let place = self.disk_place()?;
-                let length = self.small()? as usize;
-                Some((place, self.site(length)?))
-            } else {
-                None
-            };
-            pairs.push(SavedPair { facts: PairFacts { site, next_attempt, attempts, waiting }, progress });
+    fn slice(&mut self, octets: usize) -> Read<&[u8]> {
+        if self.buffer.len() - self.at < octets {
+            self.fill(octets)?;
         }
-        let count = self.small()?;
-        let notes = (0..count).map(|_| self.disk_place()).collect::<Option<_>>()?;
-        let (held, in_file) = (flags & 1 != 0, flags & 2 != 0);
-        Some(SavedMessage { id: QueueId::from_u128(id), place, octets, recipients, held, in_file, pairs, notes })
+        let found = &self.buffer[self.at..self.at + octets];
+        self.at += octets;
+        Ok(found)
     }
 
-    fn site(&mut self, octets: usize) -> Option<SiteName> {
-        let name = self.take(octets)?.to_vec();
-        if let Some(site) = self.sites.get(&name) {
-            return Some(site.clone());
+    /// Reads on, so that so many octets are there.
+    fn fill(&mut self, octets: usize) -> Read<()> {
+        self.buffer.drain(..self.at);
+        self.at = 0;
+        let old = self.buffer.len();
+        let left = usize::try_from(self.end - self.place).unwrap_or(usize::MAX);
+        if left < octets - old {
+            return Err(Fault::Untrue);
         }
-        let site: SiteName = std::str::from_utf8(&name).ok()?.into();
-        self.sites.insert(name, site.clone());
-        Some(site)
+        self.buffer.resize(old + left.min(WINDOW_OCTETS.max(octets)), 0);
+        let new = &mut self.buffer[old..];
+        if self.file.read_at(self.place, new)? < new.len() {
+            return Err(Fault::Untrue);
+        }
+        self.sum = crc32c_append(self.sum, new);
+        self.place += new.len() as u64;
+        Ok(())
     }
 }

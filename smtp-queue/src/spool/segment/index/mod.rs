@@ -4,8 +4,11 @@
 //! finds is what was known before. Leases are not in the log: a restart forgets them.
 
 mod facts;
+mod restore;
 mod schedule;
 mod slab;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::SystemTime;
@@ -14,6 +17,8 @@ use crate::envelope::SiteName;
 use crate::id::QueueId;
 use crate::spool::record::micros;
 
+pub(super) use self::facts::MessageView;
+pub(super) use self::restore::{DiskPlace, Restoring, SavedMessage, SavedPair};
 use self::slab::Slab;
 use super::effect::{Effect, PairFacts};
 use super::segments::{Place, Segments};
@@ -176,7 +181,8 @@ impl Index {
             }
             Effect::Removal => self.remove(id, place),
             Effect::Progress { from, pair } => {
-                if let Some(number) = self.pair_by_key(id, from) {
+                let number = self.by_id.get(&id).and_then(|message| self.pair_by_key(*message, from));
+                if let Some(number) = number {
                     self.advance(number, pair, place);
                     self.set_key(number, from);
                 }
@@ -219,9 +225,11 @@ impl Index {
         entry.recipients = u16::try_from(recipients).unwrap_or(u16::MAX);
         entry.flags = entry.flags & !IN_FILE | if in_file { IN_FILE } else { 0 };
         for facts in pairs {
-            match self.pair_number(id, &facts.site) {
+            let site = self.site_number(&facts.site);
+            let known = self.pairs_of(number).find(|pair| self.pairs[*pair].site == site);
+            match known {
                 Some(pair) => self.set_times(pair, facts),
-                None => self.add_pair(number, facts),
+                None => self.add_pair(number, site, facts),
             }
         }
     }
@@ -233,26 +241,25 @@ impl Index {
         self.segments.drain(place.segment);
         self.end_notes(number);
         let mut kept = Vec::new();
-        for pair in self.pairs_of(number) {
-            if self.pairs[pair].has_place {
-                let place = self.pairs[pair].place;
-                self.segments.end_living(place);
-                self.pairs[pair].has_place = false;
+        self.change_pairs(number, |index, pair| {
+            if index.pairs[pair].has_place {
+                let place = index.pairs[pair].place;
+                index.segments.end_living(place);
+                index.pairs[pair].has_place = false;
             }
             // The new record names the site where it is now.
-            self.moved.remove(&pair);
-            let site = self.pairs[pair].site;
-            let is_named = pairs.iter().any(|facts| facts.site == self.sites[site as usize].name);
+            index.moved.remove(&pair);
+            let site = index.pairs[pair].site;
+            let is_named = pairs.iter().any(|facts| facts.site == index.sites[site as usize].name);
             if is_named && !kept.contains(&site) {
                 kept.push(site);
             } else {
-                self.drop_pair(pair);
+                index.drop_pair(pair);
             }
-        }
+        });
     }
 
-    fn add_pair(&mut self, message: u32, facts: &PairFacts) {
-        let site = self.site_number(&facts.site);
+    fn add_pair(&mut self, message: u32, site: u32, facts: &PairFacts) {
         let pair = self.pairs.insert(PairEntry {
             next_attempt: facts.next_attempt,
             message,
@@ -264,8 +271,9 @@ impl Index {
             has_place: false,
         });
         // At the end of the chain, so that sites are listed in the order in which they were given.
-        match self.pairs_of(message).last() {
-            Some(&last) => self.pairs[last].next_pair = pair,
+        let last = self.pairs_of(message).last();
+        match last {
+            Some(last) => self.pairs[last].next_pair = pair,
             None => self.messages[message].first_pair = pair,
         }
         self.pair_count += 1;
@@ -298,7 +306,7 @@ impl Index {
 
     fn finish_pair(&mut self, id: QueueId, site: &SiteName, place: Place) -> Applied {
         let Some(&number) = self.by_id.get(&id) else { return Applied::default() };
-        if let Some(pair) = self.pair_by_key(id, site) {
+        if let Some(pair) = self.pair_by_key(number, site) {
             self.drop_pair(pair);
         }
         if self.messages[number].first_pair != NONE {
@@ -306,8 +314,7 @@ impl Index {
             return Applied::default();
         }
         // Without pairs it is gone. As long as its record can be read again, all that says so must be kept.
-        let notes = self.notes.get(&number).cloned().unwrap_or_default();
-        for note in &notes {
+        for note in self.notes.get(&number).into_iter().flatten() {
             self.segments.bury(self.messages[number].place.segment, note.segment);
         }
         self.remove(id, place)
@@ -322,9 +329,7 @@ impl Index {
             return Applied::default();
         };
         let waited = self.waiting_count;
-        for pair in self.pairs_of(number) {
-            self.drop_pair(pair);
-        }
+        self.change_pairs(number, Self::drop_pair);
         self.end_notes(number);
         let entry = self.messages[number];
         if entry.flags & HELD != 0 {
@@ -348,18 +353,6 @@ impl Index {
         }
     }
 
-    /// A note that a snapshot remembers.
-    pub(super) fn restore_note(&mut self, id: QueueId, place: Place) {
-        if let Some(&number) = self.by_id.get(&id) {
-            self.add_note(number, place);
-        }
-    }
-
-    /// The notes of a message.
-    pub(super) fn notes_of(&self, id: QueueId) -> &[Place] {
-        self.by_id.get(&id).and_then(|number| self.notes.get(number)).map_or(&[], Vec::as_slice)
-    }
-
     fn end_notes(&mut self, number: u32) {
         for place in self.notes.remove(&number).unwrap_or_default() {
             self.segments.end_living(place);
@@ -375,7 +368,7 @@ impl Index {
         if entry.has_place {
             self.segments.end_living(entry.place);
         }
-        let before = self.pairs_of(entry.message).into_iter().take_while(|other| *other != pair).last();
+        let before = self.pairs_of(entry.message).take_while(|other| *other != pair).last();
         match before {
             Some(before) => self.pairs[before].next_pair = entry.next_pair,
             None => self.messages[entry.message].first_pair = entry.next_pair,
@@ -389,46 +382,41 @@ impl Index {
         if (self.messages[number].flags & flag != 0) == on {
             return;
         }
-        let pairs = self.pairs_of(number);
-        for pair in &pairs {
-            self.dequeue(*pair);
-        }
+        self.change_pairs(number, Self::dequeue);
         self.messages[number].flags ^= flag;
         if flag == HELD {
             self.held_count = if on { self.held_count + 1 } else { self.held_count - 1 };
         }
-        for pair in pairs {
-            self.enqueue(pair);
+        self.change_pairs(number, Self::enqueue);
+    }
+
+    /// The pairs of a message, in the order in which its record names them.
+    fn pairs_of(&self, message: u32) -> impl Iterator<Item = u32> {
+        let real = |pair: u32| (pair != NONE).then_some(pair);
+        std::iter::successors(real(self.messages[message].first_pair), move |pair| real(self.pairs[*pair].next_pair))
+    }
+
+    /// Does something to each pair of a message; it may take the pair out of the chain.
+    fn change_pairs(&mut self, message: u32, mut change: impl FnMut(&mut Self, u32)) {
+        let mut next = self.messages[message].first_pair;
+        while next != NONE {
+            let pair = next;
+            next = self.pairs[pair].next_pair;
+            change(self, pair);
         }
     }
 
-    fn pairs_of(&self, message: u32) -> Vec<u32> {
-        let mut found = Vec::new();
-        let mut pair = self.messages[message].first_pair;
-        while pair != NONE {
-            found.push(pair);
-            pair = self.pairs[pair].next_pair;
-        }
-        found
-    }
-
+    /// The pair that is at that site now.
     fn pair_number(&self, id: QueueId, site: &SiteName) -> Option<u32> {
         let message = *self.by_id.get(&id)?;
-        let mut pair = self.messages[message].first_pair;
-        while pair != NONE {
-            if self.sites[self.pairs[pair].site as usize].name == *site {
-                return Some(pair);
-            }
-            pair = self.pairs[pair].next_pair;
-        }
-        None
+        let site = *self.site_numbers.get(site)?;
+        self.pairs_of(message).find(|pair| self.pairs[*pair].site == site)
     }
 
     /// The pair that records call by that site.
-    fn pair_by_key(&self, id: QueueId, key: &SiteName) -> Option<u32> {
-        let message = *self.by_id.get(&id)?;
-        let pairs = self.pairs_of(message);
-        pairs.into_iter().find(|pair| self.sites[self.key_of(*pair) as usize].name == *key)
+    fn pair_by_key(&self, message: u32, key: &SiteName) -> Option<u32> {
+        let key = *self.site_numbers.get(key)?;
+        self.pairs_of(message).find(|pair| self.key_of(*pair) == key)
     }
 
     /// Ends pairs that stand where another has moved to, when the whole log was read. There was none when it moved, so the
@@ -444,7 +432,7 @@ impl Index {
         while let Some(pair) = moved.pop() {
             let PairEntry { message, site, .. } = self.pairs[pair];
             let is_other = |other: &u32| *other != pair && self.pairs[*other].site == site;
-            let others: Vec<u32> = self.pairs_of(message).into_iter().filter(is_other).collect();
+            let others: Vec<u32> = self.pairs_of(message).filter(is_other).collect();
             for other in others {
                 moved.retain(|pair| *pair != other);
                 self.drop_pair(other);

@@ -29,6 +29,12 @@ impl<T> Slab<T> {
         u32::try_from(full + last.len() - 1).expect("memory ends long before the numbers do")
     }
 
+    /// How many numbers were given out, whether or not their places are free again.
+    pub(super) fn len(&self) -> u32 {
+        let count = self.chunks.iter().map(Vec::len).sum::<usize>();
+        u32::try_from(count).expect("memory ends long before the numbers do")
+    }
+
     /// Gives a place free. What lies there stays until the place is used again.
     pub(super) fn release(&mut self, number: u32) {
         self.free.push(number);
