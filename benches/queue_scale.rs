@@ -55,7 +55,7 @@ fn compare() -> Result<(), Failure> {
         Some(directory) => tempfile::tempdir_in(PathBuf::from(directory))?,
         None => tempfile::tempdir()?,
     };
-    let messages = match std::env::var("QUEUE_SCALE") {
+    let messages: u64 = match std::env::var("QUEUE_SCALE") {
         Ok(number) => number.parse()?,
         Err(_) => 1_000_000,
     };
@@ -67,7 +67,7 @@ fn compare() -> Result<(), Failure> {
         let place = root.path().join(format!("{messages} {sites}"));
         let [nanos, kib] = in_a_process(&["make", text(&place)?, &messages.to_string(), &sites.to_string()])?;
         println!("\n{messages} messages for {sites} sites each, made in {:.1?}", Duration::from_nanos(nanos));
-        let pairs = (messages * sites).max(1) as u64;
+        let pairs = (messages * sites).max(1);
         println!("resident above empty where they were made: {}", above(kib, made_kib, pairs));
         for is_cached in [true, false] {
             let mut turns = [const { Vec::new() }; 4];
