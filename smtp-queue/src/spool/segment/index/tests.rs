@@ -231,3 +231,25 @@ fn a_snapshot_that_lies_does_no_harm() {
     }
     assert!(refused > 500, "{refused}");
 }
+
+#[test]
+fn what_no_index_can_be_is_refused() {
+    let storage = SimStorage::new();
+    storage.create(Path::new("1")).expect("it works");
+    let mut index = Index::new();
+    index.segments.add(1, storage.open(Path::new("1")).expect("it is there"), 1000, Use::Written);
+    let mut restoring = Restoring::new(index);
+    assert_eq!(restoring.add_site(&"one".into()), Some(()));
+    let place = DiskPlace { epoch: 1, offset: 0, octets: 100 };
+    let message = |id| {
+        let id = QueueId::from_u128(id);
+        SavedMessage { id, place, octets: 1, recipients: 1, held: false, in_file: false }
+    };
+    let pair = |site| SavedPair { site, next_attempt: 1, attempts: 0, waiting: 1, progress: None };
+    assert_eq!(restoring.add_message(&message(5), &[pair(0)], &[]), Some(()));
+    assert_eq!(restoring.add_message(&message(5), &[pair(0)], &[]), None, "the same again");
+    assert_eq!(restoring.add_message(&message(4), &[pair(0)], &[]), None, "not by arrival");
+    assert_eq!(restoring.add_message(&message(6), &[pair(1)], &[]), None, "a site without a name");
+    assert_eq!(restoring.add_message(&message(7), &[pair(0), pair(0)], &[]), None, "two pairs of one name");
+    assert_eq!(restoring.add_site(&"one".into()), None, "a site named twice");
+}
