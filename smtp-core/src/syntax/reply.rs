@@ -203,11 +203,11 @@ impl Reply {
 
 impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ", self.code)?;
+        write!(f, "{}", self.code)?;
         if let Some(status) = self.status {
-            write!(f, "{status} ")?;
+            write!(f, " {status}")?;
         }
-        f.write_str(self.text.as_str())
+        if self.text.as_str().is_empty() { Ok(()) } else { write!(f, " {}", self.text) }
     }
 }
 
@@ -259,6 +259,22 @@ mod tests {
             "later",
         );
         assert_eq!(reply.to_string(), "451 4.3.0 later");
+    }
+
+    #[test] // RFC 5321 §4.2.1: on the wire a space follows the code, with or without text; to be read it ends nothing.
+    fn a_reply_without_text_ends_with_its_code() {
+        let code = ReplyCode::new(250).expect("in the grammar");
+        let status = EnhancedStatusCode::new(2, 1, 5).expect("in the grammar");
+        for (reply, shown, sent) in [
+            (Reply::bare(code, ""), "250", "250 \r\n"),
+            (Reply::bare(code, "Ok"), "250 Ok", "250 Ok\r\n"),
+            (Reply::new(code, status, ""), "250 2.1.5", "250 2.1.5 \r\n"),
+            (Reply::new(code, status, "Ok"), "250 2.1.5 Ok", "250 2.1.5 Ok\r\n"),
+        ] {
+            let mut line = Vec::new();
+            reply.write_to(&mut line);
+            assert_eq!((reply.to_string().as_str(), line.as_slice()), (shown, sent.as_bytes()));
+        }
     }
 
     #[test]
