@@ -146,7 +146,7 @@ fn send_says_what_became_of_each_recipient() {
     let text = String::from_utf8(output.stdout).expect("UTF-8");
     let lines: Vec<_> = text.lines().collect();
     assert!(lines[0].starts_with("<alice@example.org>: 250 2.0.0 "), "{text}");
-    assert_eq!(lines[1], "<nobody@example.org>: rcpt: the server said 550 5.1.1 No such mailbox");
+    assert_eq!(lines[1], "<nobody@example.org>: RCPT: 550 5.1.1 No such mailbox");
     assert_eq!(output.status.code(), Some(1));
 }
 

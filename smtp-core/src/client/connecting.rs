@@ -7,6 +7,7 @@ use tokio::net::{TcpSocket, TcpStream, ToSocketAddrs, lookup_host};
 use tokio::time::timeout;
 
 use crate::session::client::report::{SendCause, SendError, SendStage};
+use crate::syntax::text::SafeText;
 
 use super::config::ClientConfig;
 
@@ -22,7 +23,7 @@ pub(super) async fn resolve(server: impl ToSocketAddrs, config: &ClientConfig) -
     let lookup = timeout(config.limits().connect_timeout, lookup_host(server));
     match lookup.await {
         Ok(Ok(addresses)) => Ok(addresses.take(ADDRESSES).collect()),
-        Ok(Err(error)) => Err(failed(SendCause::Network(error.kind()))),
+        Ok(Err(error)) => Err(failed(SendCause::Lookup(SafeText::new(error.to_string())))),
         Err(_elapsed) => Err(failed(SendCause::TimedOut)),
     }
 }

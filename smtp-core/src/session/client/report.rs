@@ -6,6 +6,7 @@ use std::io;
 use crate::syntax::content::Defect;
 use crate::syntax::reply::{EnhancedStatusCode, Reply};
 use crate::syntax::reply_reader::ReplyError;
+use crate::syntax::text::SafeText;
 
 /// Where something failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,19 +37,19 @@ pub enum SendStage {
 }
 
 impl SendStage {
-    /// A word for the log.
+    /// A word for the log: the verb, where there is one.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Local => "local",
             Self::Connect => "connect",
             Self::Greeting => "greeting",
-            Self::Hello => "hello",
-            Self::Mail => "mail",
-            Self::Rcpt => "rcpt",
-            Self::Data => "data",
+            Self::Hello => "EHLO",
+            Self::Mail => "MAIL",
+            Self::Rcpt => "RCPT",
+            Self::Data => "DATA",
             Self::Content => "content",
             Self::EndOfContent => "end of content",
-            Self::Rset => "rset",
+            Self::Rset => "RSET",
             Self::Idle => "idle",
         }
     }
@@ -75,6 +76,8 @@ pub enum SendCause {
     Closed,
     /// The network failed.
     Network(io::ErrorKind),
+    /// The system finds no address for the name of the server; what it said.
+    Lookup(SafeText),
     /// The source of the content failed, or had another length than it said.
     Source(io::ErrorKind),
     /// The connection was not fit for another message.
@@ -90,6 +93,28 @@ pub enum SendCause {
     },
     /// Octets above 127, and a server that does not offer `8BITMIME` (RFC 6152).
     EightBit,
+}
+
+impl fmt::Display for SendCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(reply) | Self::TooManyRecipients(reply) => reply.fmt(f),
+            Self::Misplaced(reply) => write!(f, "{reply}, which means nothing here"),
+            Self::NoReply(error) => error.fmt(f),
+            Self::Unsolicited => f.write_str("the server sent a reply to nothing"),
+            Self::TimedOut => f.write_str("timed out"),
+            Self::Closed => f.write_str("the server closed the connection"),
+            Self::Network(kind) => kind.fmt(f),
+            Self::Lookup(text) => text.fmt(f),
+            Self::Source(kind) => write!(f, "the content cannot be read: {kind}"),
+            Self::NotUsable => f.write_str("the connection is not fit for another message"),
+            Self::Defect(defect) => write!(f, "the content has a {defect}"),
+            Self::TooLarge { octets, limit_octets } => {
+                write!(f, "the message has {octets} octets, and the server takes at most {limit_octets}")
+            }
+            Self::EightBit => f.write_str("the message has 8-bit octets, and the server does not offer 8BITMIME"),
+        }
+    }
 }
 
 /// Why a message, or a recipient of it, was not delivered.
@@ -152,6 +177,7 @@ impl SendError {
                 reply.status().map_or((0, 0), |status| (status.subject(), status.detail()))
             }
             SendCause::Misplaced(_) | SendCause::NoReply(_) | SendCause::Unsolicited => (5, 0),
+            SendCause::Lookup(_) => (4, 3),
             SendCause::Network(_) | SendCause::TimedOut if self.stage == SendStage::Connect => (4, 1),
             SendCause::TimedOut | SendCause::Closed | SendCause::Network(_) | SendCause::NotUsable => (4, 2),
             SendCause::Source(_) => (3, 0),
@@ -167,24 +193,12 @@ fn status_code(class: u8, subject: u16, detail: u16) -> EnhancedStatusCode {
     EnhancedStatusCode::new(class, subject, detail).expect("of a status code that came, or of the table above")
 }
 
+/// Where and why; what this side cannot send is the same everywhere.
 impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.stage.as_str())?;
-        match &self.cause {
-            SendCause::Refused(reply) | SendCause::TooManyRecipients(reply) => write!(f, "the server said {reply}"),
-            SendCause::Misplaced(reply) => write!(f, "the server said {reply}, which means nothing here"),
-            SendCause::NoReply(error) => error.fmt(f),
-            SendCause::Unsolicited => f.write_str("the server sent a reply to nothing"),
-            SendCause::TimedOut => f.write_str("timed out"),
-            SendCause::Closed => f.write_str("the server closed the connection"),
-            SendCause::Network(kind) => write!(f, "{kind}"),
-            SendCause::Source(kind) => write!(f, "the content cannot be read: {kind}"),
-            SendCause::NotUsable => f.write_str("the connection is not fit for another message"),
-            SendCause::Defect(defect) => write!(f, "the content has a {defect}"),
-            SendCause::TooLarge { octets, limit_octets } => {
-                write!(f, "the message has {octets} octets, the server takes {limit_octets}")
-            }
-            SendCause::EightBit => f.write_str("the message has 8-bit octets, the server does not offer 8BITMIME"),
+        match self.stage {
+            SendStage::Local => self.cause.fmt(f),
+            stage => write!(f, "{}: {}", stage.as_str(), self.cause),
         }
     }
 }
@@ -281,6 +295,7 @@ mod tests {
             (Mail, SendCause::Unsolicited, "4.5.0"),
             (Connect, SendCause::TimedOut, "4.4.1"),
             (Connect, SendCause::Network(io::ErrorKind::ConnectionRefused), "4.4.1"),
+            (Connect, SendCause::Lookup(SafeText::new("unknown")), "4.4.3"),
             (EndOfContent, SendCause::TimedOut, "4.4.2"),
             (EndOfContent, SendCause::Closed, "4.4.2"),
             (Content, SendCause::Source(io::ErrorKind::NotFound), "4.3.0"),
@@ -291,6 +306,23 @@ mod tests {
             let error = SendError::new(stage, cause);
             assert_eq!(error.status().to_string(), status, "{error}");
             assert_eq!(error.is_transient(), status.starts_with('4'), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_error_can_be_read_on_a_line() {
+        use SendStage::{Connect, EndOfContent, Greeting, Hello, Local, Rcpt};
+        for (stage, cause, line) in [
+            (Connect, SendCause::Network(io::ErrorKind::ConnectionRefused), "connect: connection refused"),
+            (Connect, SendCause::Lookup(SafeText::new("no such\nname")), "connect: no such?name"),
+            (Greeting, SendCause::NoReply(ReplyError::Syntax), "greeting: the server sent a line that is no reply"),
+            (Hello, SendCause::Closed, "EHLO: the server closed the connection"),
+            (Rcpt, SendCause::Refused(reply(550, Some((1, 1)))), "RCPT: 550 5.1.1 x"),
+            (Rcpt, SendCause::Misplaced(reply(354, None)), "RCPT: 354 x, which means nothing here"),
+            (EndOfContent, SendCause::TimedOut, "end of content: timed out"),
+            (Local, SendCause::Defect(Defect::Nul), "the content has a NUL"),
+        ] {
+            assert_eq!(SendError::new(stage, cause).to_string(), line);
         }
     }
 
