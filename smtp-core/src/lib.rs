@@ -46,6 +46,7 @@ mod syntax;
 mod tracing_observer;
 
 pub use async_trait::async_trait;
+pub use bytes::Bytes;
 pub use ipnet::IpNet;
 
 pub use client::config::ClientConfig;

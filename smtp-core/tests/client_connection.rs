@@ -12,7 +12,7 @@ use smtp_core::{
     Body, Chained, ClientConfig, ClientConnection, ContentSource, Envelope, FileContent, SendCause, SendError,
     SendStage, Server, StoredContent, async_trait,
 };
-use tokio::io::DuplexStream;
+use tokio::io::{BufWriter, DuplexStream};
 
 use scripted::outcome;
 use support::world::{Inbox, Log, builder, in_process, start, unbound};
@@ -271,6 +271,63 @@ async fn a_server_is_reached_by_its_addresses_in_turn() {
     }
     server.handle.shut_down();
     server.run.await.expect("no panic").expect("a server ends well");
+}
+
+#[tokio::test] // What stands between the session and the socket changes nothing else of how a connection is made.
+async fn a_wrapped_connection_is_made_like_any_other() {
+    let inbox = Inbox::default();
+    let server = start(builder(&inbox, &Log::default())).await;
+    let nobody = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+        listener.local_addr().expect("bound")
+    };
+    let local = ClientConfig::default().with_local_address([127, 0, 0, 3].into());
+    let mut is_without_delay = None;
+    let mut connection = ClientConnection::connect_with(&[nobody, server.address][..], &local, |stream| {
+        is_without_delay = stream.nodelay().ok();
+        BufWriter::new(stream)
+    })
+    .await
+    .expect("the second listens");
+    assert_eq!((connection.peer(), is_without_delay), (Some(server.address), Some(true)));
+    assert!(connection.send(&envelope(["alice@example.org"]), text(1000, 1)).await.is_delivered());
+    connection.quit().await;
+    {
+        let messages = inbox.messages();
+        let greeting = messages[0].connection().greeting().map(|greeting| greeting.host().to_string());
+        assert_eq!(greeting.as_deref(), Some("[127.0.0.3]"), "the name is the address that the server sees");
+    }
+    server.handle.shut_down();
+    server.run.await.expect("no panic").expect("a server ends well");
+}
+
+#[tokio::test] // What the system says of a name is passed on.
+async fn a_name_without_an_address_is_transient() {
+    // No port: the system is not even asked.
+    let error = ClientConnection::connect("localhost", &config()).await.expect_err("not a place");
+    assert_eq!(error.to_string(), "connect: invalid socket address");
+    assert!(matches!(error.cause(), SendCause::Lookup(_)) && error.is_transient());
+}
+
+#[tokio::test(start_paused = true)] // RFC 6152 §3: where nobody says what octets the content has, the octets do.
+async fn r6152_content_in_memory_is_declared_by_its_octets() {
+    let inbox = Inbox::default();
+    let server = unbound(builder(&inbox, &Log::default())).await;
+    let (ascii, other) = (Bytes::from_static(b"Jurgen\r\n"), Bytes::from_static(b"J\xfcrgen\r\n"));
+    in_process(async {
+        let mut connection = connect(&server, 1 << 16).await;
+        let undeclared = envelope(["alice@example.org"]);
+        assert!(connection.send(&undeclared, ascii.clone()).await.is_delivered());
+        assert!(connection.send(&undeclared, other.clone()).await.is_delivered());
+        assert!(connection.send(&undeclared, vec![ascii.clone(), other.clone()]).await.is_delivered());
+        assert!(connection.send(&undeclared.clone().with_body(Body::SevenBit), other).await.is_delivered());
+        assert!(connection.send(&undeclared.with_body(Body::EightBitMime), ascii).await.is_delivered());
+        connection.quit().await;
+    })
+    .await;
+    let declared: Vec<_> = inbox.messages().iter().map(|message| message.parameters().body).collect();
+    let (seven, eight) = (Some(Body::SevenBit), Some(Body::EightBitMime));
+    assert_eq!(declared, [None, eight, eight, seven, eight]);
 }
 
 #[tokio::test(start_paused = true)] // SECURITY D-2: before MAIL where all is in memory, else before its octets leave.

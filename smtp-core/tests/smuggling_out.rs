@@ -177,7 +177,7 @@ async fn serve(mut stream: DuplexStream) -> Vec<u8> {
     let mut start = 0;
     for (reply, awaited) in [
         ("220 mx\r\n", &b"EHLO client.example\r\n"[..]),
-        ("250-mx\r\n250 PIPELINING\r\n", b"DATA\r\n"),
+        ("250-mx\r\n250-PIPELINING\r\n250 8BITMIME\r\n", b"DATA\r\n"),
         ("250 Ok\r\n250 Ok\r\n354 Go\r\n", b"\r\n.\r\n"),
         ("250 Ok\r\n", b"\0never"),
     ] {

@@ -17,6 +17,7 @@ use crate::session::client::offers::Offers;
 use crate::session::client::report::{SendCause, SendError, SendReport, SendStage};
 use crate::session::client::{BLOCK_OCTETS, ClientSession, ClientStep};
 use crate::syntax::content::{DataEncoder, Defect};
+use crate::syntax::parameter::Body;
 use crate::syntax::reply::Reply;
 
 use super::config::ClientConfig;
@@ -81,8 +82,7 @@ impl ClientConnection {
     /// # Errors
     /// Where there is no connection, or the server takes no mail from this client.
     pub async fn connect(server: impl ToSocketAddrs, config: &ClientConfig) -> Result<Self, SendError> {
-        let addresses = connecting::resolve(server, config).await?;
-        Self::connect_to(&addresses, config).await
+        Self::connect_with(server, config, |stream| stream).await
     }
 
     /// The same without a name.
@@ -90,14 +90,37 @@ impl ClientConnection {
     /// # Errors
     /// As [`ClientConnection::connect`].
     pub async fn connect_to(addresses: &[SocketAddr], config: &ClientConfig) -> Result<Self, SendError> {
-        let stream = connecting::connect(addresses, config).await?;
-        let local = stream.local_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
-        let peer = stream.peer_addr().ok();
-        Self::open(stream, peer, local, config).await
+        Self::open_tcp(addresses, config, |stream| stream).await
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> ClientConnection<S> {
+    /// Connects as [`ClientConnection::connect`] does, and speaks over what `wrap` makes of the connection: a stream that
+    /// shows, counts or delays what passes.
+    ///
+    /// ```
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use smtp_core::{ClientConfig, ClientConnection};
+    /// use tokio::io::BufWriter;
+    ///
+    /// let config = ClientConfig::new("client.example")?;
+    /// let connection = ClientConnection::connect_with("127.0.0.1:2525", &config, BufWriter::new).await?;
+    /// println!("{:?} offers {:?}", connection.peer(), connection.offers());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`ClientConnection::connect`].
+    pub async fn connect_with(
+        server: impl ToSocketAddrs,
+        config: &ClientConfig,
+        wrap: impl FnOnce(TcpStream) -> S,
+    ) -> Result<Self, SendError> {
+        let addresses = connecting::resolve(server, config).await?;
+        Self::open_tcp(&addresses, config, wrap).await
+    }
+
     /// Speaks over any stream: of a test, of another kind of transport. Without a name in the configuration the client
     /// calls itself `[127.0.0.1]`.
     ///
@@ -105,6 +128,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> ClientConnection<S> {
     /// Where the server takes no mail from this client.
     pub async fn over(stream: S, config: &ClientConfig) -> Result<Self, SendError> {
         Self::open(stream, None, IpAddr::V4(Ipv4Addr::LOCALHOST), config).await
+    }
+
+    async fn open_tcp(
+        addresses: &[SocketAddr],
+        config: &ClientConfig,
+        wrap: impl FnOnce(TcpStream) -> S,
+    ) -> Result<Self, SendError> {
+        let stream = connecting::connect(addresses, config).await?;
+        let local = stream.local_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
+        let peer = stream.peer_addr().ok();
+        Self::open(wrap(stream), peer, local, config).await
     }
 
     async fn open(
@@ -136,6 +170,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> ClientConnection<S> {
     /// Sends one message, and says for each recipient what became of it.
     ///
     /// Content up to 64 KiB, and all content that is in memory, is checked before the server hears of the message.
+    /// Content in memory with octets above 127 is declared as 8-bit (RFC 6152), unless the envelope says otherwise.
     /// Dropping the future leaves the connection of no further use.
     pub async fn send(&mut self, envelope: &Envelope, mut content: impl ContentSource) -> SendReport {
         self.look_for_farewell();
@@ -146,7 +181,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> ClientConnection<S> {
             let error = SendError::new(SendStage::Local, SendCause::Defect(defect));
             return SendReport::failed(envelope.recipients().len(), &error, false);
         }
-        self.session.begin(now(), envelope, octets);
+        if is_undeclared_eight_bit(envelope, &content) {
+            self.session.begin(now(), &envelope.clone().with_body(Body::EightBitMime), octets);
+        } else {
+            self.session.begin(now(), envelope, octets);
+        }
         let report = self.drive(&mut content).await;
         // What came behind the last reply makes the connection useless; better to know now.
         self.look_for_farewell();
@@ -189,7 +228,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> ClientConnection<S> {
         self.idle_since
     }
 
-    /// The address of the server; `None` over a stream that was given.
+    /// The address of the server; `None` over a stream that was given ([`ClientConnection::over`]).
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer
     }
@@ -361,6 +400,12 @@ impl<S> fmt::Debug for ClientConnection<S> {
             .field("messages_sent", &self.messages_sent)
             .finish_non_exhaustive()
     }
+}
+
+/// Whether nobody has said of content in memory that it has octets above 127.
+fn is_undeclared_eight_bit(envelope: &Envelope, content: &impl ContentSource) -> bool {
+    let mut is_ascii = true;
+    envelope.body().is_none() && content.look(&mut |octets| is_ascii &= octets.is_ascii()) && !is_ascii
 }
 
 /// What is wrong with content that is in memory.

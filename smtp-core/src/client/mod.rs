@@ -14,15 +14,13 @@ use tokio::net::ToSocketAddrs;
 
 use crate::session::client::envelope::Envelope;
 use crate::session::client::report::{SendError, SendReport};
-use crate::syntax::parameter::Body;
 
 use self::config::ClientConfig;
 use self::connection::ClientConnection;
 
 /// Sends one message: connects, introduces itself by its address, sends, says `QUIT`.
 ///
-/// Content with octets above 127 is declared as 8-bit, unless the envelope says otherwise. Whoever sends often keeps a
-/// [`ClientConnection`].
+/// Whoever sends often keeps a [`ClientConnection`].
 ///
 /// ```
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -42,13 +40,8 @@ pub async fn send(
     envelope: &Envelope,
     content: impl Into<Bytes>,
 ) -> Result<SendReport, SendError> {
-    let content = content.into();
     let mut connection = ClientConnection::connect(server, &ClientConfig::default()).await?;
-    let report = if envelope.body().is_none() && !content.is_ascii() {
-        connection.send(&envelope.clone().with_body(Body::EightBitMime), content).await
-    } else {
-        connection.send(envelope, content).await
-    };
+    let report = connection.send(envelope, content.into()).await;
     connection.quit().await;
     Ok(report)
 }
