@@ -63,7 +63,7 @@ fn main() -> ExitCode {
     let result = match command {
         Command::Run(options) => run::run(&options),
         Command::Queue(command) => queue::run(&command),
-        Command::Send(options) => send::send(&options).map_err(Into::into),
+        Command::Send(options) => send::send(&options),
         Command::Config(ConfigCommand::Show { file }) => show(file.as_deref()),
         Command::Config(ConfigCommand::Check { file }) => check(&file),
     };

@@ -147,13 +147,26 @@ fn send_uses_what_is_offered() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert_eq!(text(&output.stdout), "250 ?[31myes\n", "SECURITY.md D-26: nothing drives the terminal");
     let read = server.join().expect("it ends");
-    assert!(read.contains("MAIL FROM:<b@example.org> SIZE=18 BODY=8BITMIME\r\n"), "{read}");
+    assert!(read.contains("MAIL FROM:<b@example.org> BODY=8BITMIME SIZE=18\r\n"), "{read}");
     assert!(read.contains("DATA\r\nSubject: x\r\n\r\n..\u{fc}\r\n.\r\n"), "{read}");
-    assert!(
-        text(&output.stderr).contains("S: 250-size 1000\nS: 250 8BITMIME\nC: MAIL FROM:"),
-        "{}",
-        text(&output.stderr)
-    );
+    let dialogue = [
+        "S: 220 x",
+        "C: EHLO [127.0.0.1]",
+        "S: 250-x",
+        "S: 250-size 1000",
+        "S: 250 8BITMIME",
+        "C: MAIL FROM:<b@example.org> BODY=8BITMIME SIZE=18",
+        "S: 250 ok",
+        "C: RCPT TO:<a@example.org>",
+        "S: 250 ok",
+        "C: DATA",
+        "S: 354 go",
+        "C: (18 octets of content)",
+        "S: 250 ?[31myes",
+        "C: QUIT",
+        "S: 221 bye",
+    ];
+    assert_eq!(text(&output.stderr).lines().collect::<Vec<_>>(), dialogue);
 }
 
 #[test] // SECURITY.md D-35, and everything else that is no acceptance.
@@ -161,21 +174,27 @@ fn d35_send_fails_where_the_server_does() {
     let long = &b"250-x\r\n".repeat(600)[..];
     let endless = &vec![b'2'; 80_000][..];
     let rows: &[(&[&[u8]], &str)] = &[
-        (&[b"554 no\r\n"], "connecting: 554 no"),
-        (&[], "connection lost"),
-        (&[b"hello\r\n"], "something that is no reply"),
-        (&[b"999 x\r\n"], "something that is no reply"),
-        (&[b"220-x\r\n250 x\r\n"], "lines of different replies"),
-        (&[endless], "a reply without an end"),
-        (&[b"220 x\r\n", long], "a reply without an end"),
-        (&[b"220 x\r\n", b"421 later\r\n"], "EHLO: 421 later"),
-        (&[b"220 x\r\n", b"250 x\r\n", b"451 later\r\n"], "MAIL: 451 later"),
-        (&[b"220 x\r\n", b"250 x\r\n", b"250 x\r\n", b"550 5.1.1 no\r\n"], "a@example.org: 550 5.1.1 no"),
-        (&[b"220 x\r\n", b"250 x\r\n", b"250 x\r\n", b"354 x\r\n"], "a@example.org: 354 x"),
-        (&[b"220 x\r\n", b"250 x\r\n", b"250 x\r\n", b"250 x\r\n", b"250 x\r\n"], "DATA: 250 x"),
+        (&[b"554 no\r\n"], "greeting: 554 no\n"),
+        (&[], "greeting: the server closed the connection\n"),
+        (&[b"hello\r\n"], "greeting: the server sent a line that is no reply\n"),
+        (&[b"999 x\r\n"], "greeting: the server sent a line that is no reply\n"),
+        (&[b"220-x\r\n250 x\r\n"], "greeting: the server sent a reply with two codes\n"),
+        (&[endless], "greeting: the server sent a reply without an end\n"),
+        (&[b"220 x\r\n", long], "EHLO: the server sent a reply without an end\n"),
+        (&[b"220 x\r\n", b"421 later\r\n"], "EHLO: 421 later\n"),
+        (&[b"220 x\r\n", b"250 x\r\n", b"451 later\r\n"], "MAIL: 451 later\n"),
+        (
+            &[b"220 x\r\n", b"250 x\r\n", b"250 x\r\n", b"550 5.1.1 no\r\n"],
+            "a@example.org: 550 5.1.1 no\nnot sent: no recipient was taken\n",
+        ),
+        (&[b"220 x\r\n", b"250 x\r\n", b"250 x\r\n", b"354 x\r\n"], "RCPT: 354 x, which means nothing here\n"),
+        (
+            &[b"220 x\r\n", b"250 x\r\n", b"250 x\r\n", b"250 x\r\n", b"250 x\r\n"],
+            "DATA: 250 x, which means nothing here\n",
+        ),
         (
             &[b"220 x\r\n", b"250 x\r\n", b"250 x\r\n", b"250 x\r\n", b"354 x\r\n", b"554 no\r\n"],
-            "end of content: 554 no",
+            "end of content: 554 no\n",
         ),
     ];
     for (replies, expected) in rows {
@@ -183,7 +202,35 @@ fn d35_send_fails_where_the_server_does() {
         let output = send(&address, &[]);
         let error = text(&output.stderr);
         assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]), "{expected}: {error}");
-        assert!(error.contains(expected), "{expected}: {error}");
+        assert_eq!(error, *expected);
+        server.join().expect("it ends");
+    }
+}
+
+#[test] // Each refused recipient has a line; what became of the others is said once.
+fn send_says_who_was_refused() {
+    let (yes, no, all) =
+        (&b"250 ok\r\n"[..], &b"550 5.1.1 no\r\n"[..], &["--to", "b@example.org", "--to", "c@example.org"]);
+    let refused = "a@example.org: 550 5.1.1 no\n";
+    for (replies, stdout, stderr) in [
+        (&[no, yes, yes, b"354 x\r\n", b"250 taken\r\n"][..], "250 taken\n", "not sent to 1 of 3 recipients\n"),
+        (&[no, yes, yes, b"354 x\r\n", b"451 later\r\n"], "", "end of content: 451 later\n"),
+        (&[no, yes, yes, b"554 why\r\n"], "", "DATA: 554 why\n"),
+        (
+            &[no, yes, b"452 4.5.3 many\r\n", b"354 x\r\n", b"250 taken\r\n"],
+            "250 taken\n",
+            "c@example.org: 452 4.5.3 many\nnot sent to 2 of 3 recipients\n",
+        ),
+        (
+            &[no, yes, b"421 bye\r\n"],
+            "",
+            "b@example.org: 421 bye\nc@example.org: 421 bye\nnot sent: no recipient was taken\n",
+        ),
+    ] {
+        let (address, server) = script(&[&[&b"220 x\r\n"[..], yes, yes], replies].concat());
+        let output = send(&address, all);
+        assert_eq!(text(&output.stderr), format!("{refused}{stderr}"));
+        assert_eq!((text(&output.stdout).as_str(), output.status.code()), (stdout, Some(1)));
         server.join().expect("it ends");
     }
 }
@@ -194,7 +241,9 @@ fn send_says_where_nobody_listens() {
     let address = listener.local_addr().expect("an address").to_string();
     drop(listener);
     let error = text(&send(&address, &[]).stderr);
-    assert!(error.starts_with(&format!("cannot connect to {address}: Connection refused")), "{error}");
+    assert_eq!(error, format!("cannot connect to {address}: connection refused\n"));
+    let error = text(&send("127.0.0.1", &[]).stderr);
+    assert_eq!(error, "cannot connect to 127.0.0.1: invalid socket address\n");
 }
 
 #[test] // SECURITY.md D-2, D-9: neither content nor addresses put anything else on the wire.

@@ -7,15 +7,22 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use smtp_core::{DateTime, HeaderField, Mailbox, ReversePath};
-
-use super::client::SendError;
+use thiserror::Error;
 
 /// The most octets that are read from a file: 1 GiB.
 const LIMIT_OCTETS: u64 = 1 << 30;
 
+/// The message cannot be read.
+#[derive(Debug, Error)]
+#[error("{path}: cannot be read")]
+pub(super) struct ContentError {
+    path: String,
+    source: io::Error,
+}
+
 /// Reads a file, or standard input for `-`. An LF without a CR becomes CRLF.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, SendError> {
-    let failed = |source| SendError::File { path: path.display().to_string(), source };
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, ContentError> {
+    let failed = |source| ContentError { path: path.display().to_string(), source };
     let mut content = Vec::new();
     let source: Box<dyn Read> =
         if path.as_os_str() == "-" { Box::new(io::stdin()) } else { Box::new(File::open(path).map_err(failed)?) };
