@@ -165,10 +165,12 @@ pub(super) struct Committer {
 
 impl Committer {
     pub(super) fn new(shared: Arc<Shared>, log: Log, has_threads: bool) -> Self {
+        // The one that the start read was as long as the next one is.
+        let snapshot = (0, snapshot::estimate(&lock(&shared.index)));
         Self {
             shared,
             log,
-            snapshot: (0, 0),
+            snapshot,
             has_threads,
             snapshot_thread: None,
             stuck: HashSet::new(),
@@ -264,6 +266,7 @@ impl Committer {
                 let is_there = |progress: &Progress| message.pairs().any(|pair| *pair.site == progress.site);
                 let is_taken = progress.as_ref().is_some_and(is_there);
                 let key = index.key(*id, site).ok_or(Err(SpoolError::LeaseLost { id: *id }))?;
+                let graves = if progress.is_none() { index.graves_of(*id) } else { Vec::new() };
                 drop(index);
                 let own = match progress {
                     Some(progress) => {
@@ -276,8 +279,8 @@ impl Committer {
                         }
                         NewRecord::progress(*id, key, progress)
                     }
-                    None if is_last => NewRecord::removal(*id),
-                    None => NewRecord::done(*id, key),
+                    None if is_last => NewRecord::removal(*id, &graves),
+                    None => NewRecord::done(*id, key, &graves),
                 };
                 // What an outcome causes stands in front of it: a message is never without both.
                 let mut records = std::mem::take(caused);
@@ -289,7 +292,8 @@ impl Committer {
             }
             Work::Remove(id) => {
                 self.must_be_there(*id)?;
-                some(NewRecord::removal(*id))
+                let graves = lock(&self.shared.index).graves_of(*id);
+                some(NewRecord::removal(*id, &graves))
             }
             Work::Hold(id, held) => {
                 self.must_be_there(*id)?;

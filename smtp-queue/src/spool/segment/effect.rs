@@ -154,17 +154,56 @@ fn split_progress(mut octets: &[u8]) -> Result<Vec<Progress>, RecordError> {
 /// The payload of a progress: the site that the record of the message names for it, then what is new.
 pub(super) fn encode_move(from: &SiteName, progress: &Progress) -> Bytes {
     let mut payload = Vec::with_capacity(128);
-    payload.extend_from_slice(&u32::try_from(from.len()).expect("names of sites are short").to_le_bytes());
-    payload.extend_from_slice(from.as_bytes());
+    put_site(from, &mut payload);
     encode_progress(progress, &mut payload);
     payload.into()
 }
 
 /// Reads [`encode_move`] back.
 pub(super) fn decode_move(payload: &[u8]) -> Option<(SiteName, Progress)> {
+    let (from, progress) = split_site(payload)?;
+    Some((from, decode_progress(progress).ok()?))
+}
+
+fn put_site(site: &SiteName, output: &mut Vec<u8>) {
+    output.extend_from_slice(&u32::try_from(site.len()).expect("names of sites are short").to_le_bytes());
+    output.extend_from_slice(site.as_bytes());
+}
+
+fn split_site(payload: &[u8]) -> Option<(SiteName, &[u8])> {
     let (length, rest) = payload.split_first_chunk()?;
-    let (from, progress) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-    Some((std::str::from_utf8(from).ok()?.into(), decode_progress(progress).ok()?))
+    let (site, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+    Some((std::str::from_utf8(site).ok()?.into(), rest))
+}
+
+/// Reads the epochs of a removal, or of the end of a pair: where records of the message could be read when that was
+/// written. As long as one of these segments is there, somebody has to say that the message is gone.
+pub(super) fn decode_graves(kind: Kind, payload: &[u8]) -> Option<Vec<u64>> {
+    let octets = match kind {
+        Kind::Removal => payload,
+        Kind::Done => split_site(payload)?.1,
+        _ => return None,
+    };
+    let (epochs, rest) = octets.as_chunks();
+    rest.is_empty().then(|| epochs.iter().map(|epoch| u64::from_le_bytes(*epoch)).collect())
+}
+
+/// The payload of the end of a pair: the site that the record of the message names for it, then the graves.
+fn encode_done(site: &SiteName, graves: &[u64]) -> Bytes {
+    let mut payload = Vec::with_capacity(4 + site.len() + 8 * graves.len());
+    put_site(site, &mut payload);
+    put_graves(graves, &mut payload);
+    payload.into()
+}
+
+fn encode_removal(graves: &[u64]) -> Bytes {
+    let mut payload = Vec::with_capacity(8 * graves.len());
+    put_graves(graves, &mut payload);
+    payload.into()
+}
+
+fn put_graves(epochs: &[u64], output: &mut Vec<u8>) {
+    output.extend(epochs.iter().flat_map(|epoch| epoch.to_le_bytes()));
 }
 
 impl Effect {
@@ -189,12 +228,15 @@ impl Effect {
                 let (from, progress) = decode_move(payload)?;
                 Some(Self::Progress { from, pair: PairFacts::from(&progress) })
             }
-            Kind::Done => Some(Self::Done { site: std::str::from_utf8(payload).ok()?.into() }),
+            Kind::Done => {
+                decode_graves(kind, payload)?;
+                Some(Self::Done { site: split_site(payload)?.0 })
+            }
             Kind::Held => match payload {
                 [held] => Some(Self::Held(*held == 1)),
                 _ => None,
             },
-            Kind::Removal => payload.is_empty().then_some(Self::Removal),
+            Kind::Removal => decode_graves(kind, payload).map(|_| Self::Removal),
         }
     }
 }
@@ -214,9 +256,9 @@ pub(in crate::spool) fn rewrite_payload(kind: u8, payload: &[u8]) -> Option<Vec<
             [&head[..], sections.envelope, &progress, sections.rest].concat()
         }
         Effect::Progress { .. } => decode_move(payload).map(|(from, progress)| encode_move(&from, &progress))?.into(),
-        Effect::Done { site } => site.as_bytes().to_vec(),
         Effect::Held(held) => vec![u8::from(held)],
-        Effect::Removal => Vec::new(),
+        Effect::Done { site } => encode_done(&site, &decode_graves(kind, payload)?).into(),
+        Effect::Removal => encode_removal(&decode_graves(kind, payload)?).into(),
     })
 }
 
@@ -246,16 +288,17 @@ impl NewRecord {
         Self::new(Kind::Progress, id, vec![encode_move(&from, progress)], Effect::Progress { from, pair })
     }
 
-    pub(super) fn done(id: QueueId, site: SiteName) -> Option<Self> {
-        Self::new(Kind::Done, id, vec![Bytes::copy_from_slice(site.as_bytes())], Effect::Done { site })
+    pub(super) fn done(id: QueueId, site: SiteName, graves: &[u64]) -> Option<Self> {
+        Self::new(Kind::Done, id, vec![encode_done(&site, graves)], Effect::Done { site })
     }
 
     pub(super) fn held(id: QueueId, held: bool) -> Option<Self> {
         Self::new(Kind::Held, id, vec![Bytes::from_static(if held { &[1] } else { &[0] })], Effect::Held(held))
     }
 
-    pub(super) fn removal(id: QueueId) -> Option<Self> {
-        Self::new(Kind::Removal, id, Vec::new(), Effect::Removal)
+    /// With the epochs of the segments in which records of the message can be read ([`decode_graves`]).
+    pub(super) fn removal(id: QueueId, graves: &[u64]) -> Option<Self> {
+        Self::new(Kind::Removal, id, vec![encode_removal(graves)], Effect::Removal)
     }
 
     /// Octets in the log: header and payload.

@@ -1,7 +1,8 @@
 //! Empties sparse segments: what still matters in them is appended again, so that they can be recycled.
 //!
 //! A message is appended with its progress as it is now, so that all older records of it are dead. What says that a
-//! message is gone is appended again only where a record of that message can still be read somewhere.
+//! message is gone is appended again only where a record of that message can still be read somewhere: it names the
+//! segments.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,13 +13,13 @@ use crate::id::QueueId;
 use crate::storage::StorageFile;
 
 use super::committer::{Committer, Shared};
-use super::effect::{Effect, MessageHead, NewRecord, PairFacts, decode_move, join_progress};
+use super::effect::{Effect, MessageHead, NewRecord, PairFacts, decode_graves, decode_move, join_progress};
 use super::format::{Kind, PAYLOAD_LIMIT_OCTETS};
 use super::index::MessageFacts;
 use super::lock;
 use super::log::{Log, WriteError};
 use super::read;
-use super::scan::{FoundRecord, Scan, Verify};
+use super::scan::{Scan, Verify};
 use super::segments::Place;
 
 /// Empties the segment that it pays most to empty, if there is one and none is empty already.
@@ -26,19 +27,17 @@ pub(super) fn empty_one(committer: &mut Committer) -> Result<(), WriteError> {
     if committer.no_room_since == Some(committer.log.last_batch()) {
         return Ok(());
     }
-    let (number, epoch, file, octets, buried) = {
+    let (number, epoch, file, octets) = {
         let index = lock(&committer.shared.index);
         if index.segments.recyclable().is_some() {
             return Ok(());
         }
         let Some(number) = index.segments.worth_emptying(&committer.stuck) else { return Ok(()) };
         let Some(segment) = index.segments.get(number) else { return Ok(()) };
-        (number, segment.epoch, segment.file.clone(), segment.octets, index.segments.buried_by(number))
+        (number, segment.epoch, segment.file.clone(), segment.octets)
     };
-    let collected = ids_in(&committer.shared, &buried)
-        .and_then(|readable| collect(&committer.shared, (number, epoch), file, octets, &readable));
     // What cannot be read cannot be moved: the segment stays as it is.
-    let Some(Collected { records, old_notes }) = collected else {
+    let Some(Collected { records, old_notes }) = collect(&committer.shared, (number, epoch), file, octets) else {
         committer.stuck.insert(epoch);
         return Ok(());
     };
@@ -69,48 +68,9 @@ struct Collected {
     old_notes: Vec<(QueueId, Place)>,
 }
 
-/// The messages of which something may still be read.
-#[derive(Default)]
-struct Readable {
-    ids: HashSet<QueueId>,
-    /// A part of the log that cannot be read: a snapshot may know what stood there.
-    is_damaged: bool,
-}
-
-impl Readable {
-    fn contains(&self, id: QueueId) -> bool {
-        self.is_damaged || self.ids.contains(&id)
-    }
-}
-
-/// The messages whose records stand in these segments. `None` where one cannot be read: then nobody knows.
-fn ids_in(shared: &Shared, epochs: &[u64]) -> Option<Readable> {
-    let mut found = Readable::default();
-    for &epoch in epochs {
-        let segment = {
-            let index = lock(&shared.index);
-            let segment = index.segments.number_of(epoch).and_then(|number| index.segments.get(number));
-            segment.map(|segment| (segment.file.clone(), segment.octets))
-        };
-        let Some((file, octets)) = segment else { continue };
-        let mut scan = Scan::new(file, octets, epoch, 0, Verify::After(u64::MAX));
-        while let Some(batch) = scan.next_batch().ok()? {
-            let messages = |record: &FoundRecord| matches!(record.header.kind, Kind::Message | Kind::ContentReference);
-            found.is_damaged |= !batch.damage.is_empty();
-            found.ids.extend(batch.records.into_iter().filter(messages).map(|record| record.header.id));
-        }
-    }
-    Some(found)
-}
-
 /// The records of a segment that still matter, as they are to be appended. `None` where one cannot be read.
-fn collect(
-    shared: &Shared,
-    (number, epoch): (u32, u64),
-    file: Arc<dyn StorageFile>,
-    octets: u64,
-    readable: &Readable,
-) -> Option<Collected> {
+fn collect(shared: &Shared, (number, epoch): (u32, u64), file: Arc<dyn StorageFile>, octets: u64) -> Option<Collected> {
+    let there: HashSet<u64> = lock(&shared.index).segments.iter().map(|(_, segment)| segment.epoch).collect();
     let mut scan = Scan::new(file, octets, epoch, 0, Verify::All);
     let mut collected = Collected::default();
     let Collected { records, old_notes } = &mut collected;
@@ -140,9 +100,10 @@ fn collect(
                 }
                 (Kind::Done, Some(facts)) if lock(&shared.index).is_note(id, place) => {
                     let payload = scan.payload(record, PAYLOAD_LIMIT_OCTETS as usize).ok()?;
-                    let site = std::str::from_utf8(payload).ok()?.into();
+                    let Effect::Done { site } = Effect::decode(header.kind, payload)? else { return None };
                     if facts.pairs.iter().all(|pair| pair.key != site) {
-                        records.push(NewRecord::done(id, site)?);
+                        let graves = lock(&shared.index).graves_of(id);
+                        records.push(NewRecord::done(id, site, &graves)?);
                     }
                     old_notes.push((id, place));
                 }
@@ -150,7 +111,14 @@ fn collect(
                     records.push(NewRecord::held(id, facts.held)?);
                     old_notes.push((id, place));
                 }
-                (Kind::Removal | Kind::Done, None) if readable.contains(id) => records.push(NewRecord::removal(id)?),
+                (Kind::Removal | Kind::Done, None) => {
+                    let payload = scan.payload(record, PAYLOAD_LIMIT_OCTETS as usize).ok()?;
+                    let mut graves = decode_graves(header.kind, payload)?;
+                    graves.retain(|grave| *grave != epoch && there.contains(grave));
+                    if !graves.is_empty() {
+                        records.push(NewRecord::removal(id, &graves)?);
+                    }
+                }
                 _ => {}
             }
         }

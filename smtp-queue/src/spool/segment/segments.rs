@@ -147,6 +147,13 @@ impl Segments {
         }
     }
 
+    /// Where records can be read of a message whose newest one stands in segment `number`.
+    pub(super) fn readable(&self, number: u32) -> Vec<u64> {
+        let newest = self.get(number).map(|segment| segment.epoch);
+        let drained = self.draining.iter().copied().filter(|epoch| Some(*epoch) != newest);
+        newest.into_iter().chain(drained).collect()
+    }
+
     /// Messages in any older segment may be gone, says a record in segment `by`.
     pub(super) fn bury_older(&mut self, by: u32) {
         let Some(own) = self.get(by).map(|segment| segment.epoch) else { return };
@@ -180,11 +187,6 @@ impl Segments {
         sparse.min_by_key(|(_, segment)| (segment.living_octets, segment.epoch)).map(|(number, _)| number)
     }
 
-    /// The epochs of which a segment says that records in them are dead.
-    pub(super) fn buried_by(&self, number: u32) -> Vec<u64> {
-        self.get(number).map(|segment| segment.buries.iter().copied().collect()).unwrap_or_default()
-    }
-
     /// What a segment said about dead records now stands in the segment `by`, or need not be said any more.
     pub(super) fn bury_elsewhere(&mut self, number: u32, by: Option<u32>) {
         let epochs = self.get_mut(number).map(|segment| std::mem::take(&mut segment.buries)).unwrap_or_default();
@@ -194,6 +196,7 @@ impl Segments {
         }
     }
 
+    #[cfg(test)]
     pub(super) fn number_of(&self, epoch: u64) -> Option<u32> {
         self.iter().find(|(_, segment)| segment.epoch == epoch).map(|(number, _)| number)
     }

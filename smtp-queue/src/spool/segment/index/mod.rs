@@ -304,6 +304,12 @@ impl Index {
         self.enqueue(pair);
     }
 
+    /// The epochs of the segments in which records of a message can be read.
+    pub(super) fn graves_of(&self, id: QueueId) -> Vec<u64> {
+        let message = self.by_id.get(&id).map(|number| &self.messages[*number]);
+        message.map(|message| self.segments.readable(message.place.segment)).unwrap_or_default()
+    }
+
     fn finish_pair(&mut self, id: QueueId, site: &SiteName, place: Place) -> Applied {
         let Some(&number) = self.by_id.get(&id) else { return Applied::default() };
         if let Some(pair) = self.pair_by_key(number, site) {

@@ -156,7 +156,7 @@ fn an_index_from_a_snapshot_is_the_one_that_applying_makes() {
             history.step(&mut [&mut index]);
         }
         moves += index.moved.len();
-        let shared = Shared::new(storage.clone(), SegmentSettings::default(), index);
+        let shared = Shared::new(storage.clone(), SegmentSettings::default(), index, false);
         snapshot::write(&shared).expect("it works");
 
         let (gone, short) = (history.rng.u64(..2 * SEGMENTS), history.rng.u64(..2 * SEGMENTS));
@@ -204,7 +204,7 @@ fn a_snapshot_that_lies_does_no_harm() {
     for _ in 0..200 {
         history.step(&mut [&mut index]);
     }
-    let shared = Shared::new(storage.clone(), SegmentSettings::default(), index);
+    let shared = Shared::new(storage.clone(), SegmentSettings::default(), index, false);
     snapshot::write(&shared).expect("it works");
     let file = storage.open(&Path::new(SNAPSHOTS).join("0000000000000000.snapshot")).expect("it is there");
     let mut octets = vec![0; usize::try_from(file.octets().expect("it works")).expect("it is small")];
