@@ -45,6 +45,22 @@ fn to_each_stage_has_its_time_limit() {
     }
 }
 
+#[test] // RFC 5321 §2.3.8: who waits for a line that never comes is told why.
+fn a_server_whose_lines_end_with_lf_alone_is_named_so() {
+    for leaves in [false, true] {
+        let mut machine = Machine::new(ClientLimits::default());
+        machine.receive("220 mx\n");
+        if leaves {
+            machine.leave();
+        } else {
+            machine.pass(300 * SECOND);
+        }
+        let error = machine.session.error().expect("a reason");
+        assert_eq!(error.to_string(), "greeting: the server sent a line that ends with LF alone");
+        assert!(error.is_transient());
+    }
+}
+
 #[test] // TO6: never shorter than 10 minutes (RFC 1047), also where the dialogue has lasted long.
 fn to6_the_reply_to_content_is_awaited_for_ten_minutes_at_least() {
     let mut limits = ClientLimits::default();

@@ -33,6 +33,9 @@ pub enum ReplyError {
     /// Lines of one reply have different codes (RFC 5321 §4.2.1).
     #[error("the server sent a reply with two codes")]
     Codes,
+    /// Lines end with LF alone; a line ends with CRLF (RFC 5321 §2.3.8).
+    #[error("the server sent a line that ends with LF alone")]
+    BareLf,
     /// More octets or lines than [`ReplyLimits`] allow.
     #[error("the server sent a reply without an end")]
     TooLong,

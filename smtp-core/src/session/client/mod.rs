@@ -27,7 +27,7 @@ use std::time::Instant;
 use crate::session::limits::after;
 use crate::syntax::address::Host;
 use crate::syntax::reply::Reply;
-use crate::syntax::reply_reader::ReplyReader;
+use crate::syntax::reply_reader::{ReplyError, ReplyReader};
 
 use self::content::OutgoingContent;
 use self::limits::ClientLimits;
@@ -258,13 +258,18 @@ impl ClientSession {
         if self.is_taking_content() && self.output().is_empty() && !self.is_early {
             self.content_broken(now, SendCause::Source(io::ErrorKind::TimedOut));
         } else {
-            self.end(SendError::new(self.stage(), SendCause::TimedOut));
+            self.end(SendError::new(self.stage(), self.why_no_reply(SendCause::TimedOut)));
         }
+    }
+
+    /// Why the reply that was waited for has not come.
+    fn why_no_reply(&self, cause: SendCause) -> SendCause {
+        if self.replies.has_bare_lf() { SendCause::NoReply(ReplyError::BareLf) } else { cause }
     }
 
     /// The server has closed its side: what is left of its input was given already.
     pub fn server_left(&mut self) {
-        self.end(SendError::new(self.stage(), SendCause::Closed));
+        self.end(SendError::new(self.stage(), self.why_no_reply(SendCause::Closed)));
     }
 
     /// Reading or writing failed: what is left of the input was given already.

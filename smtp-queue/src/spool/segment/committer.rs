@@ -167,15 +167,7 @@ impl Committer {
     pub(super) fn new(shared: Arc<Shared>, log: Log, has_threads: bool) -> Self {
         // The one that the start read was as long as the next one is.
         let snapshot = (0, snapshot::estimate(&lock(&shared.index)));
-        Self {
-            shared,
-            log,
-            snapshot,
-            has_threads,
-            snapshot_thread: None,
-            stuck: HashSet::new(),
-            no_room_since: None,
-        }
+        Self { shared, log, snapshot, has_threads, snapshot_thread: None, stuck: HashSet::new(), no_room_since: None }
     }
 
     /// One turn: one batch, or a few where there is not room for all in one. `false` where nothing waited.
