@@ -60,6 +60,35 @@ pub(super) async fn a_lost_lease_records_nothing<U: SpoolUnderTest>(mut world: W
     }
 }
 
+/// Whoever asks at once: each pair comes to one end, and is counted once.
+pub(super) async fn an_outcome_and_a_removal_at_once_count_once<U: SpoolUnderTest>(mut world: World<'_, U>) {
+    world.put([1, 2], &["one", "two"]).await;
+    let mut leases = world.due(0).await.into_iter();
+    for number in [1, 2] {
+        let lease = leases.find(|lease| lease.id == id(number)).expect("its message is due");
+        let change = Change { progress: None, caused: vec![message(50 + number, &["one"], 10)] };
+        let (spool, is_first) = (world.spool(), number == 1);
+        let (removed, recorded) = if is_first {
+            tokio::join!(spool.remove(id(number)), spool.record(lease, change))
+        } else {
+            let (recorded, removed) = tokio::join!(spool.record(lease, change), spool.remove(id(number)));
+            (removed, recorded)
+        };
+        let removed = removed.expect("it answers").expect("the other pair was there");
+        match recorded {
+            Ok(()) => assert_eq!(removed, 1, "one had its outcome"),
+            Err(SpoolError::LeaseLost { .. }) => assert_eq!(removed, 2, "and nothing was recorded"),
+            Err(error) => panic!("{error}"),
+        }
+        let caused = world.spool().show(id(50 + number)).await.expect("it answers");
+        assert_eq!(caused.is_some(), removed == 1, "what an outcome causes is there with it, and else is not");
+    }
+    let totals = world.totals();
+    if world.reopen().await {
+        assert_eq!(world.totals(), totals);
+    }
+}
+
 async fn decides_nothing<U: SpoolUnderTest>(world: &World<'_, U>, lost: &Lease) {
     let change = Change { progress: None, caused: vec![message(50, &["one"], 10)] };
     let refused = world.spool().record(lost.clone(), change).await;

@@ -78,6 +78,7 @@ pub async fn check_spool<U: SpoolUnderTest>(subject: &U) {
         leases::a_pair_is_leased_once,
         leases::a_put_can_lease,
         leases::a_lost_lease_records_nothing,
+        leases::an_outcome_and_a_removal_at_once_count_once,
         leases::what_is_given_back_is_due_when_it_was,
         leases::tasks_never_hold_the_same_pair,
         leases::a_failed_record_changes_nothing,

@@ -143,6 +143,8 @@ struct InBatch {
     leases: HashSet<u64>,
     /// Messages that it puts there.
     messages: HashSet<QueueId>,
+    /// Messages that it removes, so that no outcome comes behind.
+    removed: HashSet<QueueId>,
     /// Where it moves pairs to.
     moves: HashSet<(QueueId, SiteName)>,
 }
@@ -248,7 +250,8 @@ impl Committer {
             Work::Record { lease, progress, caused } => {
                 let index = lock(&self.shared.index);
                 let Lease { id, site, token } = &*lease;
-                if !index.holds_lease(*id, site, *token) || !batch.leases.insert(*token) {
+                let is_removed = batch.removed.contains(id);
+                if is_removed || !index.holds_lease(*id, site, *token) || !batch.leases.insert(*token) {
                     return Err(Err(SpoolError::LeaseLost { id: *id }));
                 }
                 // What a repeated outcome causes again is there already, and stays as it is.
@@ -284,6 +287,7 @@ impl Committer {
             }
             Work::Remove(id) => {
                 self.must_be_there(*id)?;
+                batch.removed.insert(*id);
                 let graves = lock(&self.shared.index).graves_of(*id);
                 some(NewRecord::removal(*id, &graves))
             }
