@@ -179,19 +179,13 @@ impl Log {
 
     /// Takes out ready segments that are shorter than they should be: of a start that a crash ended, or of other settings.
     pub(super) fn drop_short_spares(&mut self, index: &std::sync::Mutex<Index>) -> Result<(), WriteError> {
-        let mut index = super::lock(index);
-        let octets = |index: &Index, number| index.segments.get(number).map_or(0, |segment| segment.octets);
-        let (good, short): (VecDeque<u32>, VecDeque<u32>) =
-            self.spares.iter().partition(|number| octets(&index, **number) >= self.segment_octets);
+        let (good, short): (VecDeque<u32>, VecDeque<u32>) = {
+            let index = super::lock(index);
+            let octets = |number: &u32| index.segments.get(*number).map_or(0, |segment| segment.octets);
+            self.spares.iter().partition(|number| octets(number) >= self.segment_octets)
+        };
         self.spares = good;
-        for number in short {
-            let Some(epoch) = index.segments.get(number).map(|segment| segment.epoch) else { continue };
-            let removed = self.storage.remove(&segment_path(epoch));
-            removed.map_err(|cause| WriteError::Failed { action: "remove a segment", cause })?;
-            self.sync_directory()?;
-            index.segments.remove(number);
-        }
-        Ok(())
+        short.into_iter().try_for_each(|number| self.remove_segment(number, index))
     }
 
     fn may_grow(&self) -> bool {
@@ -249,16 +243,20 @@ impl Log {
 
     /// Removes a segment that says nothing any more.
     pub(super) fn shrink(&mut self, index: &std::sync::Mutex<Index>) -> Result<(), WriteError> {
-        let mut index = super::lock(index);
-        let Some((number, segment)) = index.segments.recyclable().and_then(|n| Some((n, index.segments.get(n)?)))
-        else {
-            return Ok(());
-        };
-        let removed = self.storage.remove(&segment_path(segment.epoch));
+        let recyclable = super::lock(index).segments.recyclable();
+        recyclable.map_or(Ok(()), |number| self.remove_segment(number, index))
+    }
+
+    fn remove_segment(&mut self, number: u32, index: &std::sync::Mutex<Index>) -> Result<(), WriteError> {
+        let epoch = super::lock(index).segments.get(number).map(|segment| segment.epoch);
+        let Some(epoch) = epoch else { return Ok(()) };
+        let removed = self.storage.remove(&segment_path(epoch));
         removed.map_err(|cause| WriteError::Failed { action: "remove a segment", cause })?;
         // Until the directory is synced its records may be read again, so what buries them stays.
         self.sync_directory()?;
-        index.segments.remove(number);
+        let segment = super::lock(index).segments.remove(number);
+        // With its last handle its space is given back, which takes time.
+        drop(segment);
         Ok(())
     }
 

@@ -221,10 +221,10 @@ impl Segments {
     }
 
     /// Takes a segment out; its file is removed.
-    pub(super) fn remove(&mut self, number: u32) {
-        if let Some(segment) = self.all.get_mut(number as usize).and_then(Option::take) {
-            self.forget(segment.epoch);
-        }
+    pub(super) fn remove(&mut self, number: u32) -> Option<Segment> {
+        let segment = self.all.get_mut(number as usize).and_then(Option::take)?;
+        self.forget(segment.epoch);
+        Some(segment)
     }
 
     /// What a snapshot must say so that a later recovery knows which segments bury which.
