@@ -223,7 +223,7 @@ impl Ledger {
         let mut state = self.lock();
         state.counts.lives += 1;
         state.counts.crashes += u64::from(is_crash);
-        // Of what an operator removed, the queue does not report that it was deferred.
+        // Of what an operator removed, the queue does not report that it was deferred. After a crash it may be there again.
         let removed: BTreeSet<String> = state
             .sent
             .iter()
@@ -233,7 +233,7 @@ impl Ledger {
             .collect();
         let mut open = Vec::new();
         for ((id, recipient), fate) in &mut state.fates {
-            if std::mem::take(&mut fate.is_open) && !removed.contains(id) {
+            if std::mem::take(&mut fate.is_open) && (is_crash || !removed.contains(id)) {
                 fate.excused += 1;
                 open.push(format!("{id} {recipient}"));
             }

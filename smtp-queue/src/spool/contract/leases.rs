@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::samples::{at, id};
 use super::{SpoolUnderTest, World, message};
+use crate::progress::Progress;
 use crate::spool::{Change, Lease, Room, Spool, SpoolError};
 
 pub(super) async fn a_pair_is_leased_once<U: SpoolUnderTest>(mut world: World<'_, U>) {
@@ -86,6 +87,31 @@ pub(super) async fn an_outcome_and_a_removal_at_once_count_once<U: SpoolUnderTes
     let totals = world.totals();
     if world.reopen().await {
         assert_eq!(world.totals(), totals);
+    }
+}
+
+pub(super) async fn an_outcome_and_a_new_time_at_once_both_count<U: SpoolUnderTest>(mut world: World<'_, U>) {
+    let mut envelope = message(1, &["one"], 10);
+    let more = Arc::make_mut(&mut envelope.envelope);
+    more.recipients.push(more.recipients[0].clone());
+    envelope.progress[0].progress = Progress::new("one".into(), [0, 1], at(0));
+    world.spool().put(envelope).await.expect("it is taken");
+    let lease = world.due(0).await.remove(0);
+    // One of two has its outcome.
+    let mut progress = Progress::new("one".into(), [1], at(500));
+    progress.attempts = 1;
+    let change = Change { progress: Some(progress), caused: Vec::new() };
+    let (recorded, rescheduled) =
+        tokio::join!(world.spool().record(lease, change), world.spool().reschedule(id(1), at(200)));
+    recorded.expect("it is leased");
+    assert!(rescheduled.expect("it answers"));
+    for is_again in [false, true] {
+        let shown = world.spool().show(id(1)).await.expect("it answers").expect("it is there");
+        let progress = &shown.progress[0];
+        assert_eq!((progress.waiting.len(), progress.attempts), (1, 1), "the outcome stays");
+        if is_again || !world.reopen().await {
+            break;
+        }
     }
 }
 

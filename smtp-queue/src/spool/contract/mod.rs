@@ -79,6 +79,7 @@ pub async fn check_spool<U: SpoolUnderTest>(subject: &U) {
         leases::a_put_can_lease,
         leases::a_lost_lease_records_nothing,
         leases::an_outcome_and_a_removal_at_once_count_once,
+        leases::an_outcome_and_a_new_time_at_once_both_count,
         leases::what_is_given_back_is_due_when_it_was,
         leases::tasks_never_hold_the_same_pair,
         leases::a_failed_record_changes_nothing,

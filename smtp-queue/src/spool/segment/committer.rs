@@ -4,7 +4,7 @@
 //! themselves. It alone changes what the index knows of the log, so a turn meets no surprise between looking and
 //! writing. The lock of the index is held for memory only, never for the disk, and enqueuing needs another lock.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -143,10 +143,25 @@ struct InBatch {
     leases: HashSet<u64>,
     /// Messages that it puts there.
     messages: HashSet<QueueId>,
-    /// Messages that it removes, so that no outcome comes behind.
+    /// Messages that it removes.
     removed: HashSet<QueueId>,
+    /// Messages of which it records outcomes, and of how many pairs those are the last.
+    outcomes: HashMap<QueueId, usize>,
     /// Where it moves pairs to.
     moves: HashSet<(QueueId, SiteName)>,
+}
+
+impl InBatch {
+    /// Whether work depends on what the index will know when this batch is durable.
+    fn must_end_before(&self, work: &Work) -> bool {
+        match work {
+            // Its lease is lost with the message: when that is removed, and not before.
+            Work::Record { lease, .. } => self.removed.contains(&lease.id),
+            // It is made from the progress that the index knows.
+            Work::Reschedule(id, _) => self.outcomes.contains_key(id) || self.removed.contains(id),
+            Work::Put { .. } | Work::Remove(_) | Work::Hold(..) => false,
+        }
+    }
 }
 
 /// The one who writes.
@@ -205,6 +220,10 @@ impl Committer {
         let mut batch = InBatch::default();
         let mut octets = 0;
         while let Some(mut waiting) = taken.pop_front() {
+            if batch.must_end_before(&waiting.work) {
+                taken.push_front(waiting);
+                break;
+            }
             let is_message = waiting.work.takes_messages();
             let needed = Log::batch_octets(octets + waiting.work.octets());
             if !prepared.is_empty() && !self.log.has_room(needed, is_message) {
@@ -224,6 +243,9 @@ impl Committer {
                 continue;
             }
             octets += extents;
+            if let Work::Record { lease, progress, .. } = &waiting.work {
+                *batch.outcomes.entry(lease.id).or_default() += usize::from(progress.is_none());
+            }
             prepared.push(Prepared { waiting, records: made.len() });
             records.extend(made);
         }
@@ -250,14 +272,15 @@ impl Committer {
             Work::Record { lease, progress, caused } => {
                 let index = lock(&self.shared.index);
                 let Lease { id, site, token } = &*lease;
-                let is_removed = batch.removed.contains(id);
-                if is_removed || !index.holds_lease(*id, site, *token) || !batch.leases.insert(*token) {
+                if !index.holds_lease(*id, site, *token) || !batch.leases.insert(*token) {
                     return Err(Err(SpoolError::LeaseLost { id: *id }));
                 }
                 // What a repeated outcome causes again is there already, and stays as it is.
                 caused.retain(|new| !index.contains(new.id) && batch.messages.insert(new.id));
                 let message = index.view(*id).ok_or(Err(SpoolError::LeaseLost { id: *id }))?;
-                let (recipients, is_last) = (message.recipients(), message.pairs().count() == 1);
+                // Where the others end in this batch, too, it is the last.
+                let others_done = batch.outcomes.get(id).copied().unwrap_or(0);
+                let (recipients, is_last) = (message.recipients(), message.pairs().count() == 1 + others_done);
                 let is_there = |progress: &Progress| message.pairs().any(|pair| *pair.site == progress.site);
                 let is_taken = progress.as_ref().is_some_and(is_there);
                 let key = index.key(*id, site).ok_or(Err(SpoolError::LeaseLost { id: *id }))?;
