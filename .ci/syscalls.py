@@ -16,7 +16,7 @@ RESULT = re.compile(r"^(?P<text>.*)\)\s*= (?P<result>-?\d+|\?)(?P<rest>.*)$")
 DESCRIPTOR = re.compile(r"^\d+<([^>]*)>")
 QUEUED = re.compile(r"250 2\.0\.0 [^\"\\]*queued as (\w+)")
 TOKEN = re.compile(r"(d\d+-[0-9a-f]{8})@sink\.example")
-SEGMENT = re.compile(r"/log/\d+\.segment$")
+SEGMENT = re.compile(r"/log/[0-9a-f]+\.segment$")
 
 
 def parse(lines):

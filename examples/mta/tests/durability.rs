@@ -107,8 +107,8 @@ fn step(call: &str) -> Option<&'static str> {
     match () {
         () if is("sendto(", "\"250 2.0.0 Ok: queued") => Some("250"),
         () if !has_worked => None,
-        () if is("pwritev(", "/log/0000000000000001.segment>") => Some("write record"),
-        () if is("fdatasync(", "/log/0000000000000001.segment>") => Some("sync log"),
+        () if is("pwritev(", "/.queue/log/") => Some("write record"),
+        () if is("fdatasync(", "/.queue/log/") => Some("sync log"),
         () if is("fdatasync(", "/.queue/incoming/") => Some("sync content"),
         () if is("rename(", "/.queue/content/") => Some("name content"),
         () if is("fsync(", "/.queue/content>") => Some("sync its name"),

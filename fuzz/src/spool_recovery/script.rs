@@ -33,6 +33,7 @@ pub(super) fn settings() -> SegmentSettings {
     settings.reserve_octets = Some(0);
     settings.reserve_inodes = 0;
     settings.kept_segments = 3;
+    settings.first_epoch = Some(1);
     settings
 }
 

@@ -37,6 +37,7 @@ pub fn small_spool(seed: u64) -> SegmentSettings {
         kept_segments: random.usize(1..6),
         reserve_octets: Some(0),
         reserve_inodes: 0,
+        first_epoch: Some(1),
         ..SegmentSettings::default()
     }
 }

@@ -178,7 +178,10 @@ impl SegmentSpool {
         let space = storage.space()?;
         let sizes = (settings.segment_octets(&space), settings.reserve_octets(&space));
         let faults = settings.faults();
-        let recovered = recovery::recover(&*storage, Access::Repair, false, faults.trusts_stale_payloads)?;
+        let mut recovered = recovery::recover(&*storage, Access::Repair, false, faults.trusts_stale_payloads)?;
+        if recovered.report.segments == 0 {
+            recovered.resume.next_epoch = settings.first_epoch();
+        }
         let mut log = Log::new(storage.clone(), sizes, recovered.resume, &recovered.index);
         if faults.skips_directory_sync {
             log.skip_directory_sync();

@@ -151,6 +151,11 @@ pub(super) fn recover(storage: &dyn Storage, access: Access, verify_all: bool, t
         pending: None,
         active: None,
     };
+    if access == Access::Repair {
+        // A name that is seen need not be on stable storage, and one that is gone may come back: whoever was here before
+        // may have been ended in front of this sync. What follows builds on names.
+        storage.sync_directory(LOG.as_ref())?;
+    }
     let segments = recovery.find_segments()?;
     if !verify_all {
         recovery.read_snapshot(&segments)?;

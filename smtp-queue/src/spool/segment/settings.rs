@@ -1,14 +1,20 @@
 //! The sizes of a segmented spool, and what it reports.
 
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::Arc;
 
 use crate::id::QueueId;
 use crate::storage::Space;
 
+use super::format::NUMBER_LIMIT;
+
 /// Is told of alarms.
 pub type AlarmFn = Arc<dyn Fn(&SpoolAlarm) + Send + Sync>;
+
+/// Half of what an epoch can be: all segments of a lifetime come behind the first.
+const FIRST_EPOCH_LIMIT: u64 = NUMBER_LIMIT / 2;
 
 /// Sizes and limits of a [`SegmentSpool`](super::SegmentSpool).
 #[derive(Clone)]
@@ -32,6 +38,9 @@ pub struct SegmentSettings {
     pub reserve_inodes: u64,
     /// Recycled segments that are kept for later: 16. More are removed from the disk, one at a time.
     pub kept_segments: usize,
+    /// The epoch of the first segment of a new spool, below 2^61. Default: random, so that nobody can send content that
+    /// would pass for records, should it be left behind in a segment that is used again.
+    pub first_epoch: Option<u64>,
     /// Is told what an operator must know. It must not block.
     pub alarm: Option<AlarmFn>,
     #[cfg(feature = "simulation")]
@@ -49,6 +58,7 @@ impl Default for SegmentSettings {
             reserve_octets: None,
             reserve_inodes: 64,
             kept_segments: 16,
+            first_epoch: None,
             alarm: None,
             #[cfg(feature = "simulation")]
             faults: Faults::default(),
@@ -65,6 +75,12 @@ impl SegmentSettings {
 
     pub(super) fn reserve_octets(&self, space: &Space) -> u64 {
         self.reserve_octets.unwrap_or_else(|| (space.total_octets / 16).min(64 << 20))
+    }
+
+    pub(super) fn first_epoch(&self) -> u64 {
+        // The keys of a hash table are made from what the system knows of chance.
+        let random = || RandomState::new().hash_one(()) % FIRST_EPOCH_LIMIT;
+        self.first_epoch.unwrap_or_else(random).clamp(1, FIRST_EPOCH_LIMIT - 1)
     }
 
     pub(super) fn alarm(&self, alarm: &SpoolAlarm) {
