@@ -1,14 +1,15 @@
 //! A message comes in: its envelope, its sites, the put that makes it durable.
 
 use std::collections::HashMap;
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use smtp_core::{
-    Accepted, Body, Connection, Content, Delivery, DeliveryEvent, Disposition, ForwardPath, Mailbox, Message, Outbound,
-    OutboundRecipient, Refusal, ReversePath, SafeText, Transient, Treatment, async_trait,
+    Accepted, Body, Connection, Content, DataEncoder, Defect, Delivery, DeliveryEvent, Disposition, ForwardPath,
+    Mailbox, Message, Outbound, OutboundRecipient, Refusal, ReversePath, SafeText, Transient, Treatment, async_trait,
 };
 use thiserror::Error;
 
@@ -32,6 +33,9 @@ pub enum SubmitError {
     /// It is for nobody.
     #[error("the message has no recipient")]
     NoRecipient,
+    /// It holds what must not be sent: NUL, or a CR or LF alone.
+    #[error("the message has a {0}")]
+    Content(#[source] Defect),
     /// The queue has been shut down.
     #[error("the queue has been shut down")]
     ShutDown,
@@ -47,7 +51,7 @@ impl SubmitError {
     /// Whether the same may succeed later. The unknown is transient.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::NoRecipient => false,
+            Self::NoRecipient | Self::Content(_) => false,
             Self::Spool(error) => error.is_transient(),
             Self::ShutDown | Self::Outbound(_) => true,
         }
@@ -113,6 +117,36 @@ async fn head(message: Message) -> std::io::Result<(Message, Bytes, u64)> {
     tokio::task::spawn_blocking(move || work(message)).await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }
 
+/// Only what SMTP would have let in: lines that end with CRLF, and no NUL (RFC 5321 §2.3.8, §4.5.2).
+async fn must_be_canonical(content: Content) -> Result<Content, SubmitError> {
+    let look = |content: Content| -> std::io::Result<Result<Content, Defect>> {
+        let (mut reader, mut encoder) = (content.reader()?, DataEncoder::new());
+        let (mut buffer, mut wire) = (vec![0; LOOK_OCTETS], Vec::new());
+        loop {
+            let defect = match reader.read(&mut buffer)? {
+                0 => return Ok(encoder.finish(&mut wire).map(|()| content)),
+                read => encoder.encode(&buffer[..read], &mut wire).err(),
+            };
+            if let Some(defect) = defect {
+                return Ok(Err(defect));
+            }
+            wire.clear();
+        }
+    };
+    let looked = if content.path().is_none() {
+        look(content)
+    } else {
+        tokio::task::spawn_blocking(move || look(content))
+            .await
+            .unwrap_or_else(|error| Err(std::io::Error::other(error)))
+    };
+    let failed = |error| SpoolError::Io { action: "read the content", source: Arc::new(error) };
+    looked.map_err(|error| SubmitError::Spool(failed(error)))?.map_err(SubmitError::Content)
+}
+
+/// How much of a file is looked at in one go.
+const LOOK_OCTETS: usize = 64 << 10;
+
 impl Queue {
     /// Takes a message that an application wrote. Whoever calls this vouches for the reverse-path: notifications go
     /// there. When it returns, the message is on stable storage; dropping the future does not take it back.
@@ -136,6 +170,7 @@ impl Queue {
         if envelope.recipients.is_empty() {
             return Err(SubmitError::NoRecipient);
         }
+        let content = must_be_canonical(content).await?;
         envelope.sender_confirmed = true;
         let is_seven_bit = content.as_bytes().is_some_and(|octets| octets.is_ascii());
         envelope.body = (!is_seven_bit).then_some(Body::EightBitMime);

@@ -78,3 +78,17 @@ async fn what_is_for_nobody_is_not_taken() {
     assert!(matches!(refused, Err(SubmitError::NoRecipient)));
     world.assert_balanced();
 }
+
+#[tokio::test(start_paused = true)] // SECURITY.md D-52
+async fn d52_what_an_application_submits_must_be_canonical() {
+    let world = World::new();
+    for (octets, why) in [
+        ("Subject: x\r\n\r\na\0b\r\n", Some("the message has a NUL")),
+        ("Subject: x\n\na\n", Some("the message has a bare LF")),
+        ("Subject: x\r\n\r\na\rb\r\n", Some("the message has a bare CR")),
+        ("Subject: x\r\n\r\nno line end", None),
+    ] {
+        let taken = world.queue.submit(path("<>"), [mailbox("b@one.example")], Content::new(octets)).await;
+        assert_eq!(taken.err().map(|error| error.to_string()).as_deref(), why, "{octets:?}");
+    }
+}
