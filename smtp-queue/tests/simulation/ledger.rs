@@ -296,7 +296,10 @@ impl State {
             return Ok(());
         }
         for recipient in &sent.recipients {
-            let fate = *self.fate(&id.to_string(), recipient);
+            let is_named = self.named.contains(&(number, recipient.clone()));
+            let mut fate = *self.fate(&id.to_string(), recipient);
+            // A crash may come behind the record of its end and in front of the event; then the notification tells.
+            fate.has_expired |= is_named && fate.delivered + fate.refused == 0 && self.counts.crashes > 0;
             let has_failed = fate.delivered == 0 && (fate.refused > 0 || fate.has_expired);
             if fate.delivered > 0 {
                 self.counts.delivered += 1;
@@ -307,7 +310,6 @@ impl State {
             } else {
                 return Err(format!("lost: message {number}, {id}, for {recipient}: {fate:?}"));
             }
-            let is_named = self.named.contains(&(number, recipient.clone()));
             if has_failed && sent.has_sender && !is_named && !self.was_given_up(&id.to_string()) {
                 return Err(format!("nobody was told that {id} failed for {recipient}: {fate:?}"));
             }
