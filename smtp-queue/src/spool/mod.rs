@@ -34,7 +34,8 @@ pub use self::memory::MemorySpool;
 #[async_trait]
 pub trait Spool: Send + Sync + 'static {
     /// Takes a message. When it returns, the message is on stable storage. The leases are those that were asked for, in
-    /// the order of [`NewMessage::progress`].
+    /// the order of [`NewMessage::progress`]. No id is ever used twice, not even when its message is long gone
+    /// ([`QueueIds`](crate::QueueIds) keeps to that): what removed the first could be taken for what removes the second.
     ///
     /// # Errors
     /// [`SpoolError`]: the client must be told 4yz. The message may be there after a restart all the same, whole.
