@@ -53,14 +53,26 @@ impl FileStorage {
 /// Makes a directory and those above it, each with a durable name.
 fn make_durable(path: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(path) {
-        Ok(()) => sync_directory(path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(".".as_ref())),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Ok(()) => sync_directory(parent_of(path)),
+        // Whoever made it may have been ended in front of the sync. A place that is not ours to read was not made by us.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {
+            let synced = sync_directory(parent_of(path));
+            if matches!(&synced, Err(error) if error.kind() == io::ErrorKind::PermissionDenied) {
+                Ok(())
+            } else {
+                synced
+            }
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             make_durable(path.parent().ok_or(error)?)?;
             make_durable(path)
         }
         Err(error) => Err(error),
     }
+}
+
+fn parent_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(".".as_ref())
 }
 
 fn sync_directory(path: &Path) -> io::Result<()> {
