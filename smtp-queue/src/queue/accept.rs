@@ -99,7 +99,7 @@ impl Delivery for Queue {
             SubmitError::ShutDown
         } else if self.shared.is_read_only() {
             SubmitError::Spool(SpoolError::ReadOnly)
-        } else if !self.shared.spool.has_room(declared_octets) {
+        } else if !self.shared.has_room(declared_octets) {
             SubmitError::Spool(SpoolError::Full(None))
         } else {
             return Ok(());

@@ -60,6 +60,8 @@ pub(super) struct Shared {
     phase: watch::Sender<Phase>,
     /// The store takes no outcomes any more until a restart, so there are no attempts (STANDARDS.md C7).
     is_read_only: AtomicBool,
+    /// The store had no room when it was asked last.
+    is_full: AtomicBool,
     /// When the dispatcher looks next, in microseconds since 1970 by the steady clock.
     planned: AtomicU64,
     wake: Notify,
@@ -91,6 +93,7 @@ impl Shared {
             settings: parts.settings,
             phase: watch::Sender::new(Phase::Running),
             is_read_only: AtomicBool::new(false),
+            is_full: AtomicBool::new(false),
             planned: AtomicU64::new(0),
             wake: Notify::new(),
             idle: Notify::new(),
@@ -228,6 +231,17 @@ impl Shared {
 
     pub(super) fn is_read_only(&self) -> bool {
         self.is_read_only.load(Ordering::Relaxed)
+    }
+
+    /// Whether the store has room for a message of that size. That it has none is reported once, until it has again.
+    pub(super) fn has_room(self: &Arc<Self>, octets: Option<u64>) -> bool {
+        let has_room = self.spool.has_room(octets);
+        // One message may be too large while there is room for others.
+        let is_full = !has_room && !self.spool.has_room(None);
+        if self.is_full.swap(is_full, Ordering::Relaxed) != is_full && is_full {
+            self.store_failed("take messages", &SpoolError::Full(None));
+        }
+        has_room
     }
 
     /// Reports that the store failed. One that takes nothing any more ends all attempts.

@@ -18,6 +18,8 @@ pub(crate) enum Operation {
     Load,
     Content,
     Record,
+    /// It says that there is no room; with what error does not matter.
+    Room,
 }
 
 /// An operation, how often it fails yet, and with what.
@@ -115,7 +117,7 @@ impl Spool for FaultySpool {
     }
 
     fn has_room(&self, octets: Option<u64>) -> bool {
-        self.inner.has_room(octets)
+        self.check(Operation::Room, QueueId::from_u128(0)).is_ok() && self.inner.has_room(octets)
     }
 
     fn content_dir(&self) -> Option<&Path> {

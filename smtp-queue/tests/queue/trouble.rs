@@ -98,6 +98,27 @@ async fn c7_after_a_failed_sync_no_attempt_starts_and_those_in_flight_are_told()
     again.assert_balanced();
 }
 
+#[tokio::test(start_paused = true)] // DESIGN.md: every decision can be explained, and this one is the operator's to end.
+async fn that_there_is_no_room_is_told_the_client_each_time_and_the_operator_once() {
+    let spool = FaultySpool::new();
+    let world = over(&spool);
+    let told = || world.events.count("store failed to take messages, stops false");
+    for times in 1..=2 {
+        // Whether there is any at all is asked as well.
+        spool.fail(Operation::Room, 4, passing);
+        for _ in 0..2 {
+            let refusal = world.queue.check_room(Some(1000)).expect_err("there is no room");
+            assert!(refusal.reply().to_string().starts_with("452 4.3.1 "), "{}", refusal.reply());
+        }
+        assert!(world.queue.check_room(Some(1000)).is_ok());
+        assert_eq!(told(), times);
+    }
+    // Too large is not full.
+    spool.fail(Operation::Room, 1, passing);
+    assert!(world.queue.check_room(Some(1000)).is_err());
+    assert_eq!(told(), 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_store_that_cannot_answer_is_asked_less_and_less_often() {
     let spool = FaultySpool::new();
