@@ -3,13 +3,13 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags, fallocate, flock, statvfs};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::{Space, Storage, StorageFile};
 
@@ -215,6 +215,14 @@ impl StorageFile for DiskFile {
         Ok(filled)
     }
 
+    fn read_at_once(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        match preadv2(&self.0, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT) {
+            // Not every file system can tell whether it would wait.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INTR) => Err(io::ErrorKind::WouldBlock.into()),
+            other => other.map_err(Into::into),
+        }
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
     }
@@ -232,5 +240,24 @@ impl StorageFile for DiskFile {
 
     fn octets(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_just_written_is_read_without_waiting() -> io::Result<()> {
+        let directory = tempfile::tempdir()?;
+        let file = FileStorage::open(directory.path())?.create("a".as_ref())?;
+        file.write_at(3, &[IoSlice::new(b"one "), IoSlice::new(b"two")])?;
+        let mut buffer = [0; 7];
+        match file.read_at_once(3, &mut buffer) {
+            Ok(read) => assert_eq!(&buffer[..read], b"one two"),
+            // Some file systems never know.
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+        }
+        Ok(())
     }
 }

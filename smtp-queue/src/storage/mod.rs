@@ -106,6 +106,16 @@ pub trait StorageFile: fmt::Debug + Send + Sync {
     /// What the system gave.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
 
+    /// As [`StorageFile::read_at`], but never waits for a disk. Fewer octets than asked for say nothing about the end of
+    /// the file. What cannot do this, as here, always would have to wait.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] where it would have to wait, and what the system gave.
+    fn read_at_once(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let _ = (offset, buffer);
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
     /// Makes the octets and the length of the file durable.
     ///
     /// # Errors

@@ -3,7 +3,9 @@
 //! `DESIGN.md` of this crate has the format, and what each crash leaves behind.
 //!
 //! ```text
+//! put          a new message becomes a record
 //! committer    takes what waits, writes one batch, syncs once, answers everybody
+//!   batch      what waits becomes records
 //!   inbox      work and answers change hands; sync: what it is made of; turn: others may come into the same batch
 //!   log        batches in segments; segments are made ready, used again, removed
 //!   relocation what still matters in a sparse segment is appended again
@@ -15,6 +17,7 @@
 //! read         records, back from the log; content: files of large content
 //! ```
 
+mod batch;
 mod committer;
 mod content;
 mod effect;
@@ -22,6 +25,7 @@ mod format;
 mod inbox;
 mod index;
 mod log;
+mod put;
 mod read;
 mod recovery;
 mod relocation;
@@ -39,7 +43,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
 use smtp_core::async_trait;
 use thiserror::Error;
 
@@ -49,14 +52,13 @@ use crate::id::QueueId;
 use crate::progress::Progress;
 use crate::storage::Storage;
 
-use super::record::{encode_envelope, from_micros, micros};
+use super::record::{from_micros, micros};
 use super::{Change, Due, Lease, Listed, ListedPair, NewMessage, Room, Shown, Spool, SpoolError, SpoolTotals};
 
 use self::committer::{Committer, Done, NO_SPARE, Shared, Work};
-use self::effect::{Effect, MESSAGE_HEAD_OCTETS, MessageHead, NewRecord, PairFacts, join_progress};
-use self::format::Kind;
 use self::index::MessageFacts;
 use self::log::Log;
+use self::read::{Reader, would_wait};
 use self::recovery::Access;
 
 #[cfg(feature = "simulation")]
@@ -253,83 +255,14 @@ impl SegmentSpool {
         tokio::task::spawn_blocking(move || work(&shared)).await.unwrap_or(Err(SpoolError::Closed))
     }
 
-    /// The record of a message whose content, where it is large, is in its file already, with that checksum.
-    fn record_of(&self, message: &NewMessage, file_sum: Option<u32>) -> Result<NewRecord, SpoolError> {
-        let content = &message.content;
-        let in_file = file_sum.is_some();
-        let skipped = content.skipped_octets.min(content.content.len());
-        let content_octets = content.content.len() - skipped;
-        let mut envelope = Vec::with_capacity(512);
-        envelope.resize(MESSAGE_HEAD_OCTETS, 0);
-        encode_envelope(&message.envelope, &mut envelope);
-        let envelope_octets = envelope.len() - MESSAGE_HEAD_OCTETS;
-        join_progress(message.progress.iter().map(|new| &new.progress), &mut envelope);
-        let progress_octets = envelope.len() - MESSAGE_HEAD_OCTETS - envelope_octets;
-        let too_large = || SpoolError::Invalid("its envelope is too large");
-        let small = |octets: usize| u32::try_from(octets).map_err(|_| too_large());
-        let head = MessageHead {
-            envelope_octets: small(envelope_octets)?,
-            progress_octets: small(progress_octets)?,
-            head_octets: small(content.head.len())?,
-            content_octets,
-            skipped_octets: skipped,
-            held: false,
-            file_sum: file_sum.unwrap_or(0),
-        };
-        envelope[..MESSAGE_HEAD_OCTETS].copy_from_slice(&head.encode());
-        let effect = Effect::Message {
-            octets: content.head.len() as u64 + content_octets,
-            recipients: small(message.envelope.recipients.len())?,
-            in_file,
-            held: false,
-            pairs: message.progress.iter().map(|new| PairFacts::from(&new.progress)).collect(),
-        };
-        let mut parts = vec![Bytes::from(envelope), content.head.clone()];
-        if !in_file {
-            let octets = content.content.to_bytes().map_err(|cause| io_error("read the content", cause))?;
-            parts.push(octets.slice(usize::try_from(skipped).unwrap_or(usize::MAX)..));
-        }
-        let kind = if in_file { Kind::ContentReference } else { Kind::Message };
-        let record = NewRecord::new(kind, message.envelope.id, parts, effect).ok_or_else(too_large)?;
-        if Log::batch_octets(record.extent()) > self.segment_octets / 2 {
-            return Err(too_large());
-        }
-        Ok(record)
-    }
-
-    fn is_large(&self, message: &NewMessage) -> bool {
-        let limit = self.shared.settings.content_octets.min(self.segment_octets / 8);
-        message.content.content.len() > limit
-    }
-
-    /// Makes a message ready to be written: its record, and the file of its content where that is large.
-    async fn ready(&self, message: NewMessage) -> Result<NewRecord, SpoolError> {
-        let envelope = &message.envelope;
-        message.check()?;
-        if self.is_read_only() {
-            return Err(SpoolError::ReadOnly);
-        }
-        let mut file_sum = None;
-        if self.is_large(&message) {
-            let (id, content) = (envelope.id, message.content.clone());
-            let stored = self.off_the_runtime(move |shared| {
-                content::store(&*shared.storage, id, &content).map_err(|cause| {
-                    if log::is_full(&cause) {
-                        SpoolError::Full(Some(Arc::new(cause)))
-                    } else {
-                        io_error("store the content", cause)
-                    }
-                })
-            });
-            file_sum = Some(stored.await?);
-        }
-        self.record_of(&message, file_sum)
-    }
-
-    /// A message was not taken, so the file of its content is not needed; it does no harm until the next start removes it.
-    fn discard(&self, messages: &[QueueId]) {
-        for id in messages {
-            let _ = self.shared.storage.remove(&content::path(*id));
+    /// Reads: at once where that needs no waiting for the disk, because a change of threads costs more than the read.
+    async fn read<T: Send + 'static>(
+        &self,
+        look: impl Fn(Reader<'_>) -> Result<T, SpoolError> + Send + 'static,
+    ) -> Result<T, SpoolError> {
+        match look(Reader::that_never_waits(&self.shared)) {
+            Err(error) if would_wait(&error) => self.off_the_runtime(move |shared| look(Reader::new(shared))).await,
+            found => found,
         }
     }
 
@@ -402,19 +335,15 @@ impl Spool for SegmentSpool {
     }
 
     async fn load(&self, lease: &Lease) -> Result<(Arc<Envelope>, Progress), SpoolError> {
-        let lease = lease.clone();
-        self.off_the_runtime(move |shared| {
-            let Lease { id, site, token } = &lease;
-            if !lock(&shared.index).holds_lease(*id, site, *token) {
-                return Err(SpoolError::LeaseLost { id: *id });
-            }
-            Ok((read::envelope(shared, *id)?, read::progress(shared, *id, site)?))
-        })
-        .await
+        let Lease { id, site, token } = lease.clone();
+        if !lock(&self.shared.index).holds_lease(id, &site, token) {
+            return Err(SpoolError::LeaseLost { id });
+        }
+        self.read(move |reader| reader.pair(id, &site)).await
     }
 
     async fn content(&self, id: QueueId) -> Result<StoredContent, SpoolError> {
-        self.off_the_runtime(move |shared| read::content(shared, id)).await
+        self.read(move |reader| reader.content(id)).await
     }
 
     async fn record(&self, lease: Lease, change: Change) -> Result<(), SpoolError> {
@@ -467,14 +396,12 @@ impl Spool for SegmentSpool {
     }
 
     async fn show(&self, id: QueueId) -> Result<Option<Shown>, SpoolError> {
-        self.off_the_runtime(move |shared| {
-            let Some(facts) = lock(&shared.index).message(id) else { return Ok(None) };
-            let envelope = read::envelope(shared, id)?;
-            let mut progress = Vec::with_capacity(facts.pairs.len());
-            for pair in &facts.pairs {
-                progress.push(read::progress(shared, id, &pair.facts.site)?);
-            }
-            Ok(Some(Shown { listed: Self::listed(facts), envelope, progress }))
+        let Some(facts) = lock(&self.shared.index).message(id) else { return Ok(None) };
+        self.read(move |reader| {
+            let envelope = reader.envelope(id)?;
+            let progress = facts.pairs.iter().map(|pair| reader.progress(id, &pair.facts.site));
+            let progress = progress.collect::<Result<_, _>>()?;
+            Ok(Some(Shown { listed: Self::listed(facts.clone()), envelope, progress }))
         })
         .await
     }

@@ -18,7 +18,7 @@ use super::format::{Kind, PAYLOAD_LIMIT_OCTETS};
 use super::index::MessageFacts;
 use super::lock;
 use super::log::{Log, WriteError};
-use super::read;
+use super::read::Reader;
 use super::scan::{Scan, Verify};
 use super::segments::Place;
 
@@ -128,10 +128,10 @@ fn collect(shared: &Shared, (number, epoch): (u32, u64), file: Arc<dyn StorageFi
 
 /// A message as it is to be appended: its record, with the progress of today.
 fn message(shared: &Shared, kind: Kind, facts: &MessageFacts) -> Option<NewRecord> {
-    let (head, envelope, rest) = read::parts(shared, facts.id).ok()?;
+    let (head, envelope, rest) = Reader::new(shared).parts(facts.id).ok()?;
     let mut all = Vec::with_capacity(facts.pairs.len());
     for pair in &facts.pairs {
-        all.push(read::progress(shared, facts.id, &pair.facts.site).ok()?);
+        all.push(Reader::new(shared).progress(facts.id, &pair.facts.site).ok()?);
     }
     let mut progress = Vec::new();
     join_progress(&all, &mut progress);

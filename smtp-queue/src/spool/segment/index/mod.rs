@@ -4,6 +4,7 @@
 //! finds is what was known before. Leases are not in the log: a restart forgets them.
 
 mod facts;
+mod moves;
 mod restore;
 mod schedule;
 mod slab;
@@ -417,54 +418,6 @@ impl Index {
         let message = *self.by_id.get(&id)?;
         let site = *self.site_numbers.get(site)?;
         self.pairs_of(message).find(|pair| self.pairs[*pair].site == site)
-    }
-
-    /// The pair that records call by that site.
-    fn pair_by_key(&self, message: u32, key: &SiteName) -> Option<u32> {
-        let key = *self.site_numbers.get(key)?;
-        self.pairs_of(message).find(|pair| self.key_of(*pair) == key)
-    }
-
-    /// Ends pairs that stand where another has moved to, when the whole log was read. There was none when it moved, so the
-    /// record that ended it was damaged. The messages of which that is so.
-    pub(super) fn settle_moves(&mut self) -> Vec<QueueId> {
-        let mut moved: Vec<u32> = self.moved.keys().copied().collect();
-        // A later record tells of a later move.
-        moved.sort_unstable_by_key(|pair| {
-            let place = self.pairs[*pair].place;
-            (self.segments.get(place.segment).map(|segment| segment.epoch), place.offset)
-        });
-        let mut found = Vec::new();
-        while let Some(pair) = moved.pop() {
-            let PairEntry { message, site, .. } = self.pairs[pair];
-            let is_other = |other: &u32| *other != pair && self.pairs[*other].site == site;
-            let others: Vec<u32> = self.pairs_of(message).filter(is_other).collect();
-            for other in others {
-                moved.retain(|pair| *pair != other);
-                self.drop_pair(other);
-                found.push(self.id_of(message));
-            }
-        }
-        found
-    }
-
-    fn key_of(&self, pair: u32) -> u32 {
-        self.moved.get(&pair).copied().unwrap_or(self.pairs[pair].site)
-    }
-
-    fn set_key(&mut self, pair: u32, key: &SiteName) {
-        let key = self.site_number(key);
-        if key == self.pairs[pair].site {
-            self.moved.remove(&pair);
-        } else {
-            self.moved.insert(pair, key);
-        }
-    }
-
-    /// What records call the pair that is at that site now.
-    pub(super) fn key(&self, id: QueueId, site: &SiteName) -> Option<SiteName> {
-        let pair = self.pair_number(id, site)?;
-        Some(self.sites[self.key_of(pair) as usize].name.clone())
     }
 
     fn site_number(&mut self, name: &SiteName) -> u32 {
