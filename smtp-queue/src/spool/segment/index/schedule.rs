@@ -2,33 +2,46 @@
 //!
 //! What is leased, held or damaged is in none of them.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 use crate::envelope::SiteName;
 use crate::id::QueueId;
 
-use super::{DAMAGED, HELD, Index};
+use super::{DAMAGED, HELD, Index, PairEntry};
 
 impl Index {
     /// Lets a pair wait for its time, unless it is leased or its message is not to move.
     pub(super) fn enqueue(&mut self, pair: u32) {
-        let entry = self.pairs[pair];
-        let stays = self.messages[entry.message].flags & (HELD | DAMAGED) != 0;
-        if !stays && !self.leases.contains_key(&pair) {
-            self.change_order(entry.site, |order| order.insert((entry.next_attempt, pair)));
+        let PairEntry { next_attempt, message, site, .. } = self.pairs[pair];
+        let stays = self.messages[message].flags & (HELD | DAMAGED) != 0;
+        if stays || self.leases.contains_key(&pair) {
+            return;
+        }
+        let order = &mut self.sites[site as usize].order;
+        let first = order.first().map(|first| first.0);
+        order.insert((next_attempt, pair));
+        if first.is_none_or(|first| next_attempt < first) {
+            self.set_due(site, first, Some(next_attempt));
         }
     }
 
     pub(super) fn dequeue(&mut self, pair: u32) {
-        let entry = self.pairs[pair];
-        self.change_order(entry.site, |order| order.remove(&(entry.next_attempt, pair)));
+        let PairEntry { next_attempt, site, .. } = self.pairs[pair];
+        if self.leases.contains_key(&pair) {
+            return;
+        }
+        let order = &mut self.sites[site as usize].order;
+        if order.first() == Some(&(next_attempt, pair)) {
+            order.pop_first();
+            let first = order.first().map(|first| first.0);
+            self.set_due(site, Some(next_attempt), first);
+        } else {
+            order.remove(&(next_attempt, pair));
+        }
     }
 
-    fn change_order(&mut self, site: u32, change: impl FnOnce(&mut BTreeSet<(u64, u32)>) -> bool) {
-        let order = &mut self.sites[site as usize].order;
-        let before = order.first().map(|first| first.0);
-        change(order);
-        let after = order.first().map(|first| first.0);
+    /// The first time of a site has changed.
+    fn set_due(&mut self, site: u32, before: Option<u64>, after: Option<u64>) {
         if before != after {
             before.map(|time| self.due_sites.remove(&(time, site)));
             after.map(|time| self.due_sites.insert((time, site)));
