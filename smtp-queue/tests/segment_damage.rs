@@ -31,6 +31,7 @@ const TRIED: u128 = 4;
 fn settings() -> SegmentSettings {
     let mut settings = SegmentSettings::default();
     settings.segment_octets = Some(16 << 10);
+    settings.kept_segments = 1;
     settings.content_octets = 2 << 10;
     settings.reserve_octets = Some(0);
     settings

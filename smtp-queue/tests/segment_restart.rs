@@ -16,6 +16,7 @@ const SEGMENT: u64 = 64 << 10;
 fn open(storage: &SimStorage, first_epoch: Option<u64>) -> (SegmentSpool, RecoveryReport) {
     let mut settings = SegmentSettings::default();
     settings.segment_octets = Some(SEGMENT);
+    settings.kept_segments = 0;
     settings.reserve_octets = Some(0);
     settings.reserve_inodes = 0;
     settings.first_epoch = first_epoch;

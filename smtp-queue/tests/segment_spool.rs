@@ -21,6 +21,7 @@ fn at(seconds: u64) -> SystemTime {
 fn small() -> SegmentSettings {
     let mut settings = SegmentSettings::default();
     settings.segment_octets = Some(64 << 10);
+    settings.kept_segments = 1;
     settings.content_octets = 4 << 10;
     settings.snapshot_octets = 256 << 10;
     settings.reserve_octets = Some(0);

@@ -32,7 +32,7 @@ pub(super) fn settings() -> SegmentSettings {
     settings.snapshot_octets = 48 << 10;
     settings.reserve_octets = Some(0);
     settings.reserve_inodes = 0;
-    settings.kept_segments = 3;
+    settings.kept_segments = 1;
     settings.first_epoch = Some(1);
     settings
 }

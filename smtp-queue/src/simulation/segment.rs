@@ -34,7 +34,7 @@ pub fn small_spool(seed: u64) -> SegmentSettings {
         segment_octets: Some(if random.u8(..3) == 0 { 16 << 10 } else { 8 << 10 }),
         batch_octets: random.u64(1 << 10..6 << 10),
         snapshot_octets: random.u64(4 << 10..40 << 10),
-        kept_segments: random.usize(1..6),
+        kept_segments: random.usize(..4),
         reserve_octets: Some(0),
         reserve_inodes: 0,
         first_epoch: Some(1),

@@ -188,7 +188,8 @@ impl Log {
         short.into_iter().try_for_each(|number| self.remove_segment(number, index))
     }
 
-    fn may_grow(&self) -> bool {
+    /// Whether there is room for another segment.
+    pub(super) fn may_grow(&self) -> bool {
         // The first segments are made whatever the reserve is: without them nothing works.
         let is_first = self.spares.len() + usize::from(self.active.is_some()) < SPARES;
         self.storage.space().is_ok_and(|space| {

@@ -22,17 +22,20 @@ use super::read::Reader;
 use super::scan::{Scan, Verify};
 use super::segments::Place;
 
-/// Empties the segment that it pays most to empty, if there is one and none is empty already.
+/// Empties the segment that it pays most to empty, if there is one, none is empty already, and there are many or no room.
 pub(super) fn empty_one(committer: &mut Committer) -> Result<(), WriteError> {
     if committer.no_room_since == Some(committer.log.last_batch()) {
         return Ok(());
     }
+    // What waits long and what passes quickly come into the same segments. Whatever is moved at once is soon the rest of
+    // a sparse segment again; so a few are left as they are while there is room.
+    let spared = if committer.log.may_grow() { committer.shared.settings.kept_segments } else { 0 };
     let (number, epoch, file, octets) = {
         let index = lock(&committer.shared.index);
         if index.segments.recyclable().is_some() {
             return Ok(());
         }
-        let Some(number) = index.segments.worth_emptying(&committer.stuck) else { return Ok(()) };
+        let Some(number) = index.segments.worth_emptying(&committer.stuck, spared) else { return Ok(()) };
         let Some(segment) = index.segments.get(number) else { return Ok(()) };
         (number, segment.epoch, segment.file.clone(), segment.octets)
     };

@@ -174,17 +174,19 @@ impl Segments {
         self.iter().filter(|(_, segment)| self.says_nothing(segment)).count()
     }
 
-    /// The segment that it pays most to empty: of those of which at most a tenth is living, the one with the least, and
-    /// of equal ones the oldest. One that only buries others is emptied too: what it says takes little room.
-    pub(super) fn worth_emptying(&self, except: &HashSet<u64>) -> Option<u32> {
+    /// The segment that it pays most to empty, where more than `spared` are sparse: have at most a tenth that is living.
+    /// Of these the one with the least, and of equal ones the oldest. One that only buries others is emptied too: what it
+    /// says takes little room.
+    pub(super) fn worth_emptying(&self, except: &HashSet<u64>, spared: usize) -> Option<u32> {
         let is_sparse = |segment: &Segment| {
             segment.usage == Use::Written
                 && !self.says_nothing(segment)
                 && segment.living_octets * 10 <= segment.octets
                 && !except.contains(&segment.epoch)
         };
-        let sparse = self.iter().filter(|(_, segment)| is_sparse(segment));
-        sparse.min_by_key(|(_, segment)| (segment.living_octets, segment.epoch)).map(|(number, _)| number)
+        let sparse: Vec<_> = self.iter().filter(|(_, segment)| is_sparse(segment)).collect();
+        let worth = sparse.iter().min_by_key(|(_, segment)| (segment.living_octets, segment.epoch));
+        worth.filter(|_| sparse.len() > spared).map(|(number, _)| *number)
     }
 
     /// What a segment said about dead records now stands in the segment `by`, or need not be said any more.

@@ -36,7 +36,8 @@ pub struct SegmentSettings {
     pub reserve_octets: Option<u64>,
     /// Files that can still be made: below that new messages are refused. Default: 64.
     pub reserve_inodes: u64,
-    /// Recycled segments that are kept for later: 16. More are removed from the disk, one at a time.
+    /// Segments that are kept for later though nothing in them is needed: 16. More are removed from the disk, one at a
+    /// time. As many of which at most a tenth is needed are left as they are while there is room.
     pub kept_segments: usize,
     /// The epoch of the first segment of a new spool, below 2^61. Default: random, so that nobody can send content that
     /// would pass for records, should it be left behind in a segment that is used again.
