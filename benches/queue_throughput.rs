@@ -1,9 +1,9 @@
 //! Whether a million messages that wait for another day slow down those of today.
 //!
-//! The same load goes through two [`SegmentSpool`]s on real directories: one is empty, the other keeps a million messages
-//! that are not due. 64 writers each put a message, lease one that is due, load it, and record that it is done. The two
-//! take turns, so that whatever else the machine does meets both. Exit status 1 where the median of the ratios is below
-//! 0.9.
+//! The same load goes through two [`Queue`]s over [`SegmentSpool`]s on real directories: one is empty, the other keeps a
+//! million messages that are not due. Messages are submitted, which makes them durable, and delivered at once by a
+//! transport that only says so; 64 are on their way at a time. The two take turns, so that whatever else the machine does
+//! meets both. Exit status 1 where the median of the ratios is below 0.9.
 //!
 //! The directory is `BENCH_DIR`, or one for temporary files; `QUEUE_SCALE` messages instead of a million.
 
@@ -16,14 +16,16 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::time::{ClockId, clock_gettime};
 use smtp_core::{Content, Mailbox, ReversePath};
 use smtp_queue::{
-    Change, Envelope, FileStorage, NewContent, NewMessage, NewProgress, Progress, QueueIds, Room, SegmentSettings,
-    SegmentSpool, Spool,
+    Attempt, Envelope, FileStorage, NewContent, NewMessage, NewProgress, Outcome, Progress, Queue, QueueIds, Route,
+    Routing, SegmentSettings, SegmentSpool, Spool,
 };
 use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-const WRITERS: usize = 64;
+/// Messages on their way at a time.
+const UNDERWAY: usize = 64;
 /// How often the two are compared.
 const TURNS: usize = 81;
 /// How long each has at a turn.
@@ -42,26 +44,27 @@ fn main() -> Result<ExitCode, Failure> {
         Ok(number) => number.parse()?,
         Err(_) => 1_000_000,
     };
-    let bench = Bench { runtime: Runtime::new()?, ids: Arc::default(), content: Content::new(vec![b'x'; OCTETS]) };
-    let empty = open(&root.path().join("empty"))?;
+    let runtime = Runtime::new()?;
     let full = root.path().join("full");
-    bench.fill(&open(&full)?, waiting)?;
+    fill(&runtime, &open(&full)?, waiting)?;
     // As it is after a restart.
-    let full = open(&full)?;
+    let full = Subject::new(&runtime, open(&full)?);
+    let empty = Subject::new(&runtime, open(&root.path().join("empty"))?);
     let mut pairs = Vec::new();
     for turn in 0..TURNS {
         // Whoever is second finds the disk as the first left it.
         if turn % 2 == 0 {
-            let without = bench.turn(&empty)?;
-            pairs.push((without, bench.turn(&full)?));
+            let without = empty.turn(&runtime)?;
+            pairs.push((without, full.turn(&runtime)?));
         } else {
-            let with = bench.turn(&full)?;
-            pairs.push((bench.turn(&empty)?, with));
+            let with = full.turn(&runtime)?;
+            pairs.push((empty.turn(&runtime)?, with));
         }
     }
-    assert_eq!(full.totals().messages, waiting as u64, "all that is not due still waits");
+    runtime.block_on(full.queue.shutdown(Duration::from_secs(30)));
+    assert_eq!(full.spool.totals().messages, waiting as u64, "all that is not due still waits");
     let of = |of: fn(&(Turn, Turn)) -> f64| median(pairs.iter().map(of).collect());
-    println!("{WRITERS} writers, {} KiB each, medians of {TURNS} turns", OCTETS >> 10);
+    println!("{UNDERWAY} messages of {} KiB on their way, medians of {TURNS} turns", OCTETS >> 10);
     let (without, with) = (of(|pair| pair.0.rate), of(|pair| pair.1.rate));
     println!("messages for each second: {without:.0} through an empty queue, {with:.0} with {waiting} waiting");
     let (without, with) = (of(|pair| pair.0.micros), of(|pair| pair.1.micros));
@@ -99,75 +102,89 @@ fn open(place: &Path) -> Result<Arc<SegmentSpool>, Failure> {
     Ok(Arc::new(spool))
 }
 
-struct Bench {
-    runtime: Runtime,
-    ids: Arc<QueueIds>,
-    content: Content,
-}
-
-impl Bench {
-    /// Puts messages that are due tomorrow, at a hundred next hops.
-    fn fill(&self, spool: &Arc<SegmentSpool>, messages: usize) -> Result<(), Failure> {
-        let tomorrow = SystemTime::now() + Duration::from_secs(86_400);
-        let mut tasks = Vec::new();
-        for number in 0..messages {
-            let spool = spool.clone();
-            let due = tomorrow + Duration::from_micros(number as u64 * 7919 % 86_400_000_000);
-            let new = message(&self.ids, &Content::new(&b"hello\r\n"[..]), &format!("site {}", number % 100), due);
-            tasks.push(self.runtime.spawn(async move { spool.put(new).await.map(drop) }));
-            if tasks.len() == 2000 || number + 1 == messages {
-                for task in tasks.drain(..) {
-                    self.runtime.block_on(task)??;
-                }
+/// Puts messages that are due in an hour or two, at a hundred next hops.
+fn fill(runtime: &Runtime, spool: &Arc<SegmentSpool>, messages: usize) -> Result<(), Failure> {
+    let (ids, content) = (QueueIds::default(), Content::new(&b"hello\r\n"[..]));
+    let now = SystemTime::now();
+    let mut tasks = Vec::new();
+    for number in 0..messages {
+        let reverse_path = ReversePath::parse("<alice@client.example>")?;
+        let envelope = Envelope::new(ids.next(now), now, reverse_path).with_recipient(recipient());
+        let due = now + Duration::from_secs(3600) + Duration::from_micros(number as u64 * 7919 % 3_600_000_000);
+        let progress = Progress::new(format!("site {}", number % 100).into(), [0], due);
+        let new = NewMessage {
+            envelope: Arc::new(envelope),
+            content: NewContent { head: bytes::Bytes::new(), content: content.clone(), skipped_octets: 0 },
+            progress: vec![NewProgress { progress, lease: false }],
+        };
+        let spool = spool.clone();
+        tasks.push(runtime.spawn(async move { spool.put(new).await.map(drop) }));
+        if tasks.len() == 2000 || number + 1 == messages {
+            for task in tasks.drain(..) {
+                runtime.block_on(task)??;
             }
         }
-        Ok(())
+    }
+    Ok(())
+}
+
+fn recipient() -> Mailbox {
+    Mailbox::parse("bob@example.org").expect("a mailbox")
+}
+
+/// A queue that is measured.
+struct Subject {
+    spool: Arc<SegmentSpool>,
+    queue: Queue,
+    /// Room for another message on its way.
+    room: Arc<Semaphore>,
+    delivered: Arc<AtomicU64>,
+}
+
+impl Subject {
+    fn new(runtime: &Runtime, spool: Arc<SegmentSpool>) -> Self {
+        let room = Arc::new(Semaphore::new(UNDERWAY));
+        let delivered = Arc::<AtomicU64>::default();
+        let (back, count) = (room.clone(), delivered.clone());
+        let deliver = move |_: Attempt| {
+            let (back, count) = (back.clone(), count.clone());
+            async move {
+                count.fetch_add(1, Ordering::Relaxed);
+                back.add_permits(1);
+                vec![Outcome::delivered("Taken")]
+            }
+        };
+        let _runtime = runtime.enter();
+        let route = Route::new("taken at once", deliver).with_concurrency_limit(UNDERWAY);
+        let hostname = "mx.example.org".parse().expect("a domain");
+        let queue = Queue::builder(spool.clone(), hostname, Routing::new(route)).start();
+        Self { spool, queue, room, delivered }
     }
 
-    fn turn(&self, spool: &Arc<SegmentSpool>) -> Result<Turn, Failure> {
-        let done = Arc::new(AtomicU64::new(0));
-        let (start, used) = (Instant::now(), processor_time());
-        let writers: Vec<_> = (0..WRITERS)
-            .map(|number| {
-                let (spool, ids, content, done) = (spool.clone(), self.ids.clone(), self.content.clone(), done.clone());
-                self.runtime.spawn(async move {
+    fn turn(&self, runtime: &Runtime) -> Result<Turn, Failure> {
+        let content = Content::new([&b"x".repeat(62)[..], b"\r\n"].concat().repeat(OCTETS / 64));
+        let (start, used, before) = (Instant::now(), processor_time(), self.delivered.load(Ordering::Relaxed));
+        let writers: Vec<_> = (0..UNDERWAY)
+            .map(|_| {
+                let (queue, room, content) = (self.queue.clone(), self.room.clone(), content.clone());
+                runtime.spawn(async move {
                     while start.elapsed() < TURN {
-                        pass_one(&spool, message(&ids, &content, &format!("site {number}"), SystemTime::now())).await?;
-                        done.fetch_add(1, Ordering::Relaxed);
+                        room.acquire().await?.forget();
+                        queue
+                            .submit(ReversePath::parse("<alice@client.example>")?, [recipient()], content.clone())
+                            .await?;
                     }
                     Ok::<_, Failure>(())
                 })
             })
             .collect();
         for writer in writers {
-            self.runtime.block_on(writer)??;
+            runtime.block_on(writer)??;
         }
+        // All is back when nothing is on its way.
+        drop(runtime.block_on(self.room.acquire_many(u32::try_from(UNDERWAY)?))?);
         let (taken, used) = (start.elapsed(), processor_time().saturating_sub(used));
-        let done = f64::from(u32::try_from(done.load(Ordering::Relaxed))?);
+        let done = f64::from(u32::try_from(self.delivered.load(Ordering::Relaxed) - before)?);
         Ok(Turn { rate: done / taken.as_secs_f64(), micros: used.as_secs_f64() * 1e6 / done })
-    }
-}
-
-/// Takes one message, and lets one that is due go.
-async fn pass_one(spool: &SegmentSpool, new: NewMessage) -> Result<(), Failure> {
-    spool.put(new).await?;
-    // Each writer leases one after it put one, so there is one for each, also where the clock is set back.
-    let soon = SystemTime::now() + Duration::from_secs(3600);
-    let due = spool.due(soon, &Room::anywhere(1)).await?;
-    let lease = due.leases.into_iter().next().ok_or("nothing is due")?;
-    let (envelope, progress) = spool.load(&lease).await?;
-    assert!(envelope.id == lease.id && progress.site == lease.site, "another message was loaded");
-    spool.record(lease, Change { progress: None, caused: Vec::new() }).await?;
-    Ok(())
-}
-
-fn message(ids: &QueueIds, content: &Content, site: &str, due: SystemTime) -> NewMessage {
-    let now = SystemTime::now();
-    let envelope = Envelope::new(ids.next(now), now, ReversePath::parse("<alice@client.example>").expect("a path"))
-        .with_recipient(Mailbox::parse("bob@example.org").expect("a mailbox"));
-    NewMessage {
-        envelope: Arc::new(envelope),
-        content: NewContent { head: bytes::Bytes::new(), content: content.clone(), skipped_octets: 0 },
-        progress: vec![NewProgress { progress: Progress::new(site.into(), [0], due), lease: false }],
     }
 }
