@@ -84,6 +84,7 @@ pub use session::event::{CloseReason, HookFailure, SessionEvent, Stage};
 pub use session::extensions::Extensions;
 pub use session::limits::Limits;
 pub use session::server::{ServerSession, SessionConfig, Stages, Step};
+pub use session::tls::{TlsFacts, TlsVersion};
 pub use session::transaction::{Recipient, Transaction};
 pub use syntax::SyntaxError;
 pub use syntax::address::{AddressLiteral, Domain, Host, LocalPart, Mailbox, PATH_LIMIT_OCTETS};

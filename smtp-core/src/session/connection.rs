@@ -8,6 +8,7 @@ use crate::message::trace::Protocol;
 use crate::syntax::address::Host;
 
 use super::decision::Identity;
+use super::tls::TlsFacts;
 
 /// Names a session in the log: 64 random bits, 16 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -96,7 +97,7 @@ impl Greeting {
     }
 }
 
-/// An immutable snapshot of a connection. A new one is made when the client introduces itself.
+/// An immutable snapshot of a connection. A new one is made when the client introduces itself, and under TLS.
 #[derive(Debug, Clone)]
 pub struct Connection {
     id: SessionId,
@@ -105,6 +106,7 @@ pub struct Connection {
     treatment: Treatment,
     greeting: Option<Greeting>,
     identity: Option<Identity>,
+    tls: Option<Arc<TlsFacts>>,
 }
 
 impl Connection {
@@ -118,6 +120,7 @@ impl Connection {
             treatment: Treatment::default(),
             greeting: None,
             identity: None,
+            tls: None,
         }
     }
 
@@ -125,6 +128,13 @@ impl Connection {
     #[must_use]
     pub fn with_treatment(mut self, treatment: Treatment) -> Self {
         self.treatment = treatment;
+        self
+    }
+
+    /// The same under TLS.
+    #[must_use]
+    pub fn with_tls(mut self, facts: TlsFacts) -> Self {
+        self.tls = Some(Arc::new(facts));
         self
     }
 
@@ -156,6 +166,11 @@ impl Connection {
     /// Who the client has proved to be.
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()
+    }
+
+    /// What the TLS handshake settled; `None` in clear.
+    pub fn tls(&self) -> Option<&TlsFacts> {
+        self.tls.as_deref()
     }
 
     /// Whether mail for other domains may be taken from it.

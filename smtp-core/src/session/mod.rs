@@ -14,4 +14,5 @@ pub(crate) mod extensions;
 pub(crate) mod limits;
 pub(crate) mod replies;
 pub(crate) mod server;
+pub(crate) mod tls;
 pub(crate) mod transaction;
