@@ -69,6 +69,7 @@ pub use message::trace::{Protocol, Received, delivered_to, return_path};
 pub use server::builder::{ConfigError, Decided, ServerBuilder, Undecided};
 pub use server::connection_limits::ConnectionLimits;
 pub use server::listener::Listener;
+pub use server::tls::{ServerTls, TlsError};
 pub use server::{Error, Server, ServerHandle};
 pub use session::client::envelope::Envelope;
 pub use session::client::limits::ClientLimits;

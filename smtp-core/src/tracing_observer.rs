@@ -25,6 +25,14 @@ impl Observer for TracingObserver {
                 let helo = greeted.greeting().map(|greeting| greeting.host().to_string()).unwrap_or_default();
                 tracing::debug!(target: "smtp", %session, %peer, helo, "greeted");
             }
+            SessionEvent::TlsStarted(connection) => {
+                let (version, cipher) = connection.tls().map(|tls| (tls.version, &tls.cipher)).unzip();
+                let version = version.map(tracing::field::display);
+                tracing::debug!(target: "smtp", %session, %peer, version, cipher = cipher.map(tracing::field::display), "TLS");
+            }
+            SessionEvent::TlsFailed { cause } => {
+                tracing::info!(target: "smtp", %session, %peer, %cause, "TLS handshake failed");
+            }
             SessionEvent::Refused { stage, transaction, subject, reply, policy, held } => {
                 let transaction = transaction.map(|id| id.to_string()).unwrap_or_default();
                 let policy = policy.as_ref().map(ToString::to_string).unwrap_or_default();

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use crate::message::content::{Content, ContentReader};
 use crate::message::edits::HeaderEdits;
 use crate::message::header_field::HeaderField;
-use crate::message::trace::{Protocol, Received};
+use crate::message::trace::Received;
 use crate::session::connection::{Connection, Greeting, TransactionId};
 use crate::session::extensions::Extensions;
 use crate::session::server::SessionConfig;
@@ -129,7 +129,7 @@ impl Message {
             helo: greeting.map_or(&by, Greeting::host),
             client: self.connection.peer().ip(),
             by: &by,
-            with: greeting.map_or(Protocol::Smtp, Greeting::protocol),
+            with: self.connection.protocol(),
             id: &to_text(&self.id),
             reverse_path: &self.reverse_path,
             recipient: match &self.recipients[..] {

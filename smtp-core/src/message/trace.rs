@@ -19,6 +19,12 @@ pub enum Protocol {
     Smtp,
     /// The session began with `EHLO`.
     Esmtp,
+    /// The same under TLS.
+    Esmtps,
+    /// The same with authentication, in clear.
+    Esmtpa,
+    /// The same with both.
+    Esmtpsa,
 }
 
 impl Protocol {
@@ -27,6 +33,9 @@ impl Protocol {
         match self {
             Self::Smtp => "SMTP",
             Self::Esmtp => "ESMTP",
+            Self::Esmtps => "ESMTPS",
+            Self::Esmtpa => "ESMTPA",
+            Self::Esmtpsa => "ESMTPSA",
         }
     }
 }

@@ -25,6 +25,7 @@ use super::connection_limits::{ConnectionCounter, ConnectionLimits};
 use super::hook_set::{HookSet, NamedPolicy};
 use super::listener::{Bound, Listener, Profile, Shared};
 use super::shutdown::Shutdown;
+use super::tls::{Acceptor, ServerTls};
 use super::{DEFAULT_GRACE, Error, Server};
 
 /// A configuration that makes no sense. Found before anything listens.
@@ -58,6 +59,12 @@ pub enum ConfigError {
         /// What the system said.
         cause: String,
     },
+    /// The certificates cannot be used.
+    #[error("TLS cannot be offered: {0}")]
+    Tls(String),
+    /// A listener is to begin with TLS, and has no certificates.
+    #[error("the listener {0} begins with TLS and has no certificate")]
+    NoCertificate(String),
     /// A network of relay clients (wider than `/8`, or `/16` for public IPv6) so wide that the server would be an open relay.
     #[error("relaying for {0} would make an open relay")]
     OpenRelay(IpNet),
@@ -89,6 +96,7 @@ struct Settings {
     connection_limits: ConnectionLimits,
     content: ContentSettings,
     listeners: Vec<Listener>,
+    tls: Option<ServerTls>,
     signal: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     grace: Duration,
 }
@@ -114,6 +122,7 @@ impl ServerBuilder<Undecided, Undecided> {
             connection_limits: ConnectionLimits::default(),
             content: ContentSettings::default(),
             listeners: Vec::new(),
+            tls: None,
             signal: None,
             grace: DEFAULT_GRACE,
         };
@@ -183,6 +192,12 @@ impl<R, P> ServerBuilder<R, P> {
     #[must_use]
     pub fn content(self, content: ContentSettings) -> Self {
         self.set(|settings| settings.content = content)
+    }
+
+    /// Offers `STARTTLS` (RFC 3207) on all listeners. Default: none do.
+    #[must_use]
+    pub fn tls(self, tls: ServerTls) -> Self {
+        self.set(|settings| settings.tls = Some(tls))
     }
 
     /// Adds an address with rules of its own.
@@ -265,6 +280,7 @@ impl Settings {
             limits: self.limits.clone(),
             stages: hooks.stages(),
             observed: hooks.observer.is_some(),
+            offers_starttls: self.tls.is_some(),
             ..SessionConfig::new(hostname)
         };
         let store = ContentStore::new(&self.content, hooks.delivery.content_dir());
@@ -276,7 +292,8 @@ impl Settings {
             connections: Arc::new(ConnectionCounter::new(self.connection_limits.clone())),
             has_no_room: Arc::new(AtomicBool::new(false)),
         };
-        Ok(Profile { session: Arc::new(session), relay_clients: Vec::new(), shared })
+        let tls = self.tls.as_ref().map(acceptor).transpose()?;
+        Ok(Profile { session: Arc::new(session), relay_clients: Vec::new(), tls, is_implicit: false, shared })
     }
 }
 
@@ -289,7 +306,15 @@ impl Profile {
         if let Some(&network) = listener.relay_clients.iter().find(|network| is_too_wide(network)) {
             return Err(ConfigError::OpenRelay(network));
         }
+        let tls = match &listener.tls {
+            Some(tls) => Some(acceptor(tls)?),
+            None => self.tls.clone(),
+        };
+        if listener.is_implicit && tls.is_none() {
+            return Err(ConfigError::NoCertificate(listener.address.clone()));
+        }
         let session = SessionConfig {
+            offers_starttls: tls.is_some() && !listener.is_implicit,
             limits: listener.limits.clone().unwrap_or_else(|| self.session.limits.clone()),
             refuse_early_talkers: listener.refuse_early_talkers,
             ..(*self.session).clone()
@@ -297,9 +322,15 @@ impl Profile {
         Ok(Self {
             session: Arc::new(session),
             relay_clients: listener.relay_clients.clone(),
+            tls,
+            is_implicit: listener.is_implicit,
             shared: self.shared.clone(),
         })
     }
+}
+
+fn acceptor(tls: &ServerTls) -> Result<Acceptor, ConfigError> {
+    tls.acceptor().map_err(|error| ConfigError::Tls(error.to_string()))
 }
 
 fn domain(text: &str) -> Result<Domain, ConfigError> {

@@ -4,8 +4,14 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+/// For how long handshakes are counted.
+const HANDSHAKE_WINDOW: Duration = Duration::from_secs(60);
+/// How many clients are counted at most.
+const HANDSHAKE_CLIENTS: usize = 10_000;
 
 /// What is allowed at the same time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,13 +24,16 @@ pub struct ConnectionLimits {
     pub per_address: usize,
     /// Connections from one /24 (IPv4) or /64 (IPv6): 200. More: `421 4.7.0`.
     pub per_network: usize,
+    /// TLS handshakes that one address, or one /64 of IPv6, may begin within a minute: 120. More: `454 4.7.0`, or the end
+    /// of a connection that begins with TLS.
+    pub handshakes_per_minute: u32,
     /// Networks for which only the total counts. Loopback is always one.
     pub exempt: Vec<IpNet>,
 }
 
 impl Default for ConnectionLimits {
     fn default() -> Self {
-        Self { total: 10_000, per_address: 50, per_network: 200, exempt: Vec::new() }
+        Self { total: 10_000, per_address: 50, per_network: 200, handshakes_per_minute: 120, exempt: Vec::new() }
     }
 }
 
@@ -42,6 +51,8 @@ pub(crate) struct ConnectionCounter {
     total: AtomicUsize,
     is_under_stress: AtomicBool,
     by_client: Mutex<HashMap<IpNet, usize>>,
+    /// Who began handshakes lately: how many, and since when.
+    handshakes: Mutex<HashMap<IpNet, (u32, Instant)>>,
 }
 
 impl ConnectionCounter {
@@ -51,6 +62,7 @@ impl ConnectionCounter {
             total: AtomicUsize::new(0),
             is_under_stress: AtomicBool::new(false),
             by_client: Mutex::default(),
+            handshakes: Mutex::default(),
         }
     }
 
@@ -65,6 +77,34 @@ impl ConnectionCounter {
         is_full && !self.is_under_stress.swap(true, Ordering::Relaxed)
     }
 
+    /// Whether a client may begin a TLS handshake now (SECURITY D-8).
+    pub(crate) fn admit_handshake(&self, client: IpAddr, now: Instant) -> bool {
+        let client = client.to_canonical();
+        if self.is_exempt(client) {
+            return true;
+        }
+        let key = if client.is_ipv4() { client.into() } else { keys(client).1 };
+        let mut known = self.handshakes.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_recent = |since: Instant| now.saturating_duration_since(since) < HANDSHAKE_WINDOW;
+        if known.len() >= HANDSHAKE_CLIENTS {
+            known.retain(|_, (_, since)| is_recent(*since));
+            if known.len() >= HANDSHAKE_CLIENTS && !known.contains_key(&key) {
+                // So many clients at once are no single one that is to be slowed.
+                return true;
+            }
+        }
+        let (count, since) = known.entry(key).or_insert((0, now));
+        if !is_recent(*since) {
+            (*count, *since) = (0, now);
+        }
+        *count = count.saturating_add(1);
+        *count <= self.limits.handshakes_per_minute
+    }
+
+    fn is_exempt(&self, client: IpAddr) -> bool {
+        client.is_loopback() || self.limits.exempt.iter().any(|network| network.contains(&client))
+    }
+
     pub(crate) fn admit(self: &Arc<Self>, client: IpAddr) -> Result<Admission, Excess> {
         let client = client.to_canonical();
         if self.total.fetch_add(1, Ordering::Relaxed) >= self.limits.total {
@@ -72,7 +112,7 @@ impl ConnectionCounter {
             return Err(Excess::Total);
         }
         let mut admission = Admission { counter: self.clone(), keys: None };
-        if client.is_loopback() || self.limits.exempt.iter().any(|network| network.contains(&client)) {
+        if self.is_exempt(client) {
             return Ok(admission);
         }
         let (address, network) = keys(client);
@@ -128,6 +168,21 @@ fn keys(client: IpAddr) -> (IpNet, IpNet) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test] // SECURITY.md D-8
+    fn d8_handshakes_of_one_client_are_limited_and_those_of_others_are_not() {
+        let limits = ConnectionLimits { handshakes_per_minute: 2, ..ConnectionLimits::default() };
+        let counter = ConnectionCounter::new(limits);
+        let start = Instant::now();
+        let admit = |address: &str, seconds| {
+            counter.admit_handshake(address.parse().expect("an address"), start + Duration::from_secs(seconds))
+        };
+        assert!(admit("192.0.2.1", 0) && admit("::ffff:192.0.2.1", 1));
+        assert!(!admit("192.0.2.1", 59));
+        assert!(admit("192.0.2.2", 59) && admit("192.0.2.1", 60));
+        assert!(admit("2001:db8::1", 0) && admit("2001:db8::2", 0) && !admit("2001:db8::3", 0), "they are neighbours");
+        assert!((0..100).all(|_| admit("127.0.0.1", 0)));
+    }
 
     #[test] // LI13
     fn li13_each_level_has_its_limit_and_forgets() {

@@ -27,6 +27,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Inbound<S> {
         Self { stream, pool, buffer: None, has_ended: false, has_failed: false, has_more: false }
     }
 
+    /// The stream, where nothing was read ahead of its use.
+    pub(crate) fn into_stream(self) -> Option<S> {
+        let is_clean = self.unread().is_empty() && !self.has_ended && !self.has_failed;
+        is_clean.then_some(self.stream)
+    }
+
     pub(crate) fn unread(&self) -> &[u8] {
         self.buffer.as_ref().map_or(&[], Buffer::unread)
     }

@@ -22,6 +22,7 @@ use super::connection;
 use super::connection_limits::{ConnectionCounter, Excess};
 use super::hook_set::HookSet;
 use super::shutdown::{Phase, Shutdown};
+use super::tls::{Acceptor, ServerTls};
 
 /// Connections that wait to be accepted, at most.
 const BACKLOG: u32 = 4096;
@@ -48,12 +49,21 @@ pub struct Listener {
     pub(crate) relay_clients: Vec<IpNet>,
     pub(crate) limits: Option<Limits>,
     pub(crate) refuse_early_talkers: bool,
+    pub(crate) tls: Option<ServerTls>,
+    pub(crate) is_implicit: bool,
 }
 
 impl Listener {
     /// Listens on `host:port` for anybody, with the limits of the server.
     pub fn new(address: impl Into<String>) -> Self {
-        Self { address: address.into(), relay_clients: Vec::new(), limits: None, refuse_early_talkers: true }
+        Self {
+            address: address.into(),
+            relay_clients: Vec::new(),
+            limits: None,
+            refuse_early_talkers: true,
+            tls: None,
+            is_implicit: false,
+        }
     }
 
     /// Clients of that network may send to any domain. Default: none.
@@ -67,6 +77,21 @@ impl Listener {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = Some(limits);
+        self
+    }
+
+    /// Offers `STARTTLS` (RFC 3207) with these certificates instead of those of the server.
+    #[must_use]
+    pub fn tls(mut self, tls: ServerTls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// A connection begins with the TLS handshake (RFC 8314 §3.3), as on port 465. Without certificates of its own it has
+    /// those of the server.
+    #[must_use]
+    pub fn implicit_tls(mut self) -> Self {
+        self.is_implicit = true;
         self
     }
 
@@ -114,6 +139,9 @@ impl Shared {
 pub(crate) struct Profile {
     pub(crate) session: Arc<SessionConfig>,
     pub(crate) relay_clients: Vec<IpNet>,
+    pub(crate) tls: Option<Acceptor>,
+    /// A connection begins with the handshake.
+    pub(crate) is_implicit: bool,
     pub(crate) shared: Shared,
 }
 

@@ -13,6 +13,7 @@ mod hook_set;
 mod inbound;
 pub(crate) mod listener;
 mod shutdown;
+pub(crate) mod tls;
 mod watchdog;
 
 use std::fmt;

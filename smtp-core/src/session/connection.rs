@@ -163,6 +163,18 @@ impl Connection {
         self.greeting.as_ref()
     }
 
+    /// What is spoken, as `Received` says it (RFC 3848).
+    pub fn protocol(&self) -> Protocol {
+        let is_esmtp = self.greeting.as_ref().is_some_and(|greeting| greeting.protocol == Protocol::Esmtp);
+        match (is_esmtp, self.tls.is_some(), self.identity.is_some()) {
+            (false, ..) => Protocol::Smtp,
+            (true, false, false) => Protocol::Esmtp,
+            (true, true, false) => Protocol::Esmtps,
+            (true, false, true) => Protocol::Esmtpa,
+            (true, true, true) => Protocol::Esmtpsa,
+        }
+    }
+
     /// Who the client has proved to be.
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()
@@ -176,6 +188,11 @@ impl Connection {
     /// Whether mail for other domains may be taken from it.
     pub(crate) fn may_relay(&self) -> bool {
         self.identity.is_some() || self.treatment == Treatment::RelayClient
+    }
+
+    /// The same, before the client introduced itself.
+    pub(crate) fn without_greeting(&self) -> Self {
+        Self { greeting: None, identity: None, ..self.clone() }
     }
 
     pub(crate) fn greeted(&self, greeting: Greeting) -> Arc<Self> {

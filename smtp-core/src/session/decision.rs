@@ -322,6 +322,8 @@ pub enum Question {
     Connect(Ask<kinds::Connect>),
     /// It introduced itself; the subject is the connection as it would become.
     Helo(Ask<kinds::Helo>),
+    /// It wants TLS; may the handshake begin now?
+    StartTls(Ask<kinds::StartTls>),
     /// It named the reverse-path; the subject is the transaction as it would become.
     Mail(Ask<kinds::Mail>),
     /// Is there such a mailbox?
@@ -419,6 +421,8 @@ pub mod kinds {
         Connect(()) -> Decision = connected;
         /// Of [`Question::Helo`](super::Question::Helo).
         Helo(Arc<Connection>) -> Decision = greeted;
+        /// Of [`Question::StartTls`](super::Question::StartTls). `false`: not now.
+        StartTls(()) -> bool = tls_decided;
         /// Of [`Question::Mail`](super::Question::Mail).
         Mail(Box<Transaction>) -> Decision = mail_decided;
         /// Of [`Question::Lookup`](super::Question::Lookup).

@@ -71,6 +71,8 @@ pub enum CloseReason {
     Shutdown,
     /// Reading or writing failed.
     Network,
+    /// The TLS handshake failed.
+    Tls,
 }
 
 impl CloseReason {
@@ -85,6 +87,7 @@ impl CloseReason {
             Self::Refused => "refused",
             Self::Shutdown => "shutdown",
             Self::Network => "network",
+            Self::Tls => "TLS handshake failed",
         }
     }
 }
@@ -111,6 +114,13 @@ pub enum SessionEvent {
     Connected,
     /// It introduced itself.
     Greeted(Arc<Connection>),
+    /// The rest of the session is under TLS. What was said before is forgotten.
+    TlsStarted(Arc<Connection>),
+    /// There was no TLS: the handshake failed, or took too long.
+    TlsFailed {
+        /// Why.
+        cause: SafeText,
+    },
     /// Something was refused.
     Refused {
         /// Where.

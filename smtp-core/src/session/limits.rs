@@ -66,6 +66,8 @@ pub struct Limits {
     pub command_timeout: Duration,
     /// The same while the server is under stress: 10 s.
     pub command_timeout_under_stress: Duration,
+    /// How long a TLS handshake may take: 30 s. Then the connection ends.
+    pub handshake_timeout: Duration,
     /// How long content may pause: 3 min (RFC 5321 §4.5.3.2.5). Then `421 4.4.2`.
     pub content_timeout: Duration,
     /// Octets a second that content must have on average after its first [`Limits::content_timeout`]: 500. Slower: `421
@@ -111,6 +113,7 @@ impl Default for Limits {
             session: Duration::from_secs(24 * 3600),
             command_timeout: Duration::from_secs(300),
             command_timeout_under_stress: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(30),
             content_timeout: Duration::from_secs(180),
             content_octets_per_second: 500,
             write_timeout: Duration::from_secs(300),
@@ -149,6 +152,7 @@ impl Limits {
             ("errors", self.errors == 0),
             ("content_octets_per_second", self.content_octets_per_second == 0),
             ("command_timeout", self.command_timeout < minimum),
+            ("handshake_timeout", self.handshake_timeout < minimum),
             ("content_timeout", self.content_timeout < minimum),
             ("deliver_timeout", self.deliver_timeout < minimum),
             ("hook_timeout", self.hook_timeout.is_zero()),

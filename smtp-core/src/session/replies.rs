@@ -41,6 +41,7 @@ replies! {
     BYE = fixed(221, 2, 0, 0, "Bye");
     HELP = fixed(214, 2, 0, 0, "EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT (RFC 5321)");
     CANNOT_VERIFY = fixed(252, 2, 0, 0, "Send some mail, I will try my best");
+    START_TLS = fixed(220, 2, 0, 0, "Ready to start TLS");
     START_CONTENT = Fixed { code: 354, status: None, text: "End with <CR><LF>.<CR><LF>" };
 
     UNKNOWN_COMMAND = fixed(500, 5, 5, 1, "Unknown command");
@@ -68,6 +69,8 @@ replies! {
     TOO_MANY_HOPS = fixed(554, 5, 4, 6, "Too many hops: the message loops");
 
     EARLY_TALKER = fixed(554, 5, 5, 0, "Wait for the reply before sending more");
+    NOT_TLS = fixed(501, 5, 5, 2, "Nothing may follow STARTTLS before its reply");
+    TLS_UNAVAILABLE = fixed(454, 4, 7, 0, "TLS not available now, try again later");
     NOT_SMTP = fixed(554, 5, 5, 0, "This is SMTP, not HTTP");
     TOO_MANY_ERRORS = fixed(421, 4, 7, 0, "Too many errors");
     TOO_MANY_COMMANDS = fixed(421, 4, 7, 0, "Too many commands without a message");

@@ -29,6 +29,8 @@ pub enum Command {
     Help,
     /// `NOOP` (RFC 5321 §4.1.1.9).
     Noop,
+    /// `STARTTLS` (RFC 3207 §4).
+    StartTls,
     /// `QUIT` (RFC 5321 §4.1.1.10).
     Quit,
     /// A verb of an extension that is not offered.
@@ -67,8 +69,8 @@ impl CommandError {
 }
 
 /// Verbs of extensions that this server knows of and does not offer: `502 5.5.1`.
-const NOT_OFFERED: [&str; 13] =
-    ["STARTTLS", "AUTH", "BDAT", "BURL", "ETRN", "ATRN", "TURN", "SEND", "SOML", "SAML", "XCLIENT", "XFORWARD", "LHLO"];
+const NOT_OFFERED: [&str; 12] =
+    ["AUTH", "BDAT", "BURL", "ETRN", "ATRN", "TURN", "SEND", "SOML", "SAML", "XCLIENT", "XFORWARD", "LHLO"];
 
 impl Command {
     /// Parses a line without its CRLF. Verbs compare without case (RFC 5321 §2.4).
@@ -96,6 +98,8 @@ impl Command {
             without_argument(cursor, Self::Rset)
         } else if is("QUIT") {
             without_argument(cursor, Self::Quit)
+        } else if is("STARTTLS") {
+            without_argument(cursor, Self::StartTls)
         } else if is("NOOP") {
             Ok(Self::Noop)
         } else if is("HELP") {
@@ -205,7 +209,8 @@ mod tests {
             ("RFC 1870 §4", "MAIL FROM:<a@b.example> SIZE=x", "501 5.5.4"),
             ("RFC 5321 §4.1.1.3", "RCPT TO:<>", "501 5.1.3"),
             ("RFC 5321 §4.1.1.3", "RCPT TO:<a@b.example>", "ok"),
-            ("RFC 3207 §4", "STARTTLS", "502 5.5.1"),
+            ("RFC 3207 §4", "STARTTLS", "ok"),
+            ("RFC 3207 §4", "STARTTLS now", "501 5.5.4"),
             ("RFC 1985 §5", "ETRN example.org", "502 5.5.1"),
             ("RFC 5321 §4.2.4", "FOO", "500 5.5.1"),
             ("RFC 5321 §4.2.4", "", "500 5.5.1"),

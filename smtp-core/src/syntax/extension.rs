@@ -12,6 +12,8 @@ pub enum ServiceExtension {
     EightBitMime,
     /// `ENHANCEDSTATUSCODES` (RFC 2034).
     EnhancedStatusCodes,
+    /// `STARTTLS` (RFC 3207).
+    StartTls,
     /// `LIMITS` (RFC 9422): transactions in a session and recipients in a transaction.
     Limits {
         /// `MAILMAX`.
@@ -27,6 +29,7 @@ impl std::fmt::Display for ServiceExtension {
             Self::Pipelining => f.write_str("PIPELINING"),
             Self::Size(octets) => write!(f, "SIZE {octets}"),
             Self::EightBitMime => f.write_str("8BITMIME"),
+            Self::StartTls => f.write_str("STARTTLS"),
             Self::EnhancedStatusCodes => f.write_str("ENHANCEDSTATUSCODES"),
             Self::Limits { mail_max, rcpt_max } => write!(f, "LIMITS MAILMAX={mail_max} RCPTMAX={rcpt_max}"),
         }

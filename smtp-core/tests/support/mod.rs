@@ -4,5 +4,6 @@
 
 pub(crate) mod client;
 pub(crate) mod machine;
+pub(crate) mod tls;
 pub(crate) mod transcript;
 pub(crate) mod world;

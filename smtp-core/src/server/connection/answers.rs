@@ -40,6 +40,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
                 let decision = self.decide(Stage::Helo, None, &Asked::Helo(ask.subject())).await;
                 self.give(ask, decision);
             }
+            Question::StartTls(ask) => {
+                let client = self.session.connection().peer().ip();
+                let may_start = self.profile.shared.connections.admit_handshake(client, self.time);
+                self.give(ask, Some(may_start));
+            }
             Question::Mail(ask) => {
                 let decision = self.decide(Stage::Mail, Some(ask.subject()), &Asked::Mail).await;
                 self.give(ask, decision);

@@ -11,12 +11,14 @@ use std::time::{Duration, SystemTime};
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, Sleep, timeout};
+use tokio_rustls::server::TlsStream;
 
 use crate::message::content::ContentWriter;
 use crate::session::connection::{Connection, SessionId, TransactionId, Treatment};
 use crate::session::event::{CloseReason, SessionEvent};
 use crate::session::limits::Limits;
 use crate::session::server::{ServerSession, Step};
+use crate::session::tls::TlsFacts;
 use crate::syntax::text::SafeText;
 
 use super::inbound::Inbound;
@@ -42,24 +44,72 @@ pub(crate) async fn serve<S>(
 {
     let treatment = if profile.is_relay_client(peer.ip()) { Treatment::RelayClient } else { Treatment::Mx };
     let id = SessionId::new(random());
-    let connection = Arc::new(Connection::new(id, peer, local).with_treatment(treatment));
-    let time = now();
-    let session = ServerSession::new(profile.session.clone(), connection, time);
-    let inbound = Inbound::new(stream, profile.shared.buffers.clone());
-    let driver = Driver {
-        inbound,
-        session,
-        time,
-        profile,
-        shutdown,
-        presence,
-        content: None,
-        timer: None,
-        policy: Arc::default(),
-        acknowledged: Vec::new(),
-        arrived: SystemTime::UNIX_EPOCH,
+    let connection = Connection::new(id, peer, local).with_treatment(treatment);
+    profile.shared.hooks.observe(&connection, || SessionEvent::Connected);
+    if profile.is_implicit {
+        Box::pin(serve_implicit(stream, connection, profile, shutdown, presence)).await;
+        return;
+    }
+    let session = ServerSession::new(profile.session.clone(), Arc::new(connection), now());
+    if let Some(upgrade) = Driver::new(stream, session, profile, shutdown, presence).run().await {
+        Box::pin(upgrade.go_on()).await;
+    }
+}
+
+/// A connection that begins with the handshake (RFC 8314 §3).
+async fn serve_implicit<S>(
+    stream: S,
+    connection: Connection,
+    profile: Arc<Profile>,
+    shutdown: Arc<Shutdown>,
+    presence: Presence,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    if !profile.shared.connections.admit_handshake(connection.peer().ip(), now()) {
+        return no_tls(&profile, &connection, SafeText::new("too many handshakes from this client"));
+    }
+    if let Some((stream, facts)) = handshake(stream, &connection, &profile).await {
+        let connection = Arc::new(connection.with_tls(facts));
+        profile.shared.hooks.observe(&connection, || SessionEvent::TlsStarted(connection.clone()));
+        let session = ServerSession::new(profile.session.clone(), connection, now());
+        Driver::new(stream, session, profile, shutdown, presence).run().await;
+    }
+}
+
+async fn handshake<S>(stream: S, connection: &Connection, profile: &Profile) -> Option<(TlsStream<S>, TlsFacts)>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let made = match &profile.tls {
+        Some(tls) => tls.accept(stream, profile.session.limits.handshake_timeout).await,
+        None => Err(SafeText::new("there is no certificate")),
     };
-    driver.run().await;
+    made.map_err(|cause| no_tls(profile, connection, cause)).ok()
+}
+
+fn no_tls(profile: &Profile, connection: &Connection, cause: SafeText) {
+    profile.shared.hooks.observe(connection, || SessionEvent::TlsFailed { cause });
+    profile.shared.hooks.observe(connection, || SessionEvent::Closed(CloseReason::Tls));
+}
+
+/// A connection whose client was told to begin its handshake (RFC 3207). Nothing that was read in clear comes along.
+struct Upgrade<S> {
+    stream: S,
+    session: ServerSession,
+    profile: Arc<Profile>,
+    shutdown: Arc<Shutdown>,
+    presence: Presence,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Upgrade<S> {
+    async fn go_on(self) {
+        let Self { stream, session, profile, shutdown, presence } = self;
+        if let Some((stream, facts)) = handshake(stream, session.connection(), &profile).await {
+            let session = session.into_tls(facts, now());
+            Driver::new(stream, session, profile, shutdown, presence).run().await;
+        }
+    }
 }
 
 /// Random bits from the hasher's seed: a name, not a secret.
@@ -103,14 +153,46 @@ struct Driver<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
-    async fn run(mut self) {
-        self.observe(|| SessionEvent::Connected);
+    fn new(
+        stream: S,
+        session: ServerSession,
+        profile: Arc<Profile>,
+        shutdown: Arc<Shutdown>,
+        presence: Presence,
+    ) -> Self {
+        Self {
+            inbound: Inbound::new(stream, profile.shared.buffers.clone()),
+            session,
+            time: now(),
+            profile,
+            shutdown,
+            presence,
+            content: None,
+            timer: None,
+            policy: Arc::default(),
+            acknowledged: Vec::new(),
+            arrived: SystemTime::UNIX_EPOCH,
+        }
+    }
+
+    /// Drives the session to its end, or to a TLS handshake.
+    async fn run(mut self) -> Option<Upgrade<S>> {
         self.look_for_early_talker().await;
         loop {
             self.advance().await;
             if self.write().await.is_err() {
                 self.session.client_left(CloseReason::Network);
                 break;
+            }
+            if self.session.is_starting_tls() {
+                self.report_events();
+                let Self { inbound, mut session, profile, shutdown, presence, .. } = self;
+                if let Some(stream) = inbound.into_stream() {
+                    return Some(Upgrade { stream, session, profile, shutdown, presence });
+                }
+                session.client_left(CloseReason::ClientLeft);
+                profile.shared.hooks.observe(session.connection(), || SessionEvent::Closed(CloseReason::ClientLeft));
+                return None;
             }
             if self.session.is_closed() {
                 self.linger().await;
@@ -131,6 +213,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
         let reason = self.session.close_reason().unwrap_or(CloseReason::Network);
         self.report_events();
         self.observe(|| SessionEvent::Closed(reason));
+        None
     }
 
     /// Gives the runtime one chance to say that octets came before the greeting (SECURITY D-3).

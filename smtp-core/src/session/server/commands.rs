@@ -87,7 +87,7 @@ impl ServerSession {
 
     /// The order of commands (RFC 5321 §4.1.4).
     pub(super) fn execute(&mut self, now: Instant, command: Command, line: &[u8]) {
-        use Command::{Data, Ehlo, Expn, Helo, Help, Mail, Noop, NotOffered, Quit, Rcpt, Rset, Vrfy};
+        use Command::{Data, Ehlo, Expn, Helo, Help, Mail, Noop, NotOffered, Quit, Rcpt, Rset, StartTls, Vrfy};
         match (self.state, command) {
             (_, Quit) => self.close(CloseReason::Quit, Some(replies::BYE)),
             (_, Ehlo(host)) => self.introduce(host, Protocol::Esmtp),
@@ -98,6 +98,7 @@ impl ServerSession {
             (_, Vrfy) => self.idle_command(|session| session.say_fixed(replies::CANNOT_VERIFY)),
             (_, Expn) => self.error(now, Stage::Command, replies::NOT_OFFERED, line),
             (_, NotOffered) => self.not_offered(now, line),
+            (_, StartTls) => self.start_tls(now, line),
             (State::Ready, Mail(path, parameters)) => self.mail(now, path, parameters, line),
             (State::Envelope, Rcpt(path, parameters)) => self.rcpt(now, path, &parameters, line),
             (State::Envelope, Data) => self.data(),
@@ -112,6 +113,32 @@ impl ServerSession {
     pub(super) fn not_offered(&mut self, now: Instant, line: &[u8]) {
         let verb = line.split(|&octet| octet == b' ').next().unwrap_or_default();
         self.error(now, Stage::Command, replies::NOT_OFFERED, verb);
+    }
+
+    /// RFC 3207 §4: once, between `EHLO` and the first transaction or two transactions.
+    pub(super) fn start_tls(&mut self, now: Instant, line: &[u8]) {
+        if self.connection.tls().is_some() {
+            self.error(now, Stage::Command, replies::BAD_SEQUENCE, line);
+        } else if !self.config.offers_starttls {
+            self.error(now, Stage::Command, replies::NOT_OFFERED, line);
+        } else if self.state == State::Connected {
+            self.error(now, Stage::Command, replies::SAY_EHLO_FIRST, line);
+        } else if self.state != State::Ready {
+            self.error(now, Stage::Command, replies::BAD_SEQUENCE, line);
+        } else {
+            self.expect_silence();
+            self.state = State::StartingTls;
+            self.ask(Question::StartTls, ());
+        }
+    }
+
+    pub(crate) fn tls_decided(&mut self, now: Instant, (): (), may_start: bool) {
+        if may_start {
+            self.say_fixed(replies::START_TLS);
+        } else {
+            self.state = State::Ready;
+            self.error(now, Stage::Command, replies::TLS_UNAVAILABLE, b"STARTTLS");
+        }
     }
 
     /// `EHLO` and `HELO`. The first one is progress.
@@ -160,15 +187,19 @@ impl ServerSession {
         write_lines(&mut self.output, code(250), lines.iter().map(String::as_str));
     }
 
-    pub(super) fn extensions(&self) -> [ServiceExtension; 5] {
+    pub(super) fn extensions(&self) -> Vec<ServiceExtension> {
         let limits = &self.config.limits;
-        [
+        let mut offered = vec![
             ServiceExtension::Pipelining,
             ServiceExtension::Size(limits.message_octets),
             ServiceExtension::EightBitMime,
             ServiceExtension::EnhancedStatusCodes,
             ServiceExtension::Limits { mail_max: limits.transactions, rcpt_max: limits.recipients },
-        ]
+        ];
+        if self.config.offers_starttls && self.connection.tls().is_none() {
+            offered.push(ServiceExtension::StartTls);
+        }
+        offered
     }
 
     pub(super) fn reset(&mut self) {

@@ -52,6 +52,9 @@ pub struct SessionConfig {
     pub stages: Stages,
     /// Whether octets that come before a reply that must be waited for end the session with `554 5.5.0`.
     pub refuse_early_talkers: bool,
+    /// Whether `STARTTLS` is offered in clear (RFC 3207). Who drives the session makes the handshake when
+    /// [`ServerSession::is_starting_tls`](super::ServerSession::is_starting_tls) says so.
+    pub offers_starttls: bool,
     /// Whether events are collected.
     pub observed: bool,
 }
@@ -66,6 +69,7 @@ impl SessionConfig {
             limits: Limits::default(),
             stages: Stages::ALL,
             refuse_early_talkers: true,
+            offers_starttls: false,
             observed: false,
         }
     }

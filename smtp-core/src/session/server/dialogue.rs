@@ -52,14 +52,16 @@ impl ServerSession {
     pub fn check_silence(&mut self, input: &[u8]) {
         if let Some(mark) = self.silence_from
             && !input.is_empty()
-            && self.config.refuse_early_talkers
+            && self.expects_silence()
             && self.state != State::Closed
         {
+            // SECURITY D-4: in clear, and behind STARTTLS: whoever put it there wants it to be read under TLS.
+            let reply = if self.state == State::StartingTls { replies::NOT_TLS } else { replies::EARLY_TALKER };
             self.output.truncate(mark);
             self.silence_from = None;
             // What was said may be a password.
-            self.refused_fixed(Stage::Command, replies::EARLY_TALKER, &[]);
-            self.close(CloseReason::Violation, Some(replies::EARLY_TALKER));
+            self.refused_fixed(Stage::Command, reply, &[]);
+            self.close(CloseReason::Violation, Some(reply));
         }
     }
 

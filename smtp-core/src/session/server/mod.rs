@@ -23,6 +23,7 @@ use super::decision::{Ask, Kind, Question, Refusal};
 use super::event::{CloseReason, SessionEvent, Stage};
 use super::extensions::Extensions;
 use super::replies;
+use super::tls::TlsFacts;
 use super::transaction::Transaction;
 
 pub use config::{SessionConfig, Stages};
@@ -44,6 +45,8 @@ enum State {
     Connected,
     /// It did; there is no transaction.
     Ready,
+    /// Behind `STARTTLS`: what follows is a handshake, unless that is refused.
+    StartingTls,
     /// Between `MAIL` and `DATA`.
     Envelope,
     /// Behind `354`.
@@ -172,6 +175,7 @@ impl ServerSession {
                     *input = &[];
                     return None;
                 }
+                State::StartingTls => return None,
                 State::Content => match self.receive_content(now, input) {
                     Some(octets) => return Some(Step::Content(octets)),
                     None if self.state == State::Content && self.question.is_none() => return None,
@@ -278,7 +282,7 @@ impl ServerSession {
 
     /// Whether the client must wait for what is to be written next.
     pub fn expects_silence(&self) -> bool {
-        self.silence_from.is_some() && self.config.refuse_early_talkers
+        self.silence_from.is_some() && (self.config.refuse_early_talkers || self.state == State::StartingTls)
     }
 
     /// Whether a reply is being held back until [`ServerSession::deadline`].
@@ -317,6 +321,35 @@ impl ServerSession {
     /// Octets of content so far.
     pub fn content_octets(&self) -> u64 {
         self.content.as_ref().map_or(0, |content| content.octets())
+    }
+
+    /// Whether what the client says next, when the output is written, is its side of a TLS handshake.
+    pub fn is_starting_tls(&self) -> bool {
+        self.state == State::StartingTls && self.awaited.is_none()
+    }
+
+    /// The session under TLS: nothing that was said in clear is known any more (RFC 3207 §4.2), but for what a policy
+    /// thinks of the connection, and for what counts against the client.
+    #[must_use]
+    pub fn into_tls(self, facts: TlsFacts, now: Instant) -> Self {
+        let connection = Arc::new(self.connection.without_greeting().with_tls(facts));
+        let mut session = Self::new(self.config, connection, now);
+        session.state = State::Connected;
+        session.peer_extensions = self.peer_extensions;
+        session.held.connect = self.held.connect;
+        session.questions = self.questions;
+        session.started = self.started;
+        session.progress = self.progress;
+        session.errors = self.errors;
+        session.idle_commands = self.idle_commands;
+        session.transactions = self.transactions;
+        session.introductions = self.introductions;
+        session.under_stress = self.under_stress;
+        session.shutting_down = self.shutting_down;
+        session.events = self.events;
+        let connection = session.connection.clone();
+        session.event(|| SessionEvent::TlsStarted(connection));
+        session
     }
 
     /// What policies attached to the connection.
