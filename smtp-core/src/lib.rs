@@ -31,6 +31,7 @@
 //!     session   state machines, limits, decisions: no I/O, no clock
 //!       message content, header fields, trace
 //!         syntax lines, commands, paths, replies
+//! tls           what the handshakes of server and client have in common
 //! ```
 //!
 //! What this crate implements of which RFC stands in the README of the repository.
@@ -41,6 +42,7 @@ mod message;
 mod server;
 mod session;
 mod syntax;
+mod tls;
 
 #[cfg(feature = "tracing")]
 mod tracing_observer;
@@ -53,6 +55,7 @@ pub use client::config::ClientConfig;
 pub use client::connection::ClientConnection;
 pub use client::content_source::{Chained, ContentSource, FileContent, StoredContent};
 pub use client::send;
+pub use client::tls::ClientTls;
 pub use hooks::authenticator::{Authenticator, Secret};
 pub use hooks::delivery::Delivery;
 pub use hooks::delivery_event::{AttemptResult, DeliveryAttempt, DeliveryEvent, TransportFailure};
@@ -75,7 +78,7 @@ pub use session::client::envelope::Envelope;
 pub use session::client::limits::ClientLimits;
 pub use session::client::offers::Offers;
 pub use session::client::report::{SendCause, SendError, SendReport, SendStage};
-pub use session::client::{ClientSession, ClientStep};
+pub use session::client::{ClientSession, ClientStep, StartTls};
 pub use session::connection::{Connection, Greeting, SessionId, TransactionId, Treatment};
 pub use session::decision::{
     Accepted, Ask, AuthError, Changes, Decision, Disposition, Identity, Kind, Lookup, LookupAnswer, LookupError,

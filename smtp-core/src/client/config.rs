@@ -6,6 +6,8 @@ use crate::session::client::limits::ClientLimits;
 use crate::syntax::SyntaxError;
 use crate::syntax::address::{AddressLiteral, Host};
 
+use super::tls::ClientTls;
+
 /// How a client introduces itself and what it allows. Fields may grow: start from [`ClientConfig::new`].
 ///
 /// ```
@@ -19,6 +21,7 @@ pub struct ClientConfig {
     name: Option<Host>,
     limits: ClientLimits,
     local_address: Option<IpAddr>,
+    tls: Option<ClientTls>,
 }
 
 impl ClientConfig {
@@ -46,6 +49,22 @@ impl ClientConfig {
     #[must_use]
     pub fn with_local_address(self, address: IpAddr) -> Self {
         Self { local_address: Some(address), ..self }
+    }
+
+    /// With TLS. Default: none.
+    #[must_use]
+    pub fn with_tls(self, tls: ClientTls) -> Self {
+        Self { tls: Some(tls), ..self }
+    }
+
+    /// What is demanded of a connection; `None` where all is said in clear.
+    pub fn tls(&self) -> Option<&ClientTls> {
+        self.tls.as_ref()
+    }
+
+    /// The same in clear.
+    pub(super) fn without_tls(&self) -> Self {
+        Self { tls: None, ..self.clone() }
     }
 
     /// The name; `None` where the address of the connection stands for it, as an address literal (RFC 5321 §4.1.3).

@@ -15,7 +15,8 @@ use tokio::time::{Instant, Sleep, timeout_at};
 use crate::session::client::envelope::Envelope;
 use crate::session::client::offers::Offers;
 use crate::session::client::report::{SendCause, SendError, SendReport, SendStage};
-use crate::session::client::{BLOCK_OCTETS, ClientSession, ClientStep};
+use crate::session::client::{BLOCK_OCTETS, ClientSession, ClientStep, StartTls};
+use crate::session::tls::TlsFacts;
 use crate::syntax::content::{DataEncoder, Defect};
 use crate::syntax::parameter::Body;
 use crate::syntax::reply::Reply;
@@ -24,6 +25,7 @@ use super::config::ClientConfig;
 use super::connecting;
 use super::content_source::ContentSource;
 use super::inbound::Inbound;
+use super::tls::{Channel, ClientTls};
 
 /// The clock of tokio, which tests can stop.
 fn now() -> std::time::Instant {
@@ -62,7 +64,8 @@ enum Woken {
 /// # }
 /// ```
 pub struct ClientConnection<S = TcpStream> {
-    stream: S,
+    stream: Channel<S>,
+    tls: Option<TlsFacts>,
     session: ClientSession,
     inbound: Inbound,
     /// One for the whole connection, moved only when it fires or must fire earlier.
@@ -115,7 +118,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> ClientConnection<S> {
     pub async fn connect_with(
         server: impl ToSocketAddrs,
         config: &ClientConfig,
-        wrap: impl FnOnce(TcpStream) -> S,
+        wrap: impl FnMut(TcpStream) -> S,
     ) -> Result<Self, SendError> {
         let addresses = connecting::resolve(server, config).await?;
         Self::open_tcp(&addresses, config, wrap).await
@@ -133,12 +136,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> ClientConnection<S> {
     async fn open_tcp(
         addresses: &[SocketAddr],
         config: &ClientConfig,
-        wrap: impl FnOnce(TcpStream) -> S,
+        mut wrap: impl FnMut(TcpStream) -> S,
     ) -> Result<Self, SendError> {
         let stream = connecting::connect(addresses, config).await?;
-        let local = stream.local_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
-        let peer = stream.peer_addr().ok();
-        Self::open(wrap(stream), peer, local, config).await
+        let (peer, local) = (stream.peer_addr().ok(), local_address(&stream));
+        let opened = Self::open(wrap(stream), peer, local, config).await;
+        let Err(error) = opened else { return opened };
+        let may_be_in_clear = config.tls().is_some_and(|tls| tls.use_of_starttls() == StartTls::IfOffered);
+        if may_be_in_clear && matches!(error.cause(), SendCause::Handshake(_)) {
+            // RFC 7435 §3: what would have gone in clear to a server without TLS goes in clear to one whose TLS fails.
+            let stream = connecting::connect(addresses, config).await?;
+            let (peer, local) = (stream.peer_addr().ok(), local_address(&stream));
+            return Self::open(wrap(stream), peer, local, &config.without_tls()).await;
+        }
+        Err(error)
     }
 
     async fn open(
@@ -148,9 +159,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> ClientConnection<S> {
         config: &ClientConfig,
     ) -> Result<Self, SendError> {
         let opened = Instant::now();
+        let to = peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.ip());
+        let session = ClientSession::new(config.name_at(local), config.limits().clone(), opened.into_std());
+        let (stream, tls, session) = match config.tls() {
+            Some(tls) if tls.is_implicit() => {
+                let made = Box::pin(tls.connect(stream, to, config.limits().handshake_timeout)).await;
+                let failed = |why| SendError::new(SendStage::Connect, SendCause::Handshake(why));
+                let (stream, facts) = made.map_err(failed)?;
+                (Channel::Tls(Box::new(stream)), Some(facts), session)
+            }
+            tls => {
+                let starttls = tls.map_or(StartTls::Never, ClientTls::use_of_starttls);
+                (Channel::Clear(stream), None, session.with_starttls(starttls))
+            }
+        };
         let mut connection = Self {
             stream,
-            session: ClientSession::new(config.name_at(local), config.limits().clone(), opened.into_std()),
+            tls,
+            session,
             inbound: Inbound::new(),
             timer: None,
             has_unflushed: false,
@@ -161,9 +187,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> ClientConnection<S> {
             messages_sent: 0,
         };
         connection.drive(&mut Bytes::new()).await;
+        if let (true, Some(tls)) = (connection.session.is_starting_tls(), config.tls()) {
+            Box::pin(connection.start_tls(tls, to)).await;
+        }
         match connection.session.error() {
             Some(error) => Err(error.clone()),
             None => Ok(connection),
+        }
+    }
+
+    /// The handshake behind `STARTTLS`, and the answer to the second `EHLO`.
+    async fn start_tls(&mut self, tls: &ClientTls, to: IpAddr) {
+        // The session takes all that was read, so nothing that came in clear is left.
+        let Channel::Clear(stream) = std::mem::replace(&mut self.stream, Channel::Gone) else { return };
+        match Box::pin(tls.connect(stream, to, self.session.limits().handshake_timeout)).await {
+            Ok((stream, facts)) => {
+                self.stream = Channel::Tls(Box::new(stream));
+                self.tls = Some(facts);
+                self.session.tls_started(now());
+                self.drive(&mut Bytes::new()).await;
+            }
+            Err(why) => self.session.tls_failed(why),
         }
     }
 
@@ -233,6 +277,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> ClientConnection<S> {
         self.peer
     }
 
+    /// What the TLS handshake settled; `None` in clear.
+    pub fn tls(&self) -> Option<&TlsFacts> {
+        self.tls.as_ref()
+    }
+
     /// What the server offers.
     pub fn offers(&self) -> Offers {
         self.session.offers()
@@ -258,7 +307,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> ClientConnection<S> {
             match self.poll_session(time) {
                 Some(ClientStep::Sent(report)) => return Some(report),
                 Some(ClientStep::Content) => self.supply(time, content, &mut chunk).await,
-                None if self.session.is_idle() => return None,
+                None if self.session.is_idle() || self.session.is_starting_tls() => return None,
                 None => self.exchange().await,
             }
         }
@@ -390,6 +439,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> ClientConnection<S> {
             }
         }
     }
+}
+
+/// Where a connection comes from.
+fn local_address(stream: &TcpStream) -> IpAddr {
+    stream.local_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip())
 }
 
 impl<S> fmt::Debug for ClientConnection<S> {

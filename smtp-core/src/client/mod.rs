@@ -1,13 +1,15 @@
 //! A client on tokio: connecting, sending, and the sources of content.
 //!
 //! [`connection`] is the loop that drives a [`ClientSession`](crate::ClientSession), [`config`] what it is told,
-//! [`content_source`] where content comes from, [`connecting`] how a connection is made, [`inbound`] what was read.
+//! [`content_source`] where content comes from, [`connecting`] how a connection is made, [`tls`] how it is protected,
+//! [`inbound`] what was read.
 
 pub(crate) mod config;
 mod connecting;
 pub(crate) mod connection;
 pub(crate) mod content_source;
 mod inbound;
+pub(crate) mod tls;
 
 use bytes::Bytes;
 use tokio::net::ToSocketAddrs;

@@ -14,7 +14,7 @@ use rustls::server::{
     ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
-use rustls::{ProtocolVersion, RootCertStore, ServerConfig, ServerConnection};
+use rustls::{RootCertStore, ServerConfig, ServerConnection};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use thiserror::Error;
@@ -58,15 +58,8 @@ impl TlsError {
     }
 }
 
-/// The cryptography of this build: `aws-lc-rs` before `ring`, before the default of the process.
-pub(crate) fn provider() -> Result<Arc<CryptoProvider>, TlsError> {
-    #[cfg(feature = "aws-lc-rs")]
-    let built_in = Some(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
-    #[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
-    let built_in = Some(Arc::new(rustls::crypto::ring::default_provider()));
-    #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
-    let built_in = None;
-    built_in.or_else(|| CryptoProvider::get_default().cloned()).ok_or(TlsError::NoProvider)
+fn provider() -> Result<Arc<CryptoProvider>, TlsError> {
+    crate::tls::provider().ok_or(TlsError::NoProvider)
 }
 
 /// What a server shows and asks for in a TLS handshake. Cheap to copy; copies share their certificates.
@@ -163,8 +156,7 @@ impl ServerTls {
     pub(crate) fn acceptor(&self) -> Result<Acceptor, TlsError> {
         let unusable = |error: rustls::Error| TlsError::Unusable(error.to_string());
         let builder = ServerConfig::builder_with_provider(self.provider.clone());
-        let builder =
-            builder.with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12]).map_err(unusable)?;
+        let builder = builder.with_protocol_versions(crate::tls::VERSIONS).map_err(unusable)?;
         let builder = match &self.client_verifier {
             Some(verifier) => builder.with_client_cert_verifier(verifier.clone()),
             None => builder.with_no_client_auth(),
@@ -197,9 +189,7 @@ impl Certificate {
 }
 
 fn chain_of(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
-    let chain = chain.map_err(|error| TlsError::Certificate(error.to_string()))?;
-    if chain.is_empty() { Err(TlsError::Certificate("it holds none".to_owned())) } else { Ok(chain) }
+    crate::tls::certificates(pem).map_err(TlsError::Certificate)
 }
 
 fn certified_key(provider: &CryptoProvider, chain: &[u8], key: &[u8]) -> Result<Arc<CertifiedKey>, TlsError> {
@@ -249,16 +239,11 @@ impl Acceptor {
 }
 
 fn facts(connection: &ServerConnection) -> TlsFacts {
-    let version = match connection.protocol_version() {
-        Some(ProtocolVersion::TLSv1_3) => TlsVersion::Tls13,
-        _ => TlsVersion::Tls12,
-    };
-    let cipher = connection.negotiated_cipher_suite().map(|suite| format!("{:?}", suite.suite()));
-    let mut facts = TlsFacts::new(version, cipher.unwrap_or_default());
+    let mut facts = crate::tls::facts(connection);
     facts.server_name = connection.server_name().map(|name| SafeText::new(name.to_owned()));
     let certificates = connection.peer_certificates();
     facts.client_certificate = certificates.and_then(|chain| chain.first()).map(|own| own.to_vec());
-    if version == TlsVersion::Tls13 {
+    if facts.version == TlsVersion::Tls13 {
         // RFC 9266 §2: with TLS 1.2 only where the handshake was bound to the whole of itself.
         facts.exporter = connection.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(&[])).ok();
     }

@@ -54,7 +54,7 @@ impl ClientSession {
     pub(super) fn end(&mut self, error: SendError) {
         match self.state {
             State::Closed => return,
-            State::Opening | State::Ready | State::Quitting => {}
+            State::Opening | State::Handshake | State::Ready | State::Quitting => {}
             State::Gathering => self.report = Some(self.transaction.spoilt(&error, self.is_stale())),
             State::Envelope | State::Content | State::Resetting => {
                 let is_stale = self.is_stale();
@@ -68,7 +68,7 @@ impl ClientSession {
     pub(super) fn distrust(&mut self, stage: SendStage, cause: SendCause) {
         let error = SendError::new(stage, cause);
         match self.state {
-            State::Opening | State::Ready | State::Quitting | State::Closed => {}
+            State::Opening | State::Handshake | State::Ready | State::Quitting | State::Closed => {}
             State::Gathering | State::Envelope | State::Content | State::Resetting => {
                 let is_stale = self.is_stale();
                 self.report = Some(self.transaction.spoilt(&error, is_stale));

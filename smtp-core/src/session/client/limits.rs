@@ -21,7 +21,9 @@ pub struct ClientLimits {
     pub connect_timeout: Duration,
     /// How long the greeting may take: 5 min (RFC 5321 §4.5.3.2.1).
     pub greeting_timeout: Duration,
-    /// How long the reply to `EHLO`, `HELO`, `MAIL` or `RCPT` may take: 5 min (RFC 5321 §4.5.3.2.2, §4.5.3.2.3).
+    /// How long a TLS handshake may take: 30 s.
+    pub handshake_timeout: Duration,
+    /// How long the reply to `STARTTLS`, `EHLO`, `HELO`, `MAIL` or `RCPT` may take: 5 min (RFC 5321 §4.5.3.2.2, §4.5.3.2.3).
     pub command_timeout: Duration,
     /// How long the reply to `DATA` may take: 2 min (RFC 5321 §4.5.3.2.4).
     pub data_timeout: Duration,
@@ -53,6 +55,7 @@ impl Default for ClientLimits {
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(30),
+            handshake_timeout: Duration::from_secs(30),
             greeting_timeout: Duration::from_secs(300),
             command_timeout: Duration::from_secs(300),
             data_timeout: Duration::from_secs(120),

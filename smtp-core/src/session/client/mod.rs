@@ -28,6 +28,7 @@ use crate::session::limits::after;
 use crate::syntax::address::Host;
 use crate::syntax::reply::Reply;
 use crate::syntax::reply_reader::{ReplyError, ReplyReader};
+use crate::syntax::text::SafeText;
 
 use self::content::OutgoingContent;
 use self::limits::ClientLimits;
@@ -46,10 +47,25 @@ pub enum ClientStep {
     Sent(SendReport),
 }
 
+/// When a client says `STARTTLS` (RFC 3207).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum StartTls {
+    /// Never; also where the connection is under TLS from its start.
+    #[default]
+    Never,
+    /// Where the server offers it. Otherwise, and where the server refuses it, the session goes on in clear.
+    IfOffered,
+    /// Always. Without it nothing is said of any message.
+    Required,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Waiting for the greeting, then for the answer to `EHLO` or `HELO`.
+    /// Waiting for the greeting, then for the answer to `EHLO` or `HELO`, and to `STARTTLS`.
     Opening,
+    /// The server waits for the TLS handshake.
+    Handshake,
     /// There is no message.
     Ready,
     /// The first block of content is gathered; nothing was sent.
@@ -73,6 +89,7 @@ enum Awaited {
     Greeting,
     Ehlo,
     Helo,
+    StartTls,
     Mail,
     /// With the number of the recipient, from 0.
     Rcpt(usize),
@@ -87,6 +104,7 @@ impl Awaited {
         match self {
             Self::Greeting => SendStage::Greeting,
             Self::Ehlo | Self::Helo => SendStage::Hello,
+            Self::StartTls => SendStage::Tls,
             Self::Mail => SendStage::Mail,
             Self::Rcpt(_) => SendStage::Rcpt,
             Self::Data => SendStage::Data,
@@ -109,6 +127,7 @@ struct Outstanding {
 pub struct ClientSession {
     name: Host,
     limits: ClientLimits,
+    starttls: StartTls,
     state: State,
     replies: ReplyReader,
     greeting: Option<Reply>,
@@ -142,6 +161,7 @@ impl ClientSession {
         Self {
             name,
             limits,
+            starttls: StartTls::Never,
             state: State::Opening,
             replies: ReplyReader::new(),
             greeting: None,
@@ -161,6 +181,37 @@ impl ClientSession {
             report: None,
             error: None,
             messages: 0,
+        }
+    }
+
+    /// With a rule for `STARTTLS`: when [`ClientSession::is_starting_tls`] says so, make the handshake, and then call
+    /// [`ClientSession::tls_started`] or [`ClientSession::tls_failed`].
+    #[must_use]
+    pub fn with_starttls(self, starttls: StartTls) -> Self {
+        Self { starttls, ..self }
+    }
+
+    /// Whether the server waits for the handshake.
+    pub fn is_starting_tls(&self) -> bool {
+        self.state == State::Handshake
+    }
+
+    /// The connection is under TLS: what the server said in clear is forgotten, and the client introduces itself again
+    /// (RFC 3207 §4.2).
+    pub fn tls_started(&mut self, now: Instant) {
+        if self.state == State::Handshake {
+            self.starttls = StartTls::Never;
+            self.offers = Offers::default();
+            self.replies = ReplyReader::new();
+            self.state = State::Opening;
+            self.send_hello(now, Awaited::Ehlo);
+        }
+    }
+
+    /// There is no TLS, and the connection is of no more use; why.
+    pub fn tls_failed(&mut self, why: SafeText) {
+        if self.state == State::Handshake {
+            self.end(SendError::new(SendStage::Tls, SendCause::Handshake(why)));
         }
     }
 
@@ -236,7 +287,7 @@ impl ClientSession {
     pub fn deadline(&self) -> Option<Instant> {
         let limits = &self.limits;
         let waiting = match (self.state, self.outstanding.front().map(|command| command.awaited)) {
-            (State::Closed | State::Ready, _) => return None,
+            (State::Closed | State::Ready | State::Handshake, _) => return None,
             (State::Gathering, _) | (State::Content, None) => limits.content_timeout,
             (State::Content, Some(_)) if !self.output().is_empty() => limits.content_timeout,
             // Its content is sent, so the message must not be sent again for want of patience.

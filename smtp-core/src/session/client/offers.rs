@@ -2,11 +2,13 @@
 
 /// The service extensions that a server offers. None of them after `HELO`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an extension that is offered or not")]
 pub struct Offers {
     pipelining: bool,
     size: Option<u64>,
     eight_bit_mime: bool,
     enhanced_status_codes: bool,
+    starttls: bool,
 }
 
 impl Offers {
@@ -35,6 +37,11 @@ impl Offers {
         self.enhanced_status_codes
     }
 
+    /// `STARTTLS` (RFC 3207).
+    pub fn starttls(&self) -> bool {
+        self.starttls
+    }
+
     /// Takes one line behind the first; what is not known is not offered to us.
     pub(super) fn read_line(&mut self, line: &[u8]) {
         let mut words = line.split(|&octet| octet == b' ').filter(|word| !word.is_empty());
@@ -47,6 +54,8 @@ impl Offers {
             self.eight_bit_mime = true;
         } else if is("ENHANCEDSTATUSCODES") {
             self.enhanced_status_codes = true;
+        } else if is("STARTTLS") {
+            self.starttls = true;
         } else if is("SIZE") {
             let limit = match parameters {
                 (Some(digits), None) => std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()),

@@ -18,6 +18,7 @@ impl ClientSession {
                 self.discard_output();
             }
         }
+        let is_starttls = self.outstanding.front().is_some_and(|command| command.awaited == Awaited::StartTls);
         let is_ehlo = self.outstanding.front().is_some_and(|command| command.awaited == Awaited::Ehlo);
         let offers = &mut self.offers;
         let reply = self.replies.next(input, self.limits.reply, |number, line| {
@@ -33,6 +34,10 @@ impl ClientSession {
                 let Some(command) = self.outstanding.pop_front() else { return };
                 self.answered = command.end;
                 self.waiting_since = now;
+                if is_starttls && !input.is_empty() {
+                    // SECURITY D-5: whoever put it there wants it to be read under TLS.
+                    return self.distrust(SendStage::Tls, SendCause::Unsolicited);
+                }
                 self.answered(now, command.awaited, reply);
             }
         }
@@ -40,7 +45,7 @@ impl ClientSession {
 
     /// The whole state machine.
     fn answered(&mut self, now: Instant, awaited: Awaited, reply: Reply) {
-        use Awaited::{Data, Ehlo, EndOfContent, Greeting, Helo, Mail, Quit, Rcpt, Rset};
+        use Awaited::{Data, Ehlo, EndOfContent, Greeting, Helo, Mail, Quit, Rcpt, Rset, StartTls};
         self.transaction.is_answered |= self.state == State::Envelope && !is_farewell(&reply);
         match (awaited, reply.code().class()) {
             (Quit, 2) if self.state == State::Resetting && reply.code().get() == 221 => self.reset_done(),
@@ -56,8 +61,10 @@ impl ClientSession {
                 self.offers = Offers::default();
                 self.send_hello(now, Helo);
             }
-            (Ehlo | Helo, 2) => self.state = State::Ready,
-            (Greeting | Ehlo | Helo, 4 | 5) => self.refused(awaited, reply),
+            (Ehlo | Helo, 2) => self.introduced(now),
+            (StartTls, 2) => self.state = State::Handshake,
+            (StartTls, 4 | 5) if self.starttls == super::StartTls::IfOffered => self.state = State::Ready,
+            (Greeting | Ehlo | Helo | StartTls, 4 | 5) => self.refused(awaited, reply),
 
             (Mail, 2) => {}
             (Rcpt(index), 2) => self.transaction.accept(index),
@@ -71,6 +78,20 @@ impl ClientSession {
             (_, _) => self.distrust(awaited.stage(), SendCause::Misplaced(reply)),
         }
         self.go_on(now);
+    }
+
+    /// The server has said what it offers.
+    fn introduced(&mut self, now: Instant) {
+        match (self.starttls, self.offers.starttls()) {
+            (super::StartTls::IfOffered | super::StartTls::Required, true) => {
+                self.send(now, Awaited::StartTls, b"STARTTLS\r\n");
+            }
+            (super::StartTls::Required, false) => {
+                // SECURITY D-6: somebody between the two may have taken it out.
+                self.end(SendError::new(SendStage::Tls, SendCause::TlsNotOffered));
+            }
+            _ => self.state = State::Ready,
+        }
     }
 
     /// A reply that began before anything was asked. `421` may always come (RFC 5321 §3.8), and a server may have seen

@@ -20,6 +20,8 @@ pub enum SendStage {
     Greeting,
     /// `EHLO` or `HELO`.
     Hello,
+    /// `STARTTLS` or the handshake.
+    Tls,
     /// `MAIL`.
     Mail,
     /// `RCPT`.
@@ -44,6 +46,7 @@ impl SendStage {
             Self::Connect => "connect",
             Self::Greeting => "greeting",
             Self::Hello => "EHLO",
+            Self::Tls => "STARTTLS",
             Self::Mail => "MAIL",
             Self::Rcpt => "RCPT",
             Self::Data => "DATA",
@@ -78,6 +81,10 @@ pub enum SendCause {
     Network(io::ErrorKind),
     /// The system finds no address for the name of the server; what it said.
     Lookup(SafeText),
+    /// TLS is demanded, and the server does not offer it.
+    TlsNotOffered,
+    /// The TLS handshake failed, or the certificate is not that of the server; why.
+    Handshake(SafeText),
     /// The source of the content failed, or had another length than it said.
     Source(io::ErrorKind),
     /// The connection was not fit for another message.
@@ -106,6 +113,8 @@ impl fmt::Display for SendCause {
             Self::Closed => f.write_str("the server closed the connection"),
             Self::Network(kind) => kind.fmt(f),
             Self::Lookup(text) => text.fmt(f),
+            Self::TlsNotOffered => f.write_str("TLS is demanded, and the server does not offer it"),
+            Self::Handshake(why) => write!(f, "the TLS handshake failed: {why}"),
             Self::Source(kind) => write!(f, "the content cannot be read: {kind}"),
             Self::NotUsable => f.write_str("the connection is not fit for another message"),
             Self::Defect(defect) => write!(f, "the content has a {defect}"),
@@ -156,7 +165,9 @@ impl SendError {
     /// the host, not about the message, and so is transient even with 5yz.
     pub fn is_transient(&self) -> bool {
         match &self.cause {
-            SendCause::Refused(_) if matches!(self.stage, SendStage::Greeting | SendStage::Hello) => true,
+            SendCause::Refused(_) if matches!(self.stage, SendStage::Greeting | SendStage::Hello | SendStage::Tls) => {
+                true
+            }
             SendCause::Refused(reply) => !reply.code().is_permanent(),
             SendCause::Defect(_) | SendCause::TooLarge { .. } | SendCause::EightBit => false,
             _ => true,
@@ -180,6 +191,8 @@ impl SendError {
             SendCause::Lookup(_) => (4, 3),
             SendCause::Network(_) | SendCause::TimedOut if self.stage == SendStage::Connect => (4, 1),
             SendCause::TimedOut | SendCause::Closed | SendCause::Network(_) | SendCause::NotUsable => (4, 2),
+            SendCause::TlsNotOffered => (7, 10),
+            SendCause::Handshake(_) => (7, 5),
             SendCause::Source(_) => (3, 0),
             SendCause::Defect(_) => (6, 0),
             SendCause::TooLarge { .. } => (3, 4),

@@ -1,0 +1,40 @@
+//! What TLS of both sides has in common: the cryptography, and what a handshake settled.
+
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::{CommonState, ProtocolVersion};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+use crate::session::tls::{TlsFacts, TlsVersion};
+
+/// TLS 1.2 and 1.3 only (RFC 8996).
+pub(crate) const VERSIONS: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
+
+/// The cryptography of this build: `aws-lc-rs` before `ring`, before the default of the process.
+pub(crate) fn provider() -> Option<Arc<CryptoProvider>> {
+    #[cfg(feature = "aws-lc-rs")]
+    let built_in = Some(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+    #[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
+    let built_in = Some(Arc::new(rustls::crypto::ring::default_provider()));
+    #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
+    let built_in = None;
+    built_in.or_else(|| CryptoProvider::get_default().cloned())
+}
+
+/// All certificates in PEM; what is wrong where there is none.
+pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let all = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+    if all.is_empty() { Err("it holds none".to_owned()) } else { Ok(all) }
+}
+
+/// What a handshake settled, but for names and certificates.
+pub(crate) fn facts(state: &CommonState) -> TlsFacts {
+    let version = match state.protocol_version() {
+        Some(ProtocolVersion::TLSv1_3) => TlsVersion::Tls13,
+        _ => TlsVersion::Tls12,
+    };
+    let cipher = state.negotiated_cipher_suite().map(|suite| format!("{:?}", suite.suite()));
+    TlsFacts::new(version, cipher.unwrap_or_default())
+}
