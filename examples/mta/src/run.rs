@@ -7,15 +7,15 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use clap::Args;
-use smtp_core::{Listener, Server, TracingObserver};
+use smtp_core::{Listener, Server, ServerTls, TlsError, TracingObserver};
 use smtp_queue::{MaildirStore, mailbox_directory};
 use thiserror::Error;
 
 use crate::AnyError;
-use crate::config::{Config, Mailboxes};
+use crate::config::{Config, ListenerConfig, ListenerTls, Mailboxes};
 use crate::logging::{self, LogLines};
 use crate::queue::{Control, QueueOnDisk, describe_durability};
-use crate::signals::StopSignals;
+use crate::signals::{StopSignals, reload_on_hangup};
 
 /// What `mta run` is told.
 #[derive(Debug, Default, Args)]
@@ -56,7 +56,7 @@ pub(crate) fn run(options: &RunOptions) -> Result<(), AnyError> {
         config.data.clone_from(data);
     }
     if !options.listen.is_empty() {
-        config.listeners.clone_from(&options.listen);
+        config.listen_on(&options.listen);
     }
     let log = logging::start(config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -82,9 +82,16 @@ async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
         .connection_limits(config.connection_limits.clone())
         .shutdown_grace(config.shutdown_grace)
         .graceful_shutdown(signals.first(log.clone()));
-    for address in &config.listeners {
-        let listener = config.relay_clients.iter().copied().fold(Listener::new(address), Listener::relay_for);
-        builder = builder.listener(listener);
+    let tls = certificates(&config.certificates)?;
+    for ListenerConfig { address, tls: how } in &config.listeners {
+        let mut listener = config.relay_clients.iter().copied().fold(Listener::new(address), Listener::relay_for);
+        if let Some(tls) = tls.clone().filter(|_| *how != ListenerTls::None) {
+            listener = listener.tls(tls);
+        }
+        builder = builder.listener(if *how == ListenerTls::Implicit { listener.implicit_tls() } else { listener });
+    }
+    if let Some(tls) = tls {
+        reload_on_hangup(tls)?;
     }
     let server = builder.bind().await?;
     let addresses = server.local_addresses();
@@ -97,6 +104,13 @@ async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
     queue.shutdown(config.shutdown_grace).await;
     tracing::info!(target: "mta", "stopped");
     Ok(())
+}
+
+/// What is shown to clients; `None` where there is no certificate.
+fn certificates(files: &[(PathBuf, PathBuf)]) -> Result<Option<ServerTls>, TlsError> {
+    let Some(((chain, key), others)) = files.split_first() else { return Ok(None) };
+    let first = ServerTls::from_pem_files(chain, key)?;
+    others.iter().try_fold(first, |tls, (chain, key)| tls.and_pem_files(chain, key)).map(Some)
 }
 
 /// Opens the Maildirs, and makes those of the users, so that a wrong place is known before mail comes.
@@ -132,8 +146,13 @@ fn introduce(
     queued: u64,
     durability: &str,
 ) -> io::Result<()> {
-    for address in addresses {
-        writeln!(output, "listening on  {address}")?;
+    for (address, listener) in addresses.iter().zip(&config.listeners) {
+        let how = match listener.tls {
+            ListenerTls::None => "",
+            ListenerTls::StartTls => "  STARTTLS",
+            ListenerTls::Implicit => "  TLS from the start",
+        };
+        writeln!(output, "listening on  {address}{how}")?;
     }
     for user in config.users.iter().take(SHOWN) {
         let maildir = mailbox_directory(user).map(|maildir| config.data.join(maildir)).unwrap_or_default();

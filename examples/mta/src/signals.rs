@@ -1,7 +1,9 @@
-//! SIGTERM and SIGINT: the first asks the server to stop, the second ends the program.
+//! SIGTERM and SIGINT: the first asks the server to stop, the second ends the program. SIGHUP: certificates are read
+//! again.
 
 use std::io;
 
+use smtp_core::ServerTls;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::logging::LogLines;
@@ -42,4 +44,26 @@ impl StopSignals {
         };
         128 + number
     }
+}
+
+/// Reads the certificates again whenever SIGHUP comes. Where they are of no use, the old ones stay.
+///
+/// # Errors
+/// Where the system does not allow it.
+pub(crate) fn reload_on_hangup(tls: ServerTls) -> io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            let tls = tls.clone();
+            match tokio::task::spawn_blocking(move || tls.reload()).await {
+                Ok(Ok(())) => tracing::info!(target: "mta", "certificates read again"),
+                Ok(Err(error)) => {
+                    let error = crate::describe(&error);
+                    tracing::error!(target: "mta", error, "certificates stay as they were");
+                }
+                Err(error) => tracing::error!(target: "mta", %error, "certificates stay as they were"),
+            }
+        }
+    });
+    Ok(())
 }

@@ -44,7 +44,8 @@ fn what_show_prints_is_accepted_by_check() {
         ] {
             assert!(text(&shown.stdout).contains(key), "{key}");
         }
-        let relays = text(&shown.stdout).contains("smart_host = \"smtp.example.com:25\"\nclients = [");
+        let relays =
+            text(&shown.stdout).contains("smart_host = \"smtp.example.com:25\"\ntls = \"opportunistic\"\nclients = [");
         assert_eq!(relays, file.is_some(), "{}", text(&shown.stdout));
     }
 }

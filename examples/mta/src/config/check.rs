@@ -11,9 +11,9 @@ use smtp_core::{ConnectionLimits, Domain, Host, IpNet, Limits, Mailbox};
 use smtp_queue::{QueueSettings, Schedule, mailbox_directory};
 use toml::Spanned;
 
-use super::Config;
-use super::file::{ConfigFile, LimitsTable, ListenerTable, Mailboxes, Placed, QueueTable, RelayTable};
+use super::file::{ConfigFile, LimitsTable, ListenerTable, ListenerTls, Mailboxes, Placed, QueueTable, RelayTable};
 use super::problem::{ConfigError, Report};
+use super::{Config, ListenerConfig};
 
 const DEFAULT_ADDRESS: &str = "127.0.0.1:2525";
 const DEFAULT_DATA: &str = "mta-data";
@@ -52,8 +52,9 @@ fn config(report: &mut Report<'_>, file: ConfigFile) -> Option<Config> {
         Some(text) => parsed(report, "hostname", "a domain", text),
         None => Domain::parse(DEFAULT_DOMAIN).ok(),
     };
-    let listeners = listeners(report, file.listener);
+    let listeners = listeners(report, file.listener, !file.certificate.is_empty());
     let (limits, connection_limits, shutdown_grace) = limits(report, file.limits);
+    let relay_tls = file.relay.tls.unwrap_or_default();
     let (smart_host, relay_clients) = relay(report, file.relay);
     let (queue, schedule, concurrency) = queue(report, file.queue);
     let mailboxes = file.mailboxes.unwrap_or(Mailboxes::Listed);
@@ -75,6 +76,8 @@ fn config(report: &mut Report<'_>, file: ConfigFile) -> Option<Config> {
         concurrency,
         smart_host,
         relay_clients,
+        relay_tls,
+        certificates: file.certificate.into_iter().map(|files| (files.chain, files.key)).collect(),
         mailboxes,
         users,
         postmaster: postmaster?,
@@ -212,23 +215,34 @@ fn domains(report: &mut Report<'_>, list: Option<&Spanned<Vec<Spanned<String>>>>
     Some(domains)
 }
 
-fn listeners(report: &mut Report<'_>, tables: Placed<Vec<ListenerTable>>) -> Vec<String> {
-    let Some(tables) = tables else { return vec![DEFAULT_ADDRESS.to_owned()] };
+fn listeners(
+    report: &mut Report<'_>,
+    tables: Placed<Vec<ListenerTable>>,
+    has_certificate: bool,
+) -> Vec<ListenerConfig> {
+    let usual = Config::usual_tls(has_certificate);
+    let Some(tables) = tables else {
+        return vec![ListenerConfig { address: DEFAULT_ADDRESS.to_owned(), tls: usual }];
+    };
     if tables.get_ref().is_empty() {
         report.add(tables.span(), "listener", "at least one is needed");
     }
-    let mut addresses = Vec::new();
+    let mut listeners: Vec<ListenerConfig> = Vec::new();
     for table in tables.into_inner() {
         let address = table.address.get_ref().clone();
         if !is_socket_address(&address) {
             let problem = format!("`{address}` is not `host:port`, for example `127.0.0.1:2525` or `[::1]:2525`");
             report.add(table.address.span(), "listener.address", problem);
-        } else if addresses.contains(&address) {
+        } else if listeners.iter().any(|listener| listener.address == address) {
             report.add(table.address.span(), "listener.address", format!("`{address}` is named twice"));
         }
-        addresses.push(address);
+        let tls = table.tls.as_ref().map_or(usual, |tls| *tls.get_ref());
+        if let Some(said) = table.tls.filter(|tls| *tls.get_ref() != ListenerTls::None && !has_certificate) {
+            report.add(said.span(), "listener.tls", "TLS needs a `[[certificate]]` with `chain` and `key`");
+        }
+        listeners.push(ListenerConfig { address, tls });
     }
-    addresses
+    listeners
 }
 
 fn is_socket_address(text: &str) -> bool {

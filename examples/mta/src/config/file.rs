@@ -31,6 +31,8 @@ pub(super) struct ConfigFile {
     #[serde(default)]
     pub(super) log: Log,
     pub(super) listener: Placed<Vec<ListenerTable>>,
+    #[serde(default)]
+    pub(super) certificate: Vec<CertificateTable>,
 }
 
 /// Where messages wait, and for how long.
@@ -49,6 +51,7 @@ pub(super) struct QueueTable {
 #[serde(deny_unknown_fields)]
 pub(super) struct RelayTable {
     pub(super) smart_host: Placed<String>,
+    pub(super) tls: Option<RelayTls>,
     pub(super) clients: Option<Vec<Spanned<String>>>,
 }
 
@@ -132,6 +135,42 @@ impl LogLevel {
 #[serde(deny_unknown_fields)]
 pub(super) struct ListenerTable {
     pub(super) address: Spanned<String>,
+    pub(super) tls: Placed<ListenerTls>,
+}
+
+/// How connections of a listener are protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ListenerTls {
+    /// Not at all.
+    None,
+    /// Where the client asks for it.
+    StartTls,
+    /// From the start.
+    Implicit,
+}
+
+/// What is demanded of the smart host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RelayTls {
+    /// Nothing: all goes in clear.
+    None,
+    /// TLS where it can, with any certificate.
+    #[default]
+    Opportunistic,
+    /// TLS, with any certificate.
+    Required,
+    /// TLS, with a certificate for its name.
+    Verified,
+}
+
+/// A certificate and its key, in PEM.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CertificateTable {
+    pub(super) chain: PathBuf,
+    pub(super) key: PathBuf,
 }
 
 /// With every key, so that every default can be seen.
@@ -139,7 +178,12 @@ impl From<&Config> for ConfigFile {
     fn from(config: &Config) -> Self {
         let limits = &config.limits;
         let connections = &config.connection_limits;
-        let listeners = config.listeners.iter().map(|address| ListenerTable { address: unplaced(address.clone()) });
+        let listeners = config.listeners.iter().map(|listener| ListenerTable {
+            address: unplaced(listener.address.clone()),
+            tls: Some(unplaced(listener.tls)),
+        });
+        let certificates =
+            config.certificates.iter().map(|(chain, key)| CertificateTable { chain: chain.clone(), key: key.clone() });
         Self {
             hostname: Some(unplaced(config.hostname.to_string())),
             domains: Some(unplaced(texts(&config.domains))),
@@ -161,6 +205,7 @@ impl From<&Config> for ConfigFile {
             },
             relay: RelayTable {
                 smart_host: config.smart_host.clone().map(unplaced),
+                tls: Some(config.relay_tls),
                 clients: Some(texts(&config.relay_clients)),
             },
             limits: LimitsTable {
@@ -177,6 +222,7 @@ impl From<&Config> for ConfigFile {
             },
             log: config.log,
             listener: Some(unplaced(listeners.collect())),
+            certificate: certificates.collect(),
         }
     }
 }

@@ -15,7 +15,7 @@ use smtp_queue::Schedule;
 
 use crate::recipients::Recipients;
 
-pub(crate) use self::file::{Log, LogFormat, Mailboxes};
+pub(crate) use self::file::{ListenerTls, Log, LogFormat, Mailboxes, RelayTls};
 pub(crate) use self::problem::ConfigError;
 
 /// A configuration that makes sense. The default is that of an empty file.
@@ -45,8 +45,12 @@ pub(crate) struct Config {
     pub(crate) smart_host: Option<String>,
     /// Networks whose clients may send to other hosts.
     pub(crate) relay_clients: Vec<IpNet>,
-    /// Addresses to listen on: at least one.
-    pub(crate) listeners: Vec<String>,
+    /// What is demanded of that host.
+    pub(crate) relay_tls: RelayTls,
+    /// Where to listen: at least one.
+    pub(crate) listeners: Vec<ListenerConfig>,
+    /// Files of certificates and their keys. Without any there is no TLS.
+    pub(crate) certificates: Vec<(PathBuf, PathBuf)>,
     /// Limits of a session.
     pub(crate) limits: Limits,
     /// Limits of the number of connections.
@@ -57,7 +61,27 @@ pub(crate) struct Config {
     pub(crate) log: Log,
 }
 
+/// An address to listen on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ListenerConfig {
+    /// As `host:port`.
+    pub(crate) address: String,
+    /// How its connections are protected.
+    pub(crate) tls: ListenerTls,
+}
+
 impl Config {
+    /// Listens on these addresses in the place of others.
+    pub(crate) fn listen_on(&mut self, addresses: &[String]) {
+        let tls = Self::usual_tls(!self.certificates.is_empty());
+        self.listeners = addresses.iter().map(|address| ListenerConfig { address: address.clone(), tls }).collect();
+    }
+
+    /// What a listener does that says nothing of TLS.
+    fn usual_tls(has_certificate: bool) -> ListenerTls {
+        if has_certificate { ListenerTls::StartTls } else { ListenerTls::None }
+    }
+
     /// Reads a configuration; without a file, that of an empty one.
     ///
     /// # Errors

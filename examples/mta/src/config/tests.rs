@@ -9,15 +9,15 @@ fn errors(text: &str) -> String {
 #[test] // Each row: what is wrong, and the whole message.
 fn an_error_names_file_line_column_and_key() {
     let keys = "expected one of `hostname`, `domains`, `data`, `mailboxes`, `users`, `postmaster`, `aliases`, `queue`, \
-                `relay`, `limits`, `log`, `listener`";
+                `relay`, `limits`, `log`, `listener`, `certificate`";
     for (text, expected) in [
         ("hostnam = \"mx\"", format!("mta.toml:1:1: unknown key `hostnam`, {keys}")),
         ("# no\n\nrelay_clients = []\n", format!("mta.toml:3:1: unknown key `relay_clients`, {keys}")),
         ("[tls]\n", format!("mta.toml:1:2: unknown key `tls`, {keys}")),
         ("[log]\nlevle = \"info\"\n", "mta.toml:2:1: in `log`: unknown key `levle`, expected `format` or `level`".into()),
         (
-            "[[listener]]\naddress = \"[::1]:25\"\n\n[[listener]]\naddress = \"x:25\"\ntls = true\n",
-            "mta.toml:6:1: in `listener`: unknown key `tls`, expected `address`".into(),
+            "[[listener]]\naddress = \"[::1]:25\"\n\n[[listener]]\naddress = \"x:25\"\nport = 25\n",
+            "mta.toml:6:1: in `listener`: unknown key `port`, expected `address` or `tls`".into(),
         ),
         (
             "[log]\n  level = \"loud\"\n",
@@ -130,11 +130,31 @@ clients = ["127.0.0.1", "10.0.0.0/8", "10.0.0.0/33",
     );
     assert_eq!(
         errors("[relay]\nsmarthost = \"x:25\"\n"),
-        "mta.toml:2:1: in `relay`: unknown key `smarthost`, expected `smart_host` or `clients`"
+        "mta.toml:2:1: in `relay`: unknown key `smarthost`, expected one of `smart_host`, `tls`, `clients`"
     );
     assert_eq!(
         errors("[queue]\nfirst_retry_seconds = \"5m\"\n"),
         "mta.toml:2:23: queue.first_retry_seconds: invalid type: string \"5m\", expected u64"
+    );
+}
+
+#[test]
+fn tls_needs_a_certificate_and_has_one_where_nothing_else_is_said() {
+    let listener = "[[listener]]\naddress = \"127.0.0.1:465\"\n";
+    let certificate = "[[certificate]]\nchain = \"a.pem\"\nkey = \"a.key\"\n";
+    let tls = |text: &str| Config::parse("mta.toml", text).expect("it makes sense").listeners[0].tls;
+    assert_eq!(tls(listener), ListenerTls::None);
+    assert_eq!(tls(certificate), ListenerTls::StartTls);
+    assert_eq!(tls(&format!("{listener}{certificate}")), ListenerTls::StartTls);
+    assert_eq!(tls(&format!("{listener}tls = \"implicit\"\n{certificate}")), ListenerTls::Implicit);
+    assert_eq!(tls(&format!("{listener}tls = \"none\"\n{certificate}")), ListenerTls::None);
+    assert_eq!(
+        errors(&format!("{listener}tls = \"implicit\"\n")),
+        "mta.toml:3:7: listener.tls: TLS needs a `[[certificate]]` with `chain` and `key`"
+    );
+    assert_eq!(
+        errors("[relay]\ntls = \"verify\"\n"),
+        "mta.toml:2:7: relay.tls: unknown variant `verify`, expected one of `none`, `opportunistic`, `required`, `verified`"
     );
 }
 
@@ -200,7 +220,8 @@ fn the_example_shows_the_defaults() {
     assert_eq!(example.concurrency, default.concurrency);
     assert_eq!((default.smart_host, default.relay_clients), (None, Vec::new()));
     assert_eq!((example.shutdown_grace, example.log), (default.shutdown_grace, default.log));
-    assert_eq!(default.listeners, ["127.0.0.1:2525"]);
+    let (address, tls) = ("127.0.0.1:2525".to_owned(), ListenerTls::None);
+    assert_eq!(default.listeners, [ListenerConfig { address, tls }]);
 }
 
 #[tokio::test] // What passes here starts: the engine has no objection to the least and the greatest values.

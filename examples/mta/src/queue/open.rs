@@ -2,19 +2,20 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use smtp_core::{ClientConfig, Host, Observer, Refusal};
+use smtp_core::{ClientConfig, ClientTls, Host, Observer, Refusal, TlsError};
 use smtp_queue::{
     FileStorage, MaildirStore, MaildirTransport, OpenError, Outcome, Queue, QueueSettings, RecoveryReport, Route,
     Routing, SegmentSettings, SegmentSpool, SmtpSettings, SmtpTransport, Spool, SpoolAlarm,
 };
 
 use crate::AnyError;
-use crate::config::Config;
+use crate::config::{Config, RelayTls};
 
 /// The queue, and what its spool found.
 #[derive(Debug)]
@@ -77,10 +78,26 @@ fn routing(config: &Config, store: &Arc<MaildirStore>) -> Result<Routing, AnyErr
 }
 
 fn smart_host(host: &str, config: &Config) -> Result<SmtpTransport, AnyError> {
-    let client = ClientConfig::named(Host::Domain(config.hostname.clone()));
+    let mut client = ClientConfig::named(Host::Domain(config.hostname.clone()));
+    if let Some(tls) = relay_tls(host, config.relay_tls)? {
+        client = client.with_tls(tls);
+    }
     let mut settings = SmtpSettings::default();
     settings.idle_limit = config.concurrency;
     Ok(SmtpTransport::to(host, client)?.with_settings(settings))
+}
+
+fn relay_tls(smart_host: &str, demanded: RelayTls) -> Result<Option<ClientTls>, TlsError> {
+    let host = smart_host.rsplit_once(':').map_or(smart_host, |(host, _)| host).trim_matches(['[', ']']);
+    let tls = match demanded {
+        RelayTls::None => return Ok(None),
+        RelayTls::Opportunistic => ClientTls::opportunistic()?,
+        RelayTls::Required => ClientTls::encrypted()?,
+        RelayTls::Verified => return ClientTls::verified([host]).map(Some),
+    };
+    // A literal address is no name to ask for.
+    let is_address = host.parse::<IpAddr>().is_ok();
+    if is_address { Ok(Some(tls)) } else { tls.with_server_name(host).map(Some) }
 }
 
 /// Mail that was taken when there was a smart host waits until there is one again.
