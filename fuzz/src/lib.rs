@@ -11,6 +11,7 @@
 //! | [`path`] | parse undoes format, for everything with an `@` |
 //! | [`parameter`] | parameters mean what a slow reading of the grammar says |
 //! | [`text`] | what is shown or sent is one line, printable, and not too long |
+//! | [`mod@proxy`] | a header of a proxy is the same whatever follows it, and can be said again |
 //! | [`session`] | replies, events and deliveries do not depend on how the octets were cut |
 //! | [`content`] | the decoder equals a slow reading of RFC 5321 §4.1.1.4 and §4.5.2, and undoes the encoder |
 //! | [`received`] | a generated trace field parses back to what went in |
@@ -30,6 +31,7 @@ pub mod dsn;
 pub mod line;
 pub mod parameter;
 pub mod path;
+pub mod proxy;
 pub mod received;
 mod sender;
 pub mod session;
@@ -41,12 +43,13 @@ pub mod text;
 pub type Law = fn(&[u8]);
 
 /// All laws, by the name of their target and of their folder in `corpus/`.
-pub const LAWS: [(&str, Law); 13] = [
+pub const LAWS: [(&str, Law); 14] = [
     ("line", line::law),
     ("command", command::law),
     ("path", path::law),
     ("parameter", parameter::law),
     ("text", text::law),
+    ("proxy", proxy::law),
     ("session", session::law),
     ("content", content::law),
     ("received", received::law),

@@ -98,6 +98,7 @@ pub use syntax::extension::ServiceExtension;
 pub use syntax::line::{Line, LineLimits, LineReader};
 pub use syntax::parameter::{Body, MailParameters, RcptParameters};
 pub use syntax::path::{ForwardPath, ReversePath};
+pub use syntax::proxy::{ProxyError, ProxyHeader};
 pub use syntax::reply::{EnhancedStatusCode, Reply, ReplyCode, ReplyText};
 pub use syntax::reply_reader::{ReplyError, ReplyLimits, ReplyReader};
 pub use syntax::text::SafeText;

@@ -30,6 +30,9 @@ impl Observer for TracingObserver {
                 let version = version.map(tracing::field::display);
                 tracing::debug!(target: "smtp", %session, %peer, version, cipher = cipher.map(tracing::field::display), "TLS");
             }
+            SessionEvent::ProxyRefused { cause } => {
+                tracing::warn!(target: "smtp", %session, %peer, %cause, "proxy refused");
+            }
             SessionEvent::TlsFailed { cause } => {
                 tracing::info!(target: "smtp", %session, %peer, %cause, "TLS handshake failed");
             }

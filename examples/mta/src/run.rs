@@ -83,8 +83,9 @@ async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
         .shutdown_grace(config.shutdown_grace)
         .graceful_shutdown(signals.first(log.clone()));
     let tls = certificates(&config.certificates)?;
-    for ListenerConfig { address, tls: how } in &config.listeners {
+    for ListenerConfig { address, tls: how, proxies } in &config.listeners {
         let mut listener = config.relay_clients.iter().copied().fold(Listener::new(address), Listener::relay_for);
+        listener = proxies.iter().copied().fold(listener, Listener::behind_proxy);
         if let Some(tls) = tls.clone().filter(|_| *how != ListenerTls::None) {
             listener = listener.tls(tls);
         }

@@ -293,7 +293,8 @@ impl Settings {
             has_no_room: Arc::new(AtomicBool::new(false)),
         };
         let tls = self.tls.as_ref().map(acceptor).transpose()?;
-        Ok(Profile { session: Arc::new(session), relay_clients: Vec::new(), tls, is_implicit: false, shared })
+        let (relay_clients, proxies) = (Vec::new(), Vec::new());
+        Ok(Profile { session: Arc::new(session), relay_clients, tls, is_implicit: false, proxies, shared })
     }
 }
 
@@ -324,6 +325,7 @@ impl Profile {
             relay_clients: listener.relay_clients.clone(),
             tls,
             is_implicit: listener.is_implicit,
+            proxies: listener.proxies.clone(),
             shared: self.shared.clone(),
         })
     }

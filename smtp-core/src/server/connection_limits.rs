@@ -105,27 +105,18 @@ impl ConnectionCounter {
         client.is_loopback() || self.limits.exempt.iter().any(|network| network.contains(&client))
     }
 
-    pub(crate) fn admit(self: &Arc<Self>, client: IpAddr) -> Result<Admission, Excess> {
-        let client = client.to_canonical();
+    /// A connection whose client is not known yet.
+    pub(crate) fn admit_proxy(self: &Arc<Self>) -> Result<Admission, Excess> {
         if self.total.fetch_add(1, Ordering::Relaxed) >= self.limits.total {
             self.total.fetch_sub(1, Ordering::Relaxed);
             return Err(Excess::Total);
         }
-        let mut admission = Admission { counter: self.clone(), keys: None };
-        if self.is_exempt(client) {
-            return Ok(admission);
-        }
-        let (address, network) = keys(client);
-        let mut counts = self.by_client.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = |key| counts.get(key).copied().unwrap_or(0);
-        if count(&address) >= self.limits.per_address || count(&network) >= self.limits.per_network {
-            drop(counts);
-            return Err(Excess::Client);
-        }
-        *counts.entry(address).or_default() += 1;
-        *counts.entry(network).or_default() += 1;
-        drop(counts);
-        admission.keys = Some((address, network));
+        Ok(Admission { counter: self.clone(), keys: None })
+    }
+
+    pub(crate) fn admit(self: &Arc<Self>, client: IpAddr) -> Result<Admission, Excess> {
+        let mut admission = self.admit_proxy()?;
+        admission.count_client(client)?;
         Ok(admission)
     }
 }
@@ -135,6 +126,28 @@ impl ConnectionCounter {
 pub(crate) struct Admission {
     counter: Arc<ConnectionCounter>,
     keys: Option<(IpNet, IpNet)>,
+}
+
+impl Admission {
+    /// The client is known now.
+    pub(crate) fn count_client(&mut self, client: IpAddr) -> Result<(), Excess> {
+        let client = client.to_canonical();
+        let counter = &self.counter;
+        if counter.is_exempt(client) {
+            return Ok(());
+        }
+        let (address, network) = keys(client);
+        let mut counts = counter.by_client.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = |key| counts.get(key).copied().unwrap_or(0);
+        if count(&address) >= counter.limits.per_address || count(&network) >= counter.limits.per_network {
+            return Err(Excess::Client);
+        }
+        *counts.entry(address).or_default() += 1;
+        *counts.entry(network).or_default() += 1;
+        drop(counts);
+        self.keys = Some((address, network));
+        Ok(())
+    }
 }
 
 impl Drop for Admission {

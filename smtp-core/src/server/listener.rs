@@ -51,6 +51,7 @@ pub struct Listener {
     pub(crate) refuse_early_talkers: bool,
     pub(crate) tls: Option<ServerTls>,
     pub(crate) is_implicit: bool,
+    pub(crate) proxies: Vec<IpNet>,
 }
 
 impl Listener {
@@ -63,6 +64,7 @@ impl Listener {
             refuse_early_talkers: true,
             tls: None,
             is_implicit: false,
+            proxies: Vec::new(),
         }
     }
 
@@ -92,6 +94,15 @@ impl Listener {
     #[must_use]
     pub fn implicit_tls(mut self) -> Self {
         self.is_implicit = true;
+        self
+    }
+
+    /// Behind a proxy in that network, which says whose connection it passes on by the PROXY protocol, version 1 or 2.
+    /// From then on every connection must begin with its header, within 5 s; one that does not, or comes from elsewhere,
+    /// is closed without a word. Default: none.
+    #[must_use]
+    pub fn behind_proxy(mut self, network: IpNet) -> Self {
+        self.proxies.push(network);
         self
     }
 
@@ -142,6 +153,8 @@ pub(crate) struct Profile {
     pub(crate) tls: Option<Acceptor>,
     /// A connection begins with the handshake.
     pub(crate) is_implicit: bool,
+    /// Where proxies are; with none, clients connect themselves.
+    pub(crate) proxies: Vec<IpNet>,
     pub(crate) shared: Shared,
 }
 
@@ -203,7 +216,9 @@ impl Bound {
 
     fn admit(&self, stream: TcpStream, peer: SocketAddr, shutdown: &Arc<Shutdown>, lingering: &Arc<Semaphore>) {
         let shared = &self.profile.shared;
-        let refusal = match shared.connections.admit(peer.ip()) {
+        let is_proxied = !self.profile.proxies.is_empty();
+        let admitted = if is_proxied { shared.connections.admit_proxy() } else { shared.connections.admit(peer.ip()) };
+        let refusal = match admitted {
             Err(Excess::Total) => replies::OVERLOADED,
             Err(Excess::Client) => replies::TOO_MANY_CONNECTIONS,
             Ok(_) if !shared.has_room() => replies::OVERLOADED,
@@ -216,10 +231,17 @@ impl Bound {
                 let presence = shutdown.join();
                 let local = stream.local_addr().unwrap_or(self.address);
                 let _ = stream.set_nodelay(true);
-                tokio::spawn(async move {
-                    connection::serve(stream, peer, local, profile, shutdown, presence).await;
-                    drop(admission);
-                });
+                if is_proxied {
+                    tokio::spawn(connection::serve_proxied(
+                        stream, peer, local, profile, shutdown, presence, admission,
+                    ));
+                } else {
+                    tokio::spawn(async move {
+                        let connection = connection::of(peer, local, &profile);
+                        connection::serve(stream, connection, profile, shutdown, presence).await;
+                        drop(admission);
+                    });
+                }
                 return;
             }
         };

@@ -12,6 +12,7 @@ mod hook_call;
 mod hook_set;
 mod inbound;
 pub(crate) mod listener;
+mod proxy_protocol;
 mod shutdown;
 pub(crate) mod tls;
 mod watchdog;
@@ -137,7 +138,8 @@ impl Server {
 
     /// Drives one session over any stream: of a test, of another kind of listener. Returns when it is over.
     ///
-    /// The rules are those of the first listener, or of the server where there is none. Limits on the number of
+    /// The rules are those of the first listener, or of the server where there is none, but for those about proxies:
+    /// `peer` is the client. Limits on the number of
     /// connections do not apply. [`ServerHandle::shut_down`] ends the session as it does others; the signal of
     /// [`ServerBuilder::graceful_shutdown`] is only watched by [`Server::run`].
     ///
@@ -172,7 +174,8 @@ impl Server {
         watchdog::start();
         let profile = self.listeners.first().map_or(&self.profile, Bound::profile);
         let presence = self.shutdown.join();
-        connection::serve(stream, peer, local, profile.clone(), self.shutdown.clone(), presence).await;
+        let connection = connection::of(peer, local, profile);
+        connection::serve(stream, connection, profile.clone(), self.shutdown.clone(), presence).await;
     }
 }
 

@@ -107,6 +107,7 @@ pub struct Connection {
     greeting: Option<Greeting>,
     identity: Option<Identity>,
     tls: Option<Arc<TlsFacts>>,
+    proxy: Option<SocketAddr>,
 }
 
 impl Connection {
@@ -121,6 +122,7 @@ impl Connection {
             greeting: None,
             identity: None,
             tls: None,
+            proxy: None,
         }
     }
 
@@ -135,6 +137,13 @@ impl Connection {
     #[must_use]
     pub fn with_tls(mut self, facts: TlsFacts) -> Self {
         self.tls = Some(Arc::new(facts));
+        self
+    }
+
+    /// The same through a proxy at that address: the peer is who the proxy says it is.
+    #[must_use]
+    pub fn with_proxy(mut self, proxy: SocketAddr) -> Self {
+        self.proxy = Some(proxy);
         self
     }
 
@@ -178,6 +187,11 @@ impl Connection {
     /// Who the client has proved to be.
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()
+    }
+
+    /// The proxy that passed the connection on; `None` where the client connected itself.
+    pub fn proxy(&self) -> Option<SocketAddr> {
+        self.proxy
     }
 
     /// What the TLS handshake settled; `None` in clear.

@@ -116,6 +116,11 @@ pub enum SessionEvent {
     Greeted(Arc<Connection>),
     /// The rest of the session is under TLS. What was said before is forgotten.
     TlsStarted(Arc<Connection>),
+    /// A proxy that is not listed, or did not say whose connection it passes on: it was closed without a word.
+    ProxyRefused {
+        /// Why.
+        cause: SafeText,
+    },
     /// There was no TLS: the handshake failed, or took too long.
     TlsFailed {
         /// Why.

@@ -11,6 +11,7 @@ pub(crate) mod extension;
 pub(crate) mod line;
 pub(crate) mod parameter;
 pub(crate) mod path;
+pub(crate) mod proxy;
 pub(crate) mod reply;
 pub(crate) mod reply_reader;
 pub(crate) mod text;

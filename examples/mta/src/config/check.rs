@@ -222,7 +222,7 @@ fn listeners(
 ) -> Vec<ListenerConfig> {
     let usual = Config::usual_tls(has_certificate);
     let Some(tables) = tables else {
-        return vec![ListenerConfig { address: DEFAULT_ADDRESS.to_owned(), tls: usual }];
+        return vec![ListenerConfig::new(DEFAULT_ADDRESS, usual)];
     };
     if tables.get_ref().is_empty() {
         report.add(tables.span(), "listener", "at least one is needed");
@@ -240,7 +240,11 @@ fn listeners(
         if let Some(said) = table.tls.filter(|tls| *tls.get_ref() != ListenerTls::None && !has_certificate) {
             report.add(said.span(), "listener.tls", "TLS needs a `[[certificate]]` with `chain` and `key`");
         }
-        listeners.push(ListenerConfig { address, tls });
+        let mut listener = ListenerConfig::new(address, tls);
+        for text in table.proxies.iter().flatten() {
+            listener.proxies.extend(parsed::<IpNet>(report, "listener.proxies", "a network like `10.0.0.0/8`", text));
+        }
+        listeners.push(listener);
     }
     listeners
 }

@@ -136,6 +136,7 @@ impl LogLevel {
 pub(super) struct ListenerTable {
     pub(super) address: Spanned<String>,
     pub(super) tls: Placed<ListenerTls>,
+    pub(super) proxies: Option<Vec<Spanned<String>>>,
 }
 
 /// How connections of a listener are protected.
@@ -181,6 +182,7 @@ impl From<&Config> for ConfigFile {
         let listeners = config.listeners.iter().map(|listener| ListenerTable {
             address: unplaced(listener.address.clone()),
             tls: Some(unplaced(listener.tls)),
+            proxies: Some(texts(&listener.proxies)),
         });
         let certificates =
             config.certificates.iter().map(|(chain, key)| CertificateTable { chain: chain.clone(), key: key.clone() });

@@ -68,13 +68,21 @@ pub(crate) struct ListenerConfig {
     pub(crate) address: String,
     /// How its connections are protected.
     pub(crate) tls: ListenerTls,
+    /// Networks of the proxies behind which it is; with none, clients connect themselves.
+    pub(crate) proxies: Vec<IpNet>,
+}
+
+impl ListenerConfig {
+    fn new(address: impl Into<String>, tls: ListenerTls) -> Self {
+        Self { address: address.into(), tls, proxies: Vec::new() }
+    }
 }
 
 impl Config {
     /// Listens on these addresses in the place of others.
     pub(crate) fn listen_on(&mut self, addresses: &[String]) {
         let tls = Self::usual_tls(!self.certificates.is_empty());
-        self.listeners = addresses.iter().map(|address| ListenerConfig { address: address.clone(), tls }).collect();
+        self.listeners = addresses.iter().map(|address| ListenerConfig::new(address, tls)).collect();
     }
 
     /// What a listener does that says nothing of TLS.

@@ -17,7 +17,7 @@ fn an_error_names_file_line_column_and_key() {
         ("[log]\nlevle = \"info\"\n", "mta.toml:2:1: in `log`: unknown key `levle`, expected `format` or `level`".into()),
         (
             "[[listener]]\naddress = \"[::1]:25\"\n\n[[listener]]\naddress = \"x:25\"\nport = 25\n",
-            "mta.toml:6:1: in `listener`: unknown key `port`, expected `address` or `tls`".into(),
+            "mta.toml:6:1: in `listener`: unknown key `port`, expected one of `address`, `tls`, `proxies`".into(),
         ),
         (
             "[log]\n  level = \"loud\"\n",
@@ -220,8 +220,7 @@ fn the_example_shows_the_defaults() {
     assert_eq!(example.concurrency, default.concurrency);
     assert_eq!((default.smart_host, default.relay_clients), (None, Vec::new()));
     assert_eq!((example.shutdown_grace, example.log), (default.shutdown_grace, default.log));
-    let (address, tls) = ("127.0.0.1:2525".to_owned(), ListenerTls::None);
-    assert_eq!(default.listeners, [ListenerConfig { address, tls }]);
+    assert_eq!(default.listeners, [ListenerConfig::new("127.0.0.1:2525", ListenerTls::None)]);
 }
 
 #[tokio::test] // What passes here starts: the engine has no objection to the least and the greatest values.

@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, timeout};
 use tokio_rustls::server::TlsStream;
 
@@ -17,12 +18,16 @@ use crate::message::content::ContentWriter;
 use crate::session::connection::{Connection, SessionId, TransactionId, Treatment};
 use crate::session::event::{CloseReason, SessionEvent};
 use crate::session::limits::Limits;
+use crate::session::replies;
 use crate::session::server::{ServerSession, Step};
 use crate::session::tls::TlsFacts;
+use crate::syntax::proxy::ProxyHeader;
 use crate::syntax::text::SafeText;
 
+use super::connection_limits::Admission;
 use super::inbound::Inbound;
 use super::listener::Profile;
+use super::proxy_protocol;
 use super::shutdown::{Phase, Presence, Shutdown};
 
 mod answers;
@@ -31,20 +36,57 @@ mod answers;
 const OUTPUT_OCTETS: usize = 16 << 10;
 const OUTPUT_WAIT: Duration = Duration::from_secs(1);
 
+/// What is known of a connection before a word is said.
+pub(crate) fn of(peer: SocketAddr, local: SocketAddr, profile: &Profile) -> Connection {
+    let treatment = if profile.is_relay_client(peer.ip()) { Treatment::RelayClient } else { Treatment::Mx };
+    Connection::new(SessionId::new(random()), peer, local).with_treatment(treatment)
+}
+
+/// A connection that a proxy passes on. Without its word for whose it is, not a word is said.
+pub(crate) async fn serve_proxied(
+    mut stream: TcpStream,
+    proxy: SocketAddr,
+    local: SocketAddr,
+    profile: Arc<Profile>,
+    shutdown: Arc<Shutdown>,
+    presence: Presence,
+    mut admission: Admission,
+) {
+    let is_listed = profile.proxies.iter().any(|network| network.contains(&proxy.ip().to_canonical()));
+    let header = if is_listed {
+        proxy_protocol::read(&mut stream).await
+    } else {
+        Err(SafeText::new("its address is not listed as that of a proxy"))
+    };
+    let connection = match header {
+        Ok(ProxyHeader::Client { source, destination }) => of(source, destination, &profile).with_proxy(proxy),
+        Ok(ProxyHeader::Own) => of(proxy, local, &profile),
+        Err(cause) => {
+            let connection = of(proxy, local, &profile);
+            profile.shared.hooks.observe(&connection, || SessionEvent::ProxyRefused { cause });
+            return profile.shared.hooks.observe(&connection, || SessionEvent::Closed(CloseReason::Violation));
+        }
+    };
+    if admission.count_client(connection.peer().ip()).is_ok() {
+        serve(stream, connection, profile, shutdown, presence).await;
+    } else {
+        let mut line = Vec::new();
+        replies::TOO_MANY_CONNECTIONS.reply().write_to(&mut line);
+        // A new socket has room for one line, and a client that is gone needs none.
+        let _ = stream.write_all(&line).await;
+    }
+}
+
 /// Drives one session to its end.
 pub(crate) async fn serve<S>(
     stream: S,
-    peer: SocketAddr,
-    local: SocketAddr,
+    connection: Connection,
     profile: Arc<Profile>,
     shutdown: Arc<Shutdown>,
     presence: Presence,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    let treatment = if profile.is_relay_client(peer.ip()) { Treatment::RelayClient } else { Treatment::Mx };
-    let id = SessionId::new(random());
-    let connection = Connection::new(id, peer, local).with_treatment(treatment);
     profile.shared.hooks.observe(&connection, || SessionEvent::Connected);
     if profile.is_implicit {
         Box::pin(serve_implicit(stream, connection, profile, shutdown, presence)).await;
