@@ -1,6 +1,6 @@
 //! The law of command lines: what is understood can be written and understood again, and no line break gets through.
 
-use smtp_core::{Body, Command, CommandError, Host, MailParameters};
+use smtp_core::{Body, Command, CommandError, Host, MailParameters, RcptParameters};
 
 /// Checks one line without its CRLF.
 ///
@@ -39,10 +39,12 @@ fn format_is_undone(command: &Command) {
             assert_eq!(formatted, Ok(Command::Mail(path.clone(), MailParameters::default())));
             return;
         }
-        Command::Rcpt(path, parameters) => match &parameters.unrecognized {
-            Some(keyword) => format!("RCPT TO:{path} {keyword}"),
-            None => format!("RCPT TO:{path}"),
-        },
+        Command::Rcpt(path, parameters) => {
+            let RcptParameters { dsn, unrecognized } = parameters;
+            let dsn = parameter("NOTIFY", dsn.notify.as_ref()) + &parameter("ORCPT", dsn.original_recipient.as_ref());
+            let unrecognized = unrecognized.as_ref().map(|keyword| format!(" {keyword}")).unwrap_or_default();
+            format!("RCPT TO:{path}{dsn}{unrecognized}")
+        }
         _ => return,
     };
     assert_eq!(Command::parse(line.as_bytes()).as_ref(), Ok(command), "{line:?}");
@@ -57,7 +59,13 @@ fn format_parameters(parameters: &MailParameters) -> String {
         Body::EightBitMime => " BODY=8BITMIME",
         _ => " BODY=7BIT",
     });
-    size.unwrap_or_default() + body.unwrap_or_default()
+    let dsn = &parameters.dsn;
+    let dsn = parameter("RET", dsn.ret.as_ref()) + &parameter("ENVID", dsn.envelope_id.as_ref());
+    size.unwrap_or_default() + body.unwrap_or_default() + &dsn
+}
+
+fn parameter(keyword: &str, value: Option<&impl std::fmt::Display>) -> String {
+    value.map(|value| format!(" {keyword}={value}")).unwrap_or_default()
 }
 
 /// RFC 5321 §2.4: verbs compare without case. §4.1.1: trailing spaces are let pass.

@@ -1,7 +1,9 @@
-//! The law of parameters: those of `MAIL` and `RCPT` mean what a slow reading of RFC 5321 §4.1.2, RFC 1870 §4 and RFC
-//! 6152 §3 says.
+//! The law of parameters: those of `MAIL` and `RCPT` mean what a slow reading of RFC 5321 §4.1.2, RFC 1870 §4, RFC 6152
+//! §3 and RFC 3461 §4 says, and what of them is passed on means the same there.
 
-use smtp_core::{Body, Command, CommandError, MailParameters, RcptParameters};
+use smtp_core::{
+    Body, Command, CommandError, EnvelopeId, MailParameters, Notify, OriginalRecipient, RcptParameters, Ret,
+};
 
 /// Checks what follows `MAIL FROM:<> ` and `RCPT TO:<postmaster> `.
 ///
@@ -17,6 +19,10 @@ pub fn law(data: &[u8]) {
         other => panic!("{other:?} from {data:?}"),
     };
     assert_eq!(found, expected.as_deref().and_then(mail_parameters), "{data:?}");
+    if let Some(MailParameters { dsn, .. }) = found {
+        is_harmless(dsn.ret.map(|ret| (ret.to_string(), Ret::parse(ret.to_string()) == Ok(ret))));
+        is_harmless(dsn.envelope_id.map(|id| (id.to_string(), EnvelopeId::parse(id.to_string()) == Ok(id))));
+    }
 
     let line = [b"RCPT TO:<postmaster> ", data].concat();
     let found = match Command::parse(&line) {
@@ -24,8 +30,20 @@ pub fn law(data: &[u8]) {
         Err(CommandError::Parameter(error)) if error.offset() <= line.len() => None,
         other => panic!("{other:?} from {data:?}"),
     };
-    let expected = expected.map(|words| RcptParameters { unrecognized: words.first().map(|word| word.0.clone()) });
-    assert_eq!(found, expected, "{data:?}");
+    assert_eq!(found, expected.as_deref().and_then(rcpt_parameters), "{data:?}");
+    if let Some(RcptParameters { dsn, .. }) = found {
+        is_harmless(dsn.notify.map(|notify| (notify.to_string(), Notify::parse(notify.to_string()) == Ok(notify))));
+        let original = dsn.original_recipient;
+        is_harmless(
+            original.map(|value| (value.to_string(), OriginalRecipient::parse(value.to_string()) == Ok(value))),
+        );
+    }
+}
+
+/// A value as it is passed on, and whether it is read there as what it was here.
+fn is_harmless(written: Option<(String, bool)>) {
+    let Some((text, is_same)) = written else { return };
+    assert!(is_same && text.bytes().all(|octet| octet.is_ascii_graphic() && octet != b'='), "{text:?}");
 }
 
 /// A keyword and its value.
@@ -50,8 +68,8 @@ fn word(text: &str) -> Option<Word> {
 
 fn mail_parameters(words: &[Word]) -> Option<MailParameters> {
     let mut parameters = MailParameters::default();
-    for (keyword, value) in words {
-        let value = value.as_deref().map(str::to_ascii_uppercase);
+    for (keyword, as_written) in words {
+        let value = as_written.as_deref().map(str::to_ascii_uppercase);
         let unrecognized = match (keyword.to_ascii_uppercase().as_str(), value.as_deref()) {
             ("SIZE", value) => {
                 if parameters.size_octets.replace(size(value?)?).is_some() {
@@ -71,11 +89,83 @@ fn mail_parameters(words: &[Word]) -> Option<MailParameters> {
                 }
                 continue;
             }
+            ("RET", value) => {
+                let ret = match value? {
+                    "FULL" => Ret::Full,
+                    "HDRS" => Ret::Headers,
+                    _ => return None,
+                };
+                if parameters.dsn.ret.replace(ret).is_some() {
+                    return None;
+                }
+                continue;
+            }
+            ("ENVID", _) => {
+                let xtext = as_written.as_deref().filter(|xtext| xtext.len() <= 100)?;
+                let id = EnvelopeId::new(&decoded(xtext)?).expect("printable, and no longer than it was");
+                if parameters.dsn.envelope_id.replace(id).is_some() {
+                    return None;
+                }
+                continue;
+            }
             _ => keyword,
         };
         parameters.unrecognized.get_or_insert_with(|| unrecognized.into());
     }
     Some(parameters)
+}
+
+fn rcpt_parameters(words: &[Word]) -> Option<RcptParameters> {
+    let mut parameters = RcptParameters::default();
+    for (keyword, value) in words {
+        let is_new = match keyword.to_ascii_uppercase().as_str() {
+            "NOTIFY" => parameters.dsn.notify.replace(notify(value.as_deref()?)?).is_none(),
+            "ORCPT" => {
+                let value = value.as_deref().filter(|value| value.len() <= 500)?;
+                let (kind, xtext) = value.split_once(';')?;
+                let is_atom = kind.chars().all(|c| c.is_ascii_graphic() && !"()<>[]:;@\\,.\"".contains(c));
+                let address = decoded(xtext).filter(|_| is_atom && !kind.is_empty())?;
+                let original = OriginalRecipient::new(kind, &address).expect("printable, and no longer than it was");
+                parameters.dsn.original_recipient.replace(original).is_none()
+            }
+            _ => {
+                parameters.unrecognized.get_or_insert_with(|| keyword.clone());
+                true
+            }
+        };
+        if !is_new {
+            return None;
+        }
+    }
+    Some(parameters)
+}
+
+/// RFC 3461 §4.1.
+fn notify(value: &str) -> Option<Notify> {
+    let value = value.to_ascii_uppercase();
+    if value == "NEVER" {
+        return Some(Notify::NEVER);
+    }
+    let words = value.split(',').map(|word| match word {
+        "SUCCESS" => Some(Notify::SUCCESS),
+        "FAILURE" => Some(Notify::FAILURE),
+        "DELAY" => Some(Notify::DELAY),
+        _ => None,
+    });
+    words.reduce(|a, b| Some(a? | b?))?
+}
+
+/// RFC 3461 §4: what xtext says, where that is printable and not blank.
+fn decoded(xtext: &str) -> Option<String> {
+    let mut parts = xtext.split('+');
+    let mut text = parts.next()?.to_owned();
+    for part in parts {
+        let digits = part.get(..2).filter(|digits| digits.chars().all(|c| matches!(c, '0'..='9' | 'A'..='F')))?;
+        text.push(char::from(u8::from_str_radix(digits, 16).ok()?));
+        text.push_str(&part[2..]);
+    }
+    let is_printable = text.chars().all(|c| matches!(c, ' '..='~')) && text.chars().any(|c| c != ' ');
+    is_printable.then_some(text)
 }
 
 /// RFC 1870 §4: one to twenty digits; what exceeds 64 bits is the largest number.

@@ -96,6 +96,7 @@ pub use syntax::command::{Command, CommandError};
 pub use syntax::content::{DataDecoder, DataEncoder, Decoded, Defect};
 pub use syntax::extension::ServiceExtension;
 pub use syntax::line::{Line, LineLimits, LineReader};
+pub use syntax::notification::{EnvelopeId, MessageDsn, Notify, OriginalRecipient, RecipientDsn, Ret};
 pub use syntax::parameter::{Body, MailParameters, RcptParameters};
 pub use syntax::path::{ForwardPath, ReversePath};
 pub use syntax::proxy::{ProxyError, ProxyHeader};

@@ -9,12 +9,14 @@ pub(crate) mod command;
 pub(crate) mod content;
 pub(crate) mod extension;
 pub(crate) mod line;
+pub(crate) mod notification;
 pub(crate) mod parameter;
 pub(crate) mod path;
 pub(crate) mod proxy;
 pub(crate) mod reply;
 pub(crate) mod reply_reader;
 pub(crate) mod text;
+pub(crate) mod xtext;
 
 mod cursor;
 

@@ -1,6 +1,7 @@
 //! The parameters behind a path: `SIZE=1000 BODY=8BITMIME` (RFC 5321 §4.1.2).
 
 use super::cursor::{Cursor, SyntaxError};
+use super::notification::{EnvelopeId, MessageDsn, Notify, OriginalRecipient, RecipientDsn, Ret};
 
 /// The value of `BODY=` (RFC 6152 §3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -20,6 +21,8 @@ pub struct MailParameters {
     pub size_octets: Option<u64>,
     /// `BODY=`.
     pub body: Option<Body>,
+    /// `RET=` and `ENVID=` (RFC 3461 §4.3, §4.4).
+    pub dsn: MessageDsn,
     /// The first keyword that is not known here, or whose value is not.
     pub unrecognized: Option<Box<str>>,
 }
@@ -51,6 +54,10 @@ impl MailParameters {
                     }
                     _ => Err(cursor.error("BODY=7BIT or BODY=8BITMIME")),
                 }
+            } else if keyword.eq_ignore_ascii_case(b"RET") {
+                set_once(cursor, &mut parameters.dsn.ret, parsed(cursor, value, Ret::parse)?)
+            } else if keyword.eq_ignore_ascii_case(b"ENVID") {
+                set_once(cursor, &mut parameters.dsn.envelope_id, parsed(cursor, value, EnvelopeId::parse)?)
             } else {
                 parameters.note_unrecognized(keyword);
                 Ok(())
@@ -64,9 +71,11 @@ impl MailParameters {
     }
 }
 
-/// The parameters of `RCPT`. None is known yet.
+/// The parameters of `RCPT`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct RcptParameters {
+    /// `NOTIFY=` and `ORCPT=` (RFC 3461 §4.1, §4.2).
+    pub dsn: RecipientDsn,
     /// The first keyword that is not known here.
     pub unrecognized: Option<Box<str>>,
 }
@@ -74,9 +83,16 @@ pub struct RcptParameters {
 impl RcptParameters {
     pub(crate) fn parse_at(cursor: &mut Cursor<'_>) -> Result<Self, SyntaxError> {
         let mut parameters = Self::default();
-        each(cursor, |_, keyword, _| {
-            parameters.unrecognized.get_or_insert_with(|| String::from_utf8_lossy(keyword).into());
-            Ok(())
+        each(cursor, |cursor, keyword, value| {
+            if keyword.eq_ignore_ascii_case(b"NOTIFY") {
+                set_once(cursor, &mut parameters.dsn.notify, parsed(cursor, value, Notify::parse)?)
+            } else if keyword.eq_ignore_ascii_case(b"ORCPT") {
+                let original = parsed(cursor, value, OriginalRecipient::parse)?;
+                set_once(cursor, &mut parameters.dsn.original_recipient, original)
+            } else {
+                parameters.unrecognized.get_or_insert_with(|| String::from_utf8_lossy(keyword).into());
+                Ok(())
+            }
         })?;
         Ok(parameters)
     }
@@ -112,6 +128,16 @@ fn each(
     }
 }
 
+/// A value that has a grammar of its own; the error is told at its place in the line.
+fn parsed<'v, T>(
+    cursor: &Cursor<'_>,
+    value: Option<&'v [u8]>,
+    parse: impl FnOnce(&'v [u8]) -> Result<T, SyntaxError>,
+) -> Result<T, SyntaxError> {
+    let value = value.ok_or_else(|| cursor.error("= and the value of the parameter"))?;
+    parse(value).map_err(|error| cursor.error(error.expected()))
+}
+
 fn set_once<T>(cursor: &Cursor<'_>, place: &mut Option<T>, value: T) -> Result<(), SyntaxError> {
     if place.replace(value).is_some() { Err(cursor.error("each parameter only once")) } else { Ok(()) }
 }
@@ -138,6 +164,9 @@ mod tests {
         let sized = |octets| Some(MailParameters { size_octets: Some(octets), ..none.clone() });
         let bodied = |body| Some(MailParameters { body: Some(body), ..none.clone() });
         let unknown = |word: &str| Some(MailParameters { unrecognized: Some(word.into()), ..none.clone() });
+        let asked = |dsn| Some(MailParameters { dsn, ..none.clone() });
+        let returning = |ret| asked(MessageDsn { ret: Some(ret), ..MessageDsn::default() });
+        let named = |name| asked(MessageDsn { envelope_id: EnvelopeId::new(name).ok(), ..MessageDsn::default() });
         for (rfc, input, expected) in [
             ("RFC 5321 §4.1.1.2", "", Some(none.clone())),
             ("RFC 5321 §4.1.1", "  ", Some(none.clone())),
@@ -153,13 +182,49 @@ mod tests {
             ("RFC 6152 §3", " body=7bit", bodied(Body::SevenBit)),
             ("RFC 6152 §3", " BODY=9BIT", None),
             ("RFC 3030 §3", " BODY=BINARYMIME", unknown("BODY=BINARYMIME")),
-            ("RFC 5321 §4.1.1.11", " RET=HDRS", unknown("RET")),
+            ("RFC 5321 §4.1.1.11", " HOLDFOR=60", unknown("HOLDFOR")),
+            ("RFC 3461 §4.3", " RET=HDRS", returning(Ret::Headers)),
+            ("RFC 3461 §4.3", " ret=full", returning(Ret::Full)),
+            ("RFC 3461 §4.3", " RET=ALL", None),
+            ("RFC 3461 §4.3", " RET", None),
+            ("R3461a: given twice", " RET=HDRS RET=HDRS", None),
+            ("RFC 3461 §4.4", " ENVID=QQ+20314159", named("QQ 314159")),
+            ("RFC 3461 §4.4", " ENVID=", None),
+            ("RFC 3461 §4.4", " ENVID", None),
+            ("R3461a: given twice", " ENVID=a ENVID=a", None),
+            ("D-9", " ENVID=a+0D+0Ab", None),
             ("RFC 5321 §4.1.2", " =x", None),
             ("RFC 5321 §4.1.2", " -a=x", None),
             ("RFC 5321 §4.1.2", " A=b=c", None),
             ("RFC 5321 §4.1.2", "SIZE=1", None),
         ] {
             assert_eq!(mail(input), expected, "{rfc}: {input:?}");
+        }
+    }
+    #[test]
+    fn rcpt_parameters() {
+        let asked = |notify, original: &str| {
+            let original_recipient = OriginalRecipient::parse(original).ok();
+            Some(RcptParameters { dsn: RecipientDsn { notify, original_recipient }, unrecognized: None })
+        };
+        let unknown =
+            |word: &str| Some(RcptParameters { unrecognized: Some(word.into()), ..RcptParameters::default() });
+        for (rfc, input, expected) in [
+            ("RFC 5321 §4.1.1.3", "", asked(None, "")),
+            ("RFC 3461 §4.1", " NOTIFY=NEVER", asked(Some(Notify::NEVER), "")),
+            ("RFC 3461 §4.1", " notify=success,delay", asked(Some(Notify::SUCCESS | Notify::DELAY), "")),
+            ("R3461a: NEVER stands alone", " NOTIFY=NEVER,DELAY", None),
+            ("R3461a: given twice", " NOTIFY=DELAY NOTIFY=DELAY", None),
+            ("RFC 3461 §4.1", " NOTIFY", None),
+            ("RFC 3461 §4.2", " ORCPT=rfc822;a+2Bb@c", asked(None, "rfc822;a+2Bb@c")),
+            ("RFC 3461 §4.2", " NOTIFY=NEVER ORCPT=x;y", asked(Some(Notify::NEVER), "x;y")),
+            ("R3461a: given twice", " ORCPT=x;y ORCPT=x;y", None),
+            ("RFC 3461 §4.2", " ORCPT=y", None),
+            ("RFC 5321 §4.1.1.11", " RET=FULL", unknown("RET")),
+            ("RFC 5321 §4.1.1.11", " X-1=y", unknown("X-1")),
+        ] {
+            let found = RcptParameters::parse_at(&mut Cursor::new(input.as_bytes())).ok();
+            assert_eq!(found, expected, "{rfc}: {input:?}");
         }
     }
 }

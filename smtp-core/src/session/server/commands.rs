@@ -213,7 +213,7 @@ impl ServerSession {
         if self.transactions >= limits.transactions {
             return self.close(CloseReason::Limit, Some(replies::TOO_MANY_TRANSACTIONS));
         }
-        if parameters.unrecognized.is_some() || !(is_esmtp || parameters.is_empty()) {
+        if parameters.unrecognized.is_some() || !parameters.dsn.is_empty() || !(is_esmtp || parameters.is_empty()) {
             return self.error(now, Stage::Mail, replies::UNKNOWN_PARAMETER, line);
         }
         if parameters.size_octets.is_some_and(|octets| octets > limits.message_octets) {
@@ -254,7 +254,7 @@ impl ServerSession {
     pub(super) fn rcpt(&mut self, now: Instant, path: ForwardPath, parameters: &RcptParameters, line: &[u8]) {
         let limits = &self.config.limits;
         let (recipients, most_excess) = (limits.recipients as usize, limits.excess_recipients);
-        if parameters.unrecognized.is_some() {
+        if parameters.unrecognized.is_some() || !parameters.dsn.is_empty() {
             return self.error(now, Stage::Recipient, replies::UNKNOWN_PARAMETER, line);
         }
         let Some(transaction) = &mut self.transaction else { return };
