@@ -2,6 +2,7 @@
 
 use crate::syntax::SyntaxError;
 use crate::syntax::address::Mailbox;
+use crate::syntax::notification::{MessageDsn, RecipientDsn};
 use crate::syntax::parameter::Body;
 use crate::syntax::path::{ForwardPath, ReversePath};
 
@@ -20,12 +21,21 @@ pub struct Envelope {
     reverse_path: ReversePath,
     recipients: Vec<ForwardPath>,
     body: Option<Body>,
+    dsn: MessageDsn,
+    /// One for each recipient, or none where nothing is asked for.
+    recipients_dsn: Vec<RecipientDsn>,
 }
 
 impl Envelope {
     /// An envelope without parameters. Recipients keep their order: that of the results.
     pub fn new(reverse_path: ReversePath, recipients: impl IntoIterator<Item = ForwardPath>) -> Self {
-        Self { reverse_path, recipients: recipients.into_iter().collect(), body: None }
+        Self {
+            reverse_path,
+            recipients: recipients.into_iter().collect(),
+            body: None,
+            dsn: MessageDsn::default(),
+            recipients_dsn: Vec::new(),
+        }
     }
 
     /// The same from text: `alice@example.org` with or without angle brackets, `<>` for the null reverse-path.
@@ -44,13 +54,21 @@ impl Envelope {
             path if path.starts_with('<') => ForwardPath::parse(path),
             mailbox => Mailbox::parse(mailbox).map(ForwardPath::Mailbox),
         });
-        Ok(Self { reverse_path, recipients: recipients.collect::<Result<_, _>>()?, body: None })
+        Ok(Self::new(reverse_path, recipients.collect::<Result<Vec<_>, _>>()?))
     }
 
     /// Says what octets the content has (RFC 6152). Where nothing is said it has none above 127.
     #[must_use]
     pub fn with_body(self, body: Body) -> Self {
         Self { body: Some(body), ..self }
+    }
+
+    /// Says what the sender wants to be told (RFC 3461): of the message, and of each recipient in their order; where there
+    /// are fewer, nothing is said of the rest. It goes along where the server offers `DSN`; whether it did stands in
+    /// [`SendReport::dsn_passed_on`](super::report::SendReport::dsn_passed_on).
+    #[must_use]
+    pub fn with_dsn(self, message: MessageDsn, recipients: impl IntoIterator<Item = RecipientDsn>) -> Self {
+        Self { dsn: message, recipients_dsn: recipients.into_iter().collect(), ..self }
     }
 
     /// Where notifications go.
@@ -66,6 +84,16 @@ impl Envelope {
     /// What octets the content has, if that was said.
     pub fn body(&self) -> Option<Body> {
         self.body
+    }
+
+    /// What the sender wants to be told of the message.
+    pub fn dsn(&self) -> &MessageDsn {
+        &self.dsn
+    }
+
+    /// What it wants to be told of the recipient at that place; `None` where nothing was said.
+    pub fn recipient_dsn(&self, place: usize) -> Option<&RecipientDsn> {
+        self.recipients_dsn.get(place)
     }
 }
 

@@ -9,6 +9,7 @@ pub struct Offers {
     eight_bit_mime: bool,
     enhanced_status_codes: bool,
     starttls: bool,
+    dsn: bool,
 }
 
 impl Offers {
@@ -42,6 +43,11 @@ impl Offers {
         self.starttls
     }
 
+    /// `DSN` (RFC 3461): the next hop sends the notifications that are asked for, or passes the wish on.
+    pub fn dsn(&self) -> bool {
+        self.dsn
+    }
+
     /// Takes one line behind the first; what is not known is not offered to us.
     pub(super) fn read_line(&mut self, line: &[u8]) {
         let mut words = line.split(|&octet| octet == b' ').filter(|word| !word.is_empty());
@@ -56,6 +62,8 @@ impl Offers {
             self.enhanced_status_codes = true;
         } else if is("STARTTLS") {
             self.starttls = true;
+        } else if is("DSN") {
+            self.dsn = true;
         } else if is("SIZE") {
             let limit = match parameters {
                 (Some(digits), None) => std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()),
@@ -102,7 +110,8 @@ mod tests {
             let offers = offers(lines);
             assert_eq!((offers.size(), offers.size_limit_octets()), (size, limit), "{rfc}: {lines:?}");
         }
-        let offers = offers(&[b"Pipelining", b"8bitmime ", b"ENHANCEDSTATUSCODES x"]);
-        assert!(offers.pipelining() && offers.eight_bit_mime() && offers.enhanced_status_codes() && !offers.size());
+        let some = offers(&[b"Pipelining", b"8bitmime ", b"ENHANCEDSTATUSCODES x"]);
+        assert!(some.pipelining() && some.eight_bit_mime() && some.enhanced_status_codes());
+        assert!(!some.size() && !some.dsn() && offers(&[b"dsn"]).dsn());
     }
 }

@@ -232,16 +232,21 @@ pub struct SendReport {
     recipients: Vec<Result<Reply, SendError>>,
     content_reply: Option<Reply>,
     is_stale: bool,
+    dsn_passed_on: bool,
 }
 
 impl SendReport {
     pub(crate) fn new(recipients: Vec<Result<Reply, SendError>>, content_reply: Option<Reply>, is_stale: bool) -> Self {
-        Self { recipients, content_reply, is_stale }
+        Self { recipients, content_reply, is_stale, dsn_passed_on: false }
     }
 
     /// The same failure for all of so many recipients.
     pub(crate) fn failed(recipients: usize, error: &SendError, is_stale: bool) -> Self {
-        Self { recipients: vec![Err(error.clone()); recipients], content_reply: None, is_stale }
+        Self::new(vec![Err(error.clone()); recipients], None, is_stale)
+    }
+
+    pub(crate) fn with_dsn_passed_on(self, dsn_passed_on: bool) -> Self {
+        Self { dsn_passed_on, ..self }
     }
 
     /// One result for each recipient, in the order of the envelope: the reply that took the message for it, or why
@@ -268,6 +273,12 @@ impl SendReport {
     /// Whether it was delivered to all of them.
     pub fn is_delivered(&self) -> bool {
         self.recipients.iter().all(Result::is_ok)
+    }
+
+    /// Whether the server offers `DSN`, so that what the sender wants to be told went along (RFC 3461). Where it did not,
+    /// the duty to tell of a success stays on this side, for each recipient that the server has taken.
+    pub fn dsn_passed_on(&self) -> bool {
+        self.dsn_passed_on
     }
 
     /// Whether the connection had served a message before and was gone before the server answered anything of this one.

@@ -5,6 +5,7 @@ use std::io::Write;
 use super::envelope::Envelope;
 use super::offers::Offers;
 use super::report::{SendCause, SendError, SendReport, SendStage};
+use crate::syntax::notification::{MessageDsn, RecipientDsn};
 use crate::syntax::parameter::Body;
 use crate::syntax::reply::Reply;
 
@@ -25,6 +26,8 @@ pub(super) struct Transaction {
     accepted: usize,
     /// Why the message as a whole fails, once that is known.
     failure: Option<SendError>,
+    /// Whether what the sender wants to be told goes along.
+    passes_dsn_on: bool,
     /// Whether the server has answered `MAIL`.
     pub(super) is_answered: bool,
 }
@@ -46,11 +49,24 @@ impl Transaction {
             Some(Body::SevenBit) if offers.eight_bit_mime() => self.mail.extend_from_slice(b" BODY=7BIT"),
             _ => {}
         }
+        self.passes_dsn_on = offers.dsn();
+        if self.passes_dsn_on {
+            let MessageDsn { ret, envelope_id } = envelope.dsn();
+            write_parameter(&mut self.mail, "RET", ret.as_ref());
+            write_parameter(&mut self.mail, "ENVID", envelope_id.as_ref());
+        }
         self.lines.clear();
         self.ends.clear();
         self.recipients.clear();
-        for recipient in envelope.recipients() {
-            write(&mut self.lines, format_args!("RCPT TO:{recipient}\r\n"));
+        for (place, recipient) in envelope.recipients().iter().enumerate() {
+            write(&mut self.lines, format_args!("RCPT TO:{recipient}"));
+            if let Some(RecipientDsn { notify, original_recipient }) = envelope.recipient_dsn(place)
+                && self.passes_dsn_on
+            {
+                write_parameter(&mut self.lines, "NOTIFY", notify.as_ref());
+                write_parameter(&mut self.lines, "ORCPT", original_recipient.as_ref());
+            }
+            self.lines.extend_from_slice(b"\r\n");
             self.ends.push(self.lines.len());
             self.recipients.push(Recipient::Unanswered);
         }
@@ -150,7 +166,14 @@ impl Transaction {
             Recipient::Refused(error) if !whole => Err(error),
             _ => message.clone(),
         });
-        SendReport::new(results.collect(), content_reply, is_stale)
+        SendReport::new(results.collect(), content_reply, is_stale).with_dsn_passed_on(self.passes_dsn_on)
+    }
+}
+
+/// Both keyword and value are types that have no space and no end of a line in them (SECURITY D-9).
+fn write_parameter(line: &mut Vec<u8>, keyword: &'static str, value: Option<&impl std::fmt::Display>) {
+    if let Some(value) = value {
+        write(line, format_args!(" {keyword}={value}"));
     }
 }
 
