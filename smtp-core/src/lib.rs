@@ -87,7 +87,7 @@ pub use session::decision::{
 pub use session::event::{CloseReason, HookFailure, SessionEvent, Stage};
 pub use session::extensions::Extensions;
 pub use session::limits::Limits;
-pub use session::server::{ServerSession, SessionConfig, Stages, Step};
+pub use session::server::{DsnOffer, ServerSession, SessionConfig, Stages, Step};
 pub use session::tls::{TlsFacts, TlsVersion};
 pub use session::transaction::{Recipient, Transaction};
 pub use syntax::SyntaxError;

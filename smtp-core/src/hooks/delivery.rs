@@ -78,6 +78,15 @@ pub trait Delivery: Send + Sync {
         let _ = declared_octets;
         Ok(())
     }
+
+    /// Whether this delivery does what senders ask for with the parameters of RFC 3461, for each recipient
+    /// ([`Recipient::dsn`](crate::Recipient::dsn)) and for the message
+    /// ([`MailParameters::dsn`](crate::MailParameters::dsn)): it sends the notifications that were asked for and no other,
+    /// or passes the parameters on to somebody who offers `DSN`. Asked once, when the server is built. Default: no; then
+    /// `DSN` is offered to nobody, since RFC 3461 §3 obliges whoever offers it.
+    fn honours_dsn(&self) -> bool {
+        false
+    }
 }
 
 #[async_trait]
@@ -103,5 +112,9 @@ impl<D: Delivery + ?Sized> Delivery for Arc<D> {
 
     fn check_room(&self, declared_octets: Option<u64>) -> Result<(), Refusal> {
         (**self).check_room(declared_octets)
+    }
+
+    fn honours_dsn(&self) -> bool {
+        (**self).honours_dsn()
     }
 }

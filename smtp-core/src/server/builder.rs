@@ -17,7 +17,7 @@ use crate::hooks::recipient_lookup::RecipientLookup;
 use crate::hooks::tables::LocalDomains;
 use crate::message::content::{ContentSettings, ContentStore};
 use crate::session::limits::Limits;
-use crate::session::server::SessionConfig;
+use crate::session::server::{DsnOffer, SessionConfig};
 use crate::syntax::SyntaxError;
 use crate::syntax::address::{Domain, Mailbox};
 
@@ -278,6 +278,7 @@ impl Settings {
             postmaster,
             local_domains: domains.clone(),
             limits: self.limits.clone(),
+            dsn: if hooks.delivery.honours_dsn() { DsnOffer::KnownClients } else { DsnOffer::Nobody },
             stages: hooks.stages(),
             observed: hooks.observer.is_some(),
             offers_starttls: self.tls.is_some(),
@@ -318,6 +319,7 @@ impl Profile {
             offers_starttls: tls.is_some() && !listener.is_implicit,
             limits: listener.limits.clone().unwrap_or_else(|| self.session.limits.clone()),
             refuse_early_talkers: listener.refuse_early_talkers,
+            dsn: if self.shared.hooks.delivery.honours_dsn() { listener.dsn } else { DsnOffer::Nobody },
             ..(*self.session).clone()
         };
         Ok(Self {

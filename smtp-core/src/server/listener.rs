@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use crate::message::content::ContentStore;
 use crate::session::limits::Limits;
 use crate::session::replies;
-use crate::session::server::SessionConfig;
+use crate::session::server::{DsnOffer, SessionConfig};
 
 use super::buffers::BufferPool;
 use super::connection;
@@ -52,6 +52,7 @@ pub struct Listener {
     pub(crate) tls: Option<ServerTls>,
     pub(crate) is_implicit: bool,
     pub(crate) proxies: Vec<IpNet>,
+    pub(crate) dsn: DsnOffer,
 }
 
 impl Listener {
@@ -65,6 +66,7 @@ impl Listener {
             tls: None,
             is_implicit: false,
             proxies: Vec::new(),
+            dsn: DsnOffer::KnownClients,
         }
     }
 
@@ -110,6 +112,14 @@ impl Listener {
     #[must_use]
     pub fn refuse_early_talkers(mut self, refuse: bool) -> Self {
         self.refuse_early_talkers = refuse;
+        self
+    }
+
+    /// To whom `DSN` is offered (RFC 3461), where the delivery [honours](crate::Delivery::honours_dsn) it; otherwise to
+    /// nobody. Default: known clients (PRACTICES S22).
+    #[must_use]
+    pub fn dsn(mut self, offer: DsnOffer) -> Self {
+        self.dsn = offer;
         self
     }
 }

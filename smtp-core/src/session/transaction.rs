@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::message::edits::HeaderEdits;
 use crate::syntax::address::Mailbox;
+use crate::syntax::notification::RecipientDsn;
 use crate::syntax::parameter::MailParameters;
 use crate::syntax::path::{ForwardPath, ReversePath};
 
@@ -19,11 +20,12 @@ pub struct Recipient {
     mailboxes: Vec<Mailbox>,
     is_role: bool,
     disposition: Disposition,
+    dsn: RecipientDsn,
 }
 
 impl Recipient {
-    pub(crate) fn new(path: ForwardPath, mailboxes: Vec<Mailbox>, is_role: bool) -> Self {
-        Self { path, mailboxes, is_role, disposition: Disposition::Deliver }
+    pub(crate) fn new(path: ForwardPath, mailboxes: Vec<Mailbox>, is_role: bool, dsn: RecipientDsn) -> Self {
+        Self { path, mailboxes, is_role, disposition: Disposition::Deliver, dsn }
     }
 
     /// The argument of `RCPT`.
@@ -47,6 +49,12 @@ impl Recipient {
     /// What becomes of its copy.
     pub fn disposition(&self) -> &Disposition {
         &self.disposition
+    }
+
+    /// What the sender wants to be told of it (RFC 3461 §4). Empty unless the delivery
+    /// [honours](crate::Delivery::honours_dsn) it.
+    pub fn dsn(&self) -> &RecipientDsn {
+        &self.dsn
     }
 }
 
@@ -74,6 +82,8 @@ pub struct Transaction {
     extensions: Extensions,
     excess_recipients: u32,
     alias_mailboxes: usize,
+    /// Of the recipient that is being looked up.
+    asked: RecipientDsn,
 }
 
 impl Transaction {
@@ -88,6 +98,7 @@ impl Transaction {
             extensions: Extensions::default(),
             excess_recipients: 0,
             alias_mailboxes: 0,
+            asked: RecipientDsn::default(),
         }
     }
 
@@ -129,6 +140,15 @@ impl Transaction {
     pub(crate) fn add_recipient(&mut self, recipient: Recipient) {
         self.alias_mailboxes += recipient.mailboxes.len();
         self.recipients.push(recipient);
+    }
+
+    /// What was said with the `RCPT` that is being looked up.
+    pub(crate) fn asks_for_next(&mut self, asked: RecipientDsn) {
+        self.asked = asked;
+    }
+
+    pub(crate) fn take_asked(&mut self) -> RecipientDsn {
+        std::mem::take(&mut self.asked)
     }
 
     /// Counts a recipient over the limit; how many there were with it.

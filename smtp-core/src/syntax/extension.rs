@@ -14,6 +14,8 @@ pub enum ServiceExtension {
     EnhancedStatusCodes,
     /// `STARTTLS` (RFC 3207).
     StartTls,
+    /// `DSN` (RFC 3461): the sender may say what it wants to be told.
+    Dsn,
     /// `LIMITS` (RFC 9422): transactions in a session and recipients in a transaction.
     Limits {
         /// `MAILMAX`.
@@ -31,6 +33,7 @@ impl std::fmt::Display for ServiceExtension {
             Self::EightBitMime => f.write_str("8BITMIME"),
             Self::StartTls => f.write_str("STARTTLS"),
             Self::EnhancedStatusCodes => f.write_str("ENHANCEDSTATUSCODES"),
+            Self::Dsn => f.write_str("DSN"),
             Self::Limits { mail_max, rcpt_max } => write!(f, "LIMITS MAILMAX={mail_max} RCPTMAX={rcpt_max}"),
         }
     }

@@ -12,6 +12,8 @@ mod rfc1870_client;
 mod rfc2034;
 mod rfc2920;
 mod rfc2920_client;
+mod rfc3461;
+mod rfc3461_client;
 mod rfc5321;
 mod rfc5321_client;
 mod rfc5321_shutdown;

@@ -17,7 +17,11 @@ use crate::syntax::path::{ForwardPath, ReversePath};
 use crate::syntax::reply::{Reply, write_lines};
 use crate::syntax::text::{SafeText, to_text};
 
-use super::{HeldRefusal, ServerSession, Stages, State, code};
+use super::{DsnOffer, HeldRefusal, ServerSession, Stages, State, code};
+
+/// What a command line may have where `DSN` is offered: those of RFC 5321 §4.5.3.1.4, and 500 more for `RCPT` (RFC 3461
+/// §3).
+const LINE_WITH_DSN_OCTETS: usize = 512 + 500;
 
 impl ServerSession {
     pub(super) fn open(&mut self) {
@@ -100,7 +104,7 @@ impl ServerSession {
             (_, NotOffered) => self.not_offered(now, line),
             (_, StartTls) => self.start_tls(now, line),
             (State::Ready, Mail(path, parameters)) => self.mail(now, path, parameters, line),
-            (State::Envelope, Rcpt(path, parameters)) => self.rcpt(now, path, &parameters, line),
+            (State::Envelope, Rcpt(path, parameters)) => self.rcpt(now, path, parameters, line),
             (State::Envelope, Data) => self.data(),
             (State::Connected, Mail(..) | Rcpt(..) | Data) => {
                 self.error(now, Stage::Command, replies::SAY_EHLO_FIRST, line);
@@ -199,7 +203,25 @@ impl ServerSession {
         if self.config.offers_starttls && self.connection.tls().is_none() {
             offered.push(ServiceExtension::StartTls);
         }
+        if self.offers_dsn() {
+            offered.push(ServiceExtension::Dsn);
+        }
         offered
+    }
+
+    /// RFC 3461 §3. Who has authenticated since `EHLO` may use what was not offered then.
+    fn offers_dsn(&self) -> bool {
+        self.is_esmtp()
+            && self.config.limits.command_line_octets >= LINE_WITH_DSN_OCTETS
+            && match self.config.dsn {
+                DsnOffer::Nobody => false,
+                DsnOffer::KnownClients => self.connection.may_relay(),
+                DsnOffer::Everybody => true,
+            }
+    }
+
+    fn is_esmtp(&self) -> bool {
+        self.connection.greeting().is_some_and(|greeting| greeting.protocol() == Protocol::Esmtp)
     }
 
     pub(super) fn reset(&mut self) {
@@ -209,11 +231,11 @@ impl ServerSession {
 
     pub(super) fn mail(&mut self, now: Instant, path: ReversePath, parameters: MailParameters, line: &[u8]) {
         let limits = &self.config.limits;
-        let is_esmtp = self.connection.greeting().is_some_and(|greeting| greeting.protocol() == Protocol::Esmtp);
         if self.transactions >= limits.transactions {
             return self.close(CloseReason::Limit, Some(replies::TOO_MANY_TRANSACTIONS));
         }
-        if parameters.unrecognized.is_some() || !parameters.dsn.is_empty() || !(is_esmtp || parameters.is_empty()) {
+        let is_understood = parameters.unrecognized.is_none() && (parameters.dsn.is_empty() || self.offers_dsn());
+        if !(is_understood && (self.is_esmtp() || parameters.is_empty())) {
             return self.error(now, Stage::Mail, replies::UNKNOWN_PARAMETER, line);
         }
         if parameters.size_octets.is_some_and(|octets| octets > limits.message_octets) {
@@ -251,14 +273,15 @@ impl ServerSession {
     }
 
     /// PRACTICES P7: syntax, limits, then the lookup.
-    pub(super) fn rcpt(&mut self, now: Instant, path: ForwardPath, parameters: &RcptParameters, line: &[u8]) {
+    pub(super) fn rcpt(&mut self, now: Instant, path: ForwardPath, parameters: RcptParameters, line: &[u8]) {
         let limits = &self.config.limits;
         let (recipients, most_excess) = (limits.recipients as usize, limits.excess_recipients);
-        if parameters.unrecognized.is_some() || !parameters.dsn.is_empty() {
+        if parameters.unrecognized.is_some() || !(parameters.dsn.is_empty() || self.offers_dsn()) {
             return self.error(now, Stage::Recipient, replies::UNKNOWN_PARAMETER, line);
         }
         let Some(transaction) = &mut self.transaction else { return };
         if transaction.recipients().len() < recipients {
+            transaction.asks_for_next(parameters.dsn);
             return self.ask(Question::Lookup, path);
         }
         if transaction.count_excess_recipient() > most_excess {
@@ -316,7 +339,8 @@ impl ServerSession {
 
     /// The recipient exists. Role mailboxes of ours are accepted at once (PRACTICES P4, P7).
     pub(super) fn judge_recipient(&mut self, path: ForwardPath, mailboxes: Vec<Mailbox>, is_role: bool) {
-        let recipient = Recipient::new(path, mailboxes, is_role);
+        let dsn = self.transaction.as_mut().map(|transaction| transaction.take_asked()).unwrap_or_default();
+        let recipient = Recipient::new(path, mailboxes, is_role, dsn);
         if recipient.is_role() {
             return self.accept_recipient(recipient);
         }

@@ -37,6 +37,22 @@ impl std::ops::BitOr for Stages {
     }
 }
 
+/// To whom `DSN` is offered (RFC 3461 §3): who may ask to be told what became of a message, and in how many words.
+///
+/// Whoever offers it is obliged to honour it, so a session offers it only where somebody said that its delivery does.
+/// Notifications of success tell which mailboxes live, hence not to everybody (PRACTICES S22).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum DsnOffer {
+    /// To nobody; a parameter of it is answered with `555 5.5.4`.
+    #[default]
+    Nobody,
+    /// To clients that are authenticated or may relay.
+    KnownClients,
+    /// To all. For listeners where nobody else can send anything, since `EHLO` comes before `AUTH`.
+    Everybody,
+}
+
 /// What all sessions of a listener have in common.
 #[derive(Debug, Clone)]
 pub struct SessionConfig {
@@ -48,6 +64,8 @@ pub struct SessionConfig {
     pub local_domains: Vec<Domain>,
     /// What is allowed.
     pub limits: Limits,
+    /// To whom `DSN` is offered. Default: nobody.
+    pub dsn: DsnOffer,
     /// Which stages are asked about.
     pub stages: Stages,
     /// Whether octets that come before a reply that must be waited for end the session with `554 5.5.0`.
@@ -67,6 +85,7 @@ impl SessionConfig {
             hostname,
             local_domains: Vec::new(),
             limits: Limits::default(),
+            dsn: DsnOffer::default(),
             stages: Stages::ALL,
             refuse_early_talkers: true,
             offers_starttls: false,

@@ -26,7 +26,7 @@ use super::replies;
 use super::tls::TlsFacts;
 use super::transaction::Transaction;
 
-pub use config::{SessionConfig, Stages};
+pub use config::{DsnOffer, SessionConfig, Stages};
 
 /// What [`ServerSession::poll`] wants done.
 #[derive(Debug)]
