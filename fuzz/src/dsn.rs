@@ -45,10 +45,8 @@ pub fn law(data: &[u8]) {
     envelope.recipients = (0..count)
         .map(|_| QueuedRecipient {
             path: path.clone().unwrap_or_else(|_| mailbox.clone().into()),
-            mailbox: mailbox.clone(),
-            outgoing: 0,
             disposition: disposition(control.choice(4)),
-            is_role: false,
+            ..QueuedRecipient::new(mailbox.clone())
         })
         .collect();
     envelope.sender_confirmed = control.choice(5) % 4 != 1;

@@ -5,6 +5,7 @@
 
 use std::mem::size_of;
 
+use smtp_core::RecipientDsn;
 use smtp_queue::{Diagnosis, Envelope, Progress, QueueId, QueuedRecipient, WaitingRecipient, stored_form};
 
 /// The most octets of memory for each octet that was read, and for none: a recipient of 15 stored octets becomes a value
@@ -33,11 +34,22 @@ fn envelope(octets: &[u8]) {
     for recipient in &envelope.recipients {
         // Whoever sends it looks its reverse-path up.
         assert!(envelope.outgoing.get(recipient.outgoing as usize) == Some(envelope.outgoing_of(recipient)));
+        // Whoever sends it on, or writes a notification, puts these on a line.
+        for text in recipient.dsn.original_recipient.iter().flat_map(|dsn| [dsn.address_type(), dsn.address()]) {
+            is_printable(text);
+        }
+    }
+    if let Some(id) = &envelope.dsn.envelope_id {
+        is_printable(id.as_str());
     }
     let written = stored_form::write_envelope(&envelope);
     let again = stored_form::read_envelope(id, &written).expect("what was written can be read");
     assert_eq!(again, envelope);
     assert_eq!(stored_form::write_envelope(&again), written, "a second writing changes nothing");
+}
+
+fn is_printable(text: &str) {
+    assert!(!text.is_empty() && text.bytes().all(|octet| matches!(octet, b' '..=b'~')), "{text:?}");
 }
 
 fn envelope_octets(envelope: &Envelope) -> usize {
@@ -46,6 +58,12 @@ fn envelope_octets(envelope: &Envelope) -> usize {
         + envelope.outgoing.capacity() * size_of::<smtp_core::ReversePath>()
         + origin.transaction.len()
         + origin.identity.as_ref().map_or(0, |identity| identity.as_str().len())
+        + envelope.dsn.envelope_id.as_ref().map_or(0, |id| id.as_str().len())
+        + envelope.recipients.iter().map(|recipient| original_octets(&recipient.dsn)).sum::<usize>()
+}
+
+fn original_octets(dsn: &RecipientDsn) -> usize {
+    dsn.original_recipient.as_ref().map_or(0, |original| original.address_type().len() + original.address().len())
 }
 
 fn progress(octets: &[u8]) {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use smtp_core::{Body, Disposition, ForwardPath, Identity, Mailbox, ReversePath, Treatment};
+use smtp_core::{Body, Disposition, ForwardPath, Identity, Mailbox, MessageDsn, RecipientDsn, ReversePath, Treatment};
 
 use crate::id::QueueId;
 
@@ -31,6 +31,8 @@ pub struct Envelope {
     pub origin: Origin,
     /// `BODY=` as it was received.
     pub body: Option<Body>,
+    /// What the sender asked of notifications about the message (RFC 3461 §4.3, §4.4).
+    pub dsn: MessageDsn,
     /// Whether a notification may go to the reverse-path: a policy vouches for it, or the client may relay
     /// (PRACTICES.md S21).
     pub sender_confirmed: bool,
@@ -66,6 +68,22 @@ pub struct QueuedRecipient {
     pub disposition: Disposition,
     /// Whether it is one of the mailboxes that must stay reachable (RFC 5321 §4.5.1, RFC 2142).
     pub is_role: bool,
+    /// What the sender asked of notifications about it (RFC 3461 §4.1, §4.2).
+    pub dsn: RecipientDsn,
+}
+
+impl QueuedRecipient {
+    /// A mailbox that the client named itself, and said nothing else of.
+    pub fn new(mailbox: Mailbox) -> Self {
+        Self {
+            path: ForwardPath::Mailbox(mailbox.clone()),
+            mailbox,
+            outgoing: 0,
+            disposition: Disposition::Deliver,
+            is_role: false,
+            dsn: RecipientDsn::default(),
+        }
+    }
 }
 
 impl Envelope {
@@ -79,6 +97,7 @@ impl Envelope {
             recipients: Vec::new(),
             origin: Origin::default(),
             body: None,
+            dsn: MessageDsn::default(),
             sender_confirmed: false,
             deadline: None,
         }
@@ -87,13 +106,7 @@ impl Envelope {
     /// One recipient more, to whom it leaves under the first of the outgoing reverse-paths.
     #[must_use]
     pub fn with_recipient(mut self, mailbox: Mailbox) -> Self {
-        self.recipients.push(QueuedRecipient {
-            path: ForwardPath::Mailbox(mailbox.clone()),
-            mailbox,
-            outgoing: 0,
-            disposition: Disposition::Deliver,
-            is_role: false,
-        });
+        self.recipients.push(QueuedRecipient::new(mailbox));
         self
     }
 

@@ -17,7 +17,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use memchr::memmem;
-use smtp_core::{Body, DateTime, Disposition, Domain, ForwardPath, Mailbox, ReversePath};
+use smtp_core::{Body, DateTime, Domain, ForwardPath, Mailbox, ReversePath};
 
 use self::returned::Encoding;
 use crate::envelope::{Envelope, QueuedRecipient};
@@ -122,9 +122,7 @@ impl Failures<'_> {
         envelope.recipients.push(QueuedRecipient {
             is_role: path == ForwardPath::Postmaster,
             path,
-            mailbox: mailbox.clone(),
-            outgoing: 0,
-            disposition: Disposition::Deliver,
+            ..QueuedRecipient::new(mailbox.clone())
         });
         envelope.origin.notification_of = Some(self.envelope.id);
         envelope.body = (self.returned.encoding() == Encoding::EightBit).then_some(Body::EightBitMime);

@@ -8,8 +8,8 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use smtp_core::{
-    Accepted, Body, Connection, Content, DataEncoder, Defect, Delivery, DeliveryEvent, Disposition, ForwardPath,
-    Mailbox, Message, Outbound, OutboundRecipient, Refusal, ReversePath, SafeText, Transient, Treatment, async_trait,
+    Accepted, Body, Connection, Content, DataEncoder, Defect, Delivery, DeliveryEvent, Disposition, Mailbox, Message,
+    Notify, Outbound, OutboundRecipient, Refusal, ReversePath, SafeText, Transient, Treatment, async_trait,
 };
 use thiserror::Error;
 
@@ -163,8 +163,7 @@ impl Queue {
         let mut envelope = Envelope::new(self.shared.ids.next(now), now, reverse_path);
         let mut recipients_seen = Recipients::default();
         for mailbox in recipients {
-            let path = ForwardPath::Mailbox(mailbox.clone());
-            recipients_seen.add(&path, &mailbox, &Disposition::Deliver, false);
+            recipients_seen.add(QueuedRecipient::new(mailbox));
         }
         envelope.recipients = recipients_seen.list;
         if envelope.recipients.is_empty() {
@@ -186,12 +185,16 @@ impl Queue {
         let connection = message.connection();
         let mut recipients = Recipients::default();
         for recipient in message.recipients() {
-            let (disposition, is_role) = (recipient.disposition(), recipient.is_role());
-            for mailbox in recipient.mailboxes() {
-                recipients.add(recipient.path(), mailbox, disposition, is_role);
-            }
-            if recipient.mailboxes().is_empty() {
-                recipients.add(recipient.path(), &self.shared.postmaster, disposition, is_role);
+            let postmaster = std::slice::from_ref(&self.shared.postmaster);
+            let mailboxes = if recipient.mailboxes().is_empty() { postmaster } else { recipient.mailboxes() };
+            for mailbox in mailboxes {
+                recipients.add(QueuedRecipient {
+                    path: recipient.path().clone(),
+                    disposition: recipient.disposition().clone(),
+                    is_role: recipient.is_role(),
+                    dsn: recipient.dsn().clone(),
+                    ..QueuedRecipient::new(mailbox.clone())
+                });
             }
         }
         let id = self.shared.ids.next(message.time());
@@ -206,6 +209,7 @@ impl Queue {
             notification_of: None,
         };
         envelope.body = message.parameters().body;
+        envelope.dsn = message.parameters().dsn.clone();
         let may_relay = connection.identity().is_some() || connection.treatment() == Treatment::RelayClient;
         envelope.sender_confirmed = message.sender_confirmed() || may_relay;
         Incoming { envelope, content, discarded, connection: Some(connection) }
@@ -224,29 +228,30 @@ struct Recipients {
 const FEW: usize = 8;
 
 impl Recipients {
-    fn add(&mut self, path: &ForwardPath, mailbox: &Mailbox, disposition: &Disposition, is_role: bool) {
-        if let Some(place) = self.place_of(mailbox) {
+    fn add(&mut self, new: QueuedRecipient) {
+        if let Some(place) = self.place_of(&new.mailbox) {
             // Of two copies the one that is read is kept.
             let earlier = &mut self.list[place];
-            if rank(disposition) < rank(&earlier.disposition) {
-                earlier.disposition = disposition.clone();
+            if rank(&new.disposition) < rank(&earlier.disposition) {
+                earlier.disposition = new.disposition;
             }
-            earlier.is_role |= is_role;
+            earlier.is_role |= new.is_role;
+            // What is told of the one copy is what was asked of any of them, under the name of the first that wants it.
+            let (notify, more) = (earlier.dsn.notify(), new.dsn.notify());
+            if notify == Notify::NEVER && more != Notify::NEVER {
+                (earlier.path, earlier.dsn) = (new.path, new.dsn);
+            } else if notify != notify | more {
+                earlier.dsn.notify = Some(notify | more);
+            }
             return;
         }
         if self.list.len() >= FEW {
             if self.places.is_empty() {
                 self.places = self.list.iter().map(|known| known.mailbox.clone()).zip(0..).collect();
             }
-            self.places.insert(mailbox.clone(), self.list.len());
+            self.places.insert(new.mailbox.clone(), self.list.len());
         }
-        self.list.push(QueuedRecipient {
-            path: path.clone(),
-            mailbox: mailbox.clone(),
-            outgoing: 0,
-            disposition: disposition.clone(),
-            is_role,
-        });
+        self.list.push(new);
     }
 
     fn place_of(&self, mailbox: &Mailbox) -> Option<usize> {

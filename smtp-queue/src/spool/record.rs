@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use smtp_core::{
-    Body, Disposition, EnhancedStatusCode, ForwardPath, Identity, Mailbox, Reply, ReplyCode, ReversePath, SafeText,
-    Treatment,
+    Body, Disposition, EnhancedStatusCode, EnvelopeId, ForwardPath, Identity, Mailbox, MessageDsn, Notify,
+    OriginalRecipient, RecipientDsn, Reply, ReplyCode, Ret, ReversePath, SafeText, Treatment,
 };
 use thiserror::Error;
 
@@ -40,6 +40,8 @@ mod envelope_tag {
     pub(super) const BODY: u16 = 10;
     pub(super) const SENDER_CONFIRMED: u16 = 11;
     pub(super) const DEADLINE: u16 = 12;
+    pub(super) const RET: u16 = 13;
+    pub(super) const ENVELOPE_ID: u16 = 14;
 }
 
 mod recipient_tag {
@@ -48,6 +50,8 @@ mod recipient_tag {
     pub(super) const OUTGOING: u16 = 3;
     pub(super) const DISPOSITION: u16 = 4;
     pub(super) const IS_ROLE: u16 = 5;
+    pub(super) const NOTIFY: u16 = 6;
+    pub(super) const ORIGINAL_RECIPIENT: u16 = 7;
 }
 
 mod progress_tag {
@@ -107,6 +111,13 @@ pub(crate) fn encode_envelope(envelope: &Envelope, output: &mut Vec<u8>) {
     if let Some(deadline) = envelope.deadline {
         put_time(output, tag::DEADLINE, deadline);
     }
+    let MessageDsn { ret, envelope_id } = &envelope.dsn;
+    if let Some(ret) = ret {
+        put_text(output, tag::RET, ret);
+    }
+    if let Some(id) = envelope_id {
+        put_text(output, tag::ENVELOPE_ID, id);
+    }
 }
 
 fn encode_recipient(recipient: &QueuedRecipient, output: &mut Vec<u8>) {
@@ -132,6 +143,13 @@ fn encode_recipient(recipient: &QueuedRecipient, output: &mut Vec<u8>) {
     }
     if recipient.is_role {
         put(output, tag::IS_ROLE, &[]);
+    }
+    let RecipientDsn { notify, original_recipient } = &recipient.dsn;
+    if let Some(notify) = notify {
+        put_text(output, tag::NOTIFY, notify);
+    }
+    if let Some(original) = original_recipient {
+        put_text(output, tag::ORIGINAL_RECIPIENT, original);
     }
 }
 
@@ -169,6 +187,10 @@ pub(crate) fn decode_envelope(id: QueueId, octets: &[u8]) -> Result<Envelope, Re
             }
             tag::SENDER_CONFIRMED => found.sender_confirmed = true,
             tag::DEADLINE => found.deadline = Some(time(value, "deadline")?),
+            tag::RET => found.dsn.ret = Some(parsed(value, "RET", |text| Ret::parse(text))?),
+            tag::ENVELOPE_ID => {
+                found.dsn.envelope_id = Some(parsed(value, "ENVID", |text| EnvelopeId::parse(text))?);
+            }
             _ => {}
         }
     }
@@ -197,6 +219,7 @@ fn decode_recipient(octets: &[u8]) -> Result<QueuedRecipient, RecordError> {
     let mut mailbox = None;
     let mut path = None;
     let (mut outgoing, mut disposition, mut is_role) = (0, Disposition::Deliver, false);
+    let mut dsn = RecipientDsn::default();
     for field in fields(octets) {
         let (number, value) = field?;
         match number {
@@ -214,12 +237,17 @@ fn decode_recipient(octets: &[u8]) -> Result<QueuedRecipient, RecordError> {
                 };
             }
             tag::IS_ROLE => is_role = true,
+            // What cannot be read might have been NEVER.
+            tag::NOTIFY => dsn.notify = Some(parsed(value, "NOTIFY", |text| Notify::parse(text))?),
+            tag::ORIGINAL_RECIPIENT => {
+                dsn.original_recipient = Some(parsed(value, "ORCPT", |text| OriginalRecipient::parse(text))?);
+            }
             _ => {}
         }
     }
     let mailbox = mailbox.ok_or(RecordError("mailbox"))?;
     let path = path.unwrap_or_else(|| ForwardPath::Mailbox(mailbox.clone()));
-    Ok(QueuedRecipient { path, mailbox, outgoing, disposition, is_role })
+    Ok(QueuedRecipient { path, mailbox, outgoing, disposition, is_role, dsn })
 }
 
 /// Appends the stored form of a progress.
@@ -426,6 +454,11 @@ mod tests {
         envelope.body = Some(Body::EightBitMime);
         envelope.sender_confirmed = true;
         envelope.deadline = Some(from_micros(u64::MAX));
+        envelope.dsn =
+            MessageDsn { ret: Some(Ret::Headers), envelope_id: Some(EnvelopeId::new("QQ 1=1").expect("valid")) };
+        let original_recipient = Some(OriginalRecipient::new("rfc822", "a+b=c d@e").expect("valid"));
+        envelope.recipients[0].dsn = RecipientDsn { notify: Some(Notify::NEVER), original_recipient };
+        envelope.recipients[1].dsn.notify = Some(Notify::SUCCESS | Notify::FAILURE | Notify::DELAY);
         envelope
     }
 
@@ -476,6 +509,37 @@ mod tests {
         encode_envelope(&envelope(), &mut octets);
         put(&mut octets, 998, &[]);
         assert_eq!(decode_envelope(QueueId::from_u128(77), &octets), Ok(envelope()));
+    }
+
+    #[test] // RFC 3461 §4.1: nothing was said, so the default holds.
+    fn a_record_from_before_dsn_is_read_as_one_without_wishes() {
+        let hex = "0100080000000000000000000000020002000000\
+                   3c3e04001500000001000f000000626f62406578616d706c652e6f7267050000000000";
+        let octets: Vec<_> =
+            (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("digits")).collect();
+        let expected = Envelope::new(QueueId::from_u128(1), from_micros(0), ReversePath::Null)
+            .with_recipient(mailbox("bob@example.org"));
+        assert_eq!(decode_envelope(expected.id, &octets), Ok(expected.clone()));
+        assert!(expected.dsn.is_empty() && expected.recipients[0].dsn.is_empty());
+        // Without wishes, what is written is what was written before.
+        let mut written = Vec::new();
+        encode_envelope(&expected, &mut written);
+        assert_eq!(written, octets);
+    }
+
+    #[test] // R3461b: NEVER that cannot be read is not the default.
+    fn a_wish_that_cannot_be_read_is_an_error() {
+        let recipient = |tag, value: &[u8]| {
+            let mut octets = Vec::new();
+            put(&mut octets, recipient_tag::MAILBOX, b"bob@example.org");
+            put(&mut octets, tag, value);
+            decode_recipient(&octets).map(|recipient| recipient.dsn)
+        };
+        assert!(recipient(recipient_tag::NOTIFY, b"NEVER").is_ok_and(|dsn| dsn.notify == Some(Notify::NEVER)));
+        for value in [&b""[..], b"NEVEr,", b"NEVER\r\n", b"\xff"] {
+            assert!(recipient(recipient_tag::NOTIFY, value).is_err(), "{value:?}");
+            assert!(recipient(recipient_tag::ORIGINAL_RECIPIENT, value).is_err(), "{value:?}");
+        }
     }
 
     #[test]
