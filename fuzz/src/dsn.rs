@@ -9,7 +9,7 @@ use smtp_core::{
     Disposition, Domain, EnhancedStatusCode, ForwardPath, Host, Mailbox, Reply, ReplyCode, ReversePath, SafeText,
 };
 use smtp_queue::{
-    Diagnosis, Envelope, FailedRecipient, Failures, Notification, NotificationKind, QueueId, QueuedRecipient,
+    Diagnosis, Envelope, Notification, NotificationKind, QueueId, QueuedRecipient, Report, ReportedRecipient,
     ReturnedContent, StoredContent, Withheld,
 };
 
@@ -53,7 +53,7 @@ pub fn law(data: &[u8]) {
     envelope.origin.client = (control.choice(6) % 2 == 1).then(|| [192, 0, 2, 1].into());
     envelope.origin.notification_of = (control.choice(5) % 4 == 2).then_some(QueueId::from_u128(1));
     let failed: Vec<_> = (0..count)
-        .map(|index| FailedRecipient { index, last: last.clone(), last_attempt: Some(UNIX_EPOCH + SINCE) })
+        .map(|index| ReportedRecipient { index, last: last.clone(), last_attempt: Some(UNIX_EPOCH + SINCE) })
         .collect();
     if let Some(id) = is_told(&envelope, &failed, &content).filter(|_| times == 1) {
         // The sender cannot know the boundary; if it could, that would change nothing.
@@ -64,9 +64,9 @@ pub fn law(data: &[u8]) {
 }
 
 /// Checks what is told, where something may be; the id of the notification.
-fn is_told(envelope: &Envelope, failed: &[FailedRecipient], content: &Bytes) -> Option<QueueId> {
+fn is_told(envelope: &Envelope, failed: &[ReportedRecipient], content: &Bytes) -> Option<QueueId> {
     let returned = ReturnedContent::whole(&StoredContent::in_memory(Bytes::new(), content.clone()));
-    let failures = Failures {
+    let report = Report {
         envelope,
         recipients: failed,
         returned: &returned.expect("in memory"),
@@ -74,8 +74,8 @@ fn is_told(envelope: &Envelope, failed: &[FailedRecipient], content: &Bytes) -> 
         postmaster: &Mailbox::postmaster_at(domain("example.org")),
         now: UNIX_EPOCH + SINCE,
     };
-    let notified = failures.notify();
-    match expected_kind(&failures) {
+    let notified = report.notify();
+    match expected_kind(&report) {
         Err(reason) => {
             assert!(notified.notification.is_none());
             assert!(notified.withheld.len() == failed.len() && notified.withheld.iter().all(|(_, why)| *why == reason));
@@ -84,9 +84,9 @@ fn is_told(envelope: &Envelope, failed: &[FailedRecipient], content: &Bytes) -> 
         Ok(kind) => {
             let notification = notified.notification.expect("it may be sent");
             assert!(notification.kind == kind && notified.withheld.is_empty());
-            let again = failures.notify().notification.expect("as before");
+            let again = report.notify().notification.expect("as before");
             assert!(again.content == notification.content && again.envelope == notification.envelope);
-            reads_back(&failures, &notification, content);
+            reads_back(&report, &notification, content);
             Some(notification.envelope.id)
         }
     }
@@ -118,10 +118,10 @@ fn disposition(choice: u8) -> Disposition {
 }
 
 /// STANDARDS.md Q5, Q6, Q8: the same for all recipients here.
-fn expected_kind(failures: &Failures<'_>) -> Result<NotificationKind, Withheld> {
-    let envelope = failures.envelope;
+fn expected_kind(report: &Report<'_>) -> Result<NotificationKind, Withheld> {
+    let envelope = report.envelope;
     let recipient = &envelope.recipients[0];
-    let to_postmaster = recipient.path == ForwardPath::Postmaster || recipient.mailbox == *failures.postmaster;
+    let to_postmaster = recipient.path == ForwardPath::Postmaster || recipient.mailbox == *report.postmaster;
     match (&envelope.origin.notification_of, &recipient.disposition) {
         (Some(_), _) if to_postmaster => Err(Withheld::ToPostmaster),
         (Some(_), _) => Ok(NotificationKind::PostmasterCopy),
@@ -133,7 +133,7 @@ fn expected_kind(failures: &Failures<'_>) -> Result<NotificationKind, Withheld> 
     }
 }
 
-fn reads_back(failures: &Failures<'_>, notification: &Notification, content: &[u8]) {
+fn reads_back(report: &Report<'_>, notification: &Notification, content: &[u8]) {
     let octets = &notification.content[..];
     let id = notification.envelope.id;
     let (header, body) = cut(octets, b"\r\n\r\n").expect("an empty line");
@@ -147,10 +147,10 @@ fn reads_back(failures: &Failures<'_>, notification: &Notification, content: &[u
     let mut expect = |name: &str, value: &str| expected.push((name.to_owned(), value.to_owned()));
     let [recipient] = &notification.envelope.recipients[..] else { panic!("one recipient") };
     let subject = if notification.kind == NotificationKind::Failure {
-        assert_eq!(Some(&recipient.mailbox), failures.envelope.reverse_path.mailbox());
+        assert_eq!(Some(&recipient.mailbox), report.envelope.reverse_path.mailbox());
         "Undelivered mail"
     } else {
-        assert_eq!((&recipient.mailbox, &recipient.path), (failures.postmaster, &ForwardPath::Postmaster));
+        assert_eq!((&recipient.mailbox, &recipient.path), (report.postmaster, &ForwardPath::Postmaster));
         "Undelivered notification"
     };
     assert!(notification.envelope.reverse_path.is_null());
@@ -171,13 +171,13 @@ fn reads_back(failures: &Failures<'_>, notification: &Notification, content: &[u
     let parts = parts(body, &boundary);
     let [text, status, returned @ ..] = &parts[..] else { panic!("{} parts", parts.len()) };
     assert_eq!(text.0, [("Content-Type".to_owned(), "text/plain; charset=us-ascii".to_owned())]);
-    readable(text.1, failures);
+    readable(text.1, report);
     assert_eq!(status.0, [("Content-Type".to_owned(), "message/delivery-status".to_owned())]);
     let blocks = blocks(status.1);
-    assert_eq!(blocks.len(), 1 + failures.recipients.len());
-    about_message(&fields(blocks[0]), failures);
-    for (block, failed) in blocks[1..].iter().zip(failures.recipients) {
-        about_recipient(&fields(block), failures, failed);
+    assert_eq!(blocks.len(), 1 + report.recipients.len());
+    about_message(&fields(blocks[0]), report);
+    for (block, failed) in blocks[1..].iter().zip(report.recipients) {
+        about_recipient(&fields(block), report, failed);
     }
     match returned {
         [] => assert!(header_section(content).is_empty()),
@@ -187,29 +187,29 @@ fn reads_back(failures: &Failures<'_>, notification: &Notification, content: &[u
 }
 
 /// The part for people: lines that can be shown, with the reply in its words.
-fn readable(text: &[u8], failures: &Failures<'_>) {
+fn readable(text: &[u8], report: &Report<'_>) {
     let text = std::str::from_utf8(text).expect("ASCII");
     for line in text.strip_suffix("\r\n").expect("a last CRLF").split("\r\n") {
         assert!(line.len() <= 998 && line.bytes().all(|octet| matches!(octet, b' '..=b'~')), "{line:?}");
     }
     let words = |text: &str| text.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
-    if let Some(last) = &failures.recipients[0].last {
+    if let Some(last) = &report.recipients[0].last {
         let reply = words(&last.reply.to_string());
         assert_eq!(words(text).matches(&format!("{reply} ")).count().min(1), 1, "{reply:?} in {text:?}");
     }
 }
 
-fn about_message(found: &[(String, String)], failures: &Failures<'_>) {
+fn about_message(found: &[(String, String)], report: &Report<'_>) {
     let mut expected = vec![("Reporting-MTA", "dns; mx.example.org")];
-    if failures.envelope.origin.client.is_some() {
+    if report.envelope.origin.client.is_some() {
         expected.push(("Received-From-MTA", "dns; [192.0.2.1]"));
     }
     expected.push(("Arrival-Date", DATE));
     assert_eq!(found.iter().map(|(name, value)| (&**name, &**value)).collect::<Vec<_>>(), expected);
 }
 
-fn about_recipient(found: &[(String, String)], failures: &Failures<'_>, failed: &FailedRecipient) {
-    let recipient = &failures.envelope.recipients[failed.index as usize];
+fn about_recipient(found: &[(String, String)], report: &Report<'_>, failed: &ReportedRecipient) {
+    let recipient = &report.envelope.recipients[failed.index as usize];
     let mut found = found.iter();
     let mut field = |expected: &str| {
         let (name, value) = found.next().unwrap_or_else(|| panic!("{expected} is missing"));

@@ -32,7 +32,7 @@ const DESCRIPTION_LIMIT_OCTETS: usize = 1 << 20;
 
 /// A recipient that will not be delivered to any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FailedRecipient {
+pub struct ReportedRecipient {
     /// Its place in [`Envelope::recipients`].
     pub index: u32,
     /// What the last attempt met with; `None` where there was none before the message expired.
@@ -43,11 +43,11 @@ pub struct FailedRecipient {
 
 /// The recipients of one message that failed at the same time, and all that a notification says about them.
 #[derive(Debug, Clone, Copy)]
-pub struct Failures<'a> {
+pub struct Report<'a> {
     /// The envelope of the message.
     pub envelope: &'a Envelope,
     /// Who was not reached.
-    pub recipients: &'a [FailedRecipient],
+    pub recipients: &'a [ReportedRecipient],
     /// What of the message goes back.
     pub returned: &'a ReturnedContent,
     /// The name of this host: `Reporting-MTA`, and the domain of `From`.
@@ -82,32 +82,32 @@ pub struct Notification {
 #[derive(Debug, Clone, Copy)]
 struct Entry<'a> {
     recipient: &'a QueuedRecipient,
-    failure: &'a FailedRecipient,
+    reported: &'a ReportedRecipient,
 }
 
-impl Failures<'_> {
+impl Report<'_> {
     /// Writes the notification, where one may be sent.
     pub fn notify(&self) -> Notified {
         let mut withheld = Vec::new();
         let mut entries = Vec::with_capacity(self.recipients.len());
         let mut kind = NotificationKind::Failure;
-        for failure in self.recipients {
-            let recipient = usize::try_from(failure.index).ok().and_then(|index| self.envelope.recipients.get(index));
+        for reported in self.recipients {
+            let recipient = usize::try_from(reported.index).ok().and_then(|index| self.envelope.recipients.get(index));
             let Some(recipient) = recipient else {
-                withheld.push((failure.index, Withheld::UnknownRecipient));
+                withheld.push((reported.index, Withheld::UnknownRecipient));
                 continue;
             };
             match notification_kind(self.envelope, recipient, self.postmaster) {
                 Ok(allowed) => {
                     // It follows from the envelope, and so is the same for all.
                     kind = allowed;
-                    entries.push(Entry { recipient, failure });
+                    entries.push(Entry { recipient, reported });
                 }
-                Err(reason) => withheld.push((failure.index, reason)),
+                Err(reason) => withheld.push((reported.index, reason)),
             }
         }
-        entries.sort_by_key(|entry| entry.failure.index);
-        entries.dedup_by_key(|entry| entry.failure.index);
+        entries.sort_by_key(|entry| entry.reported.index);
+        entries.dedup_by_key(|entry| entry.reported.index);
         let is_empty = entries.is_empty();
         Notified { notification: (!is_empty).then(|| self.notification(kind, &entries)), withheld }
     }
@@ -197,7 +197,7 @@ fn notification_id(message: QueueId, kind: NotificationKind, entries: &[Entry<'_
         NotificationKind::Failure => 1,
         NotificationKind::PostmasterCopy => 2,
     };
-    let indexes = entries.iter().flat_map(|entry| entry.failure.index.to_be_bytes());
+    let indexes = entries.iter().flat_map(|entry| entry.reported.index.to_be_bytes());
     let octets = message.as_u128().to_be_bytes().into_iter().chain([kind]).chain(indexes);
     // FNV-1a: short, and the same in every version of every program. Its high bits depend on all octets only after
     // some more of them, hence the last step.

@@ -2,7 +2,7 @@
 
 use smtp_core::{AddressLiteral, DateTime, EnhancedStatusCode, ForwardPath, HeaderField, Host, Mailbox, Reply};
 
-use super::{Entry, Failures};
+use super::{Entry, Report};
 
 /// Characters of an address too long for any line that are shown all the same.
 const SHOWN_OF_LONG: usize = 512;
@@ -26,19 +26,19 @@ pub(super) fn ascii(text: &str) -> String {
 }
 
 /// The fields about the message (RFC 3464 §2.2).
-pub(super) fn of_message(failures: &Failures<'_>) -> Vec<u8> {
+pub(super) fn of_message(report: &Report<'_>) -> Vec<u8> {
     let mut fields = Vec::with_capacity(512);
-    field(&mut fields, "Reporting-MTA", &format!("dns; {}", failures.host));
-    if let Some(client) = failures.envelope.origin.client {
+    field(&mut fields, "Reporting-MTA", &format!("dns; {}", report.host));
+    if let Some(client) = report.envelope.origin.client {
         field(&mut fields, "Received-From-MTA", &format!("dns; {}", AddressLiteral::from(client)));
     }
-    field(&mut fields, "Arrival-Date", &DateTime::new(failures.envelope.arrival).to_string());
+    field(&mut fields, "Arrival-Date", &DateTime::new(report.envelope.arrival).to_string());
     fields
 }
 
 /// An empty line and the fields about one recipient (RFC 3464 §2.3).
 pub(super) fn of_recipient(fields: &mut Vec<u8>, entry: Entry<'_>) {
-    let Entry { recipient, failure } = entry;
+    let Entry { recipient, reported } = entry;
     fields.extend_from_slice(b"\r\n");
     match &recipient.path {
         ForwardPath::Postmaster => field(fields, "Original-Recipient", "rfc822; postmaster"),
@@ -47,14 +47,14 @@ pub(super) fn of_recipient(fields: &mut Vec<u8>, entry: Entry<'_>) {
     }
     address(fields, "Final-Recipient", &recipient.mailbox);
     field(fields, "Action", "failed");
-    field(fields, "Status", &status(failure.last.as_ref().map(|last| &last.reply)).to_string());
-    if let Some(last) = &failure.last {
+    field(fields, "Status", &status(reported.last.as_ref().map(|last| &last.reply)).to_string());
+    if let Some(last) = &reported.last {
         if let Some(remote) = &last.remote {
             field(fields, "Remote-MTA", &mta(remote.as_str()));
         }
         field(fields, "Diagnostic-Code", &format!("smtp; {}", last.reply));
     }
-    if let Some(time) = failure.last_attempt {
+    if let Some(time) = reported.last_attempt {
         field(fields, "Last-Attempt-Date", &DateTime::new(time).to_string());
     }
 }

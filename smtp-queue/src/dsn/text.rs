@@ -3,7 +3,7 @@
 use smtp_core::{DateTime, ForwardPath, SafeText};
 
 use super::status::ascii;
-use super::{Entry, Failures, NotificationKind};
+use super::{Entry, NotificationKind, Report};
 
 /// Octets after which a line is broken at a space.
 const LINE_OCTETS: usize = 76;
@@ -20,9 +20,9 @@ pub(super) struct Text {
 
 impl Text {
     /// Begins with what all recipients share.
-    pub(super) fn new(failures: &Failures<'_>, kind: NotificationKind, count: usize) -> Self {
+    pub(super) fn new(report: &Report<'_>, kind: NotificationKind, count: usize) -> Self {
         let mut text = Self { octets: Vec::with_capacity(1024) };
-        text.paragraph("", &format!("This is the mail system at {}.", failures.host));
+        text.paragraph("", &format!("This is the mail system at {}.", report.host));
         text.line();
         let whom = if count == 1 { "the mailbox below".to_owned() } else { format!("the {count} mailboxes below") };
         text.paragraph(
@@ -47,7 +47,7 @@ impl Text {
 
     /// Adds a recipient.
     pub(super) fn recipient(&mut self, entry: Entry<'_>) {
-        let Entry { recipient, failure } = entry;
+        let Entry { recipient, reported } = entry;
         self.line();
         let mailbox = &recipient.mailbox;
         self.paragraph(
@@ -57,7 +57,7 @@ impl Text {
                 path => format!("<{mailbox}>, where mail for {path} goes"),
             },
         );
-        let Some(last) = &failure.last else {
+        let Some(last) = &reported.last else {
             self.paragraph(INDENT, "No attempt was possible in the time that a message is kept.");
             return;
         };
@@ -72,15 +72,15 @@ impl Text {
     }
 
     /// Ends with what is left to say; `left_out` recipients were one too many for the limit.
-    pub(super) fn finish(mut self, failures: &Failures<'_>, left_out: usize) -> Vec<u8> {
+    pub(super) fn finish(mut self, report: &Report<'_>, left_out: usize) -> Vec<u8> {
         self.line();
         if left_out > 0 {
             self.paragraph("", &format!("{left_out} more are left out here, because this text would be too long."));
             self.line();
         }
-        let arrival = DateTime::new(failures.envelope.arrival);
-        self.paragraph("", &format!("The message arrived on {arrival} and was called {}.", failures.envelope.id));
-        self.paragraph("", failures.returned.sentence());
+        let arrival = DateTime::new(report.envelope.arrival);
+        self.paragraph("", &format!("The message arrived on {arrival} and was called {}.", report.envelope.id));
+        self.paragraph("", report.returned.sentence());
         self.octets
     }
 

@@ -11,7 +11,7 @@ use smtp_core::{
 use tokio::time::timeout;
 
 use crate::content::StoredContent;
-use crate::dsn::{FailedRecipient, Failures, Notification, Notified, ReturnedContent, Withheld, notification_kind};
+use crate::dsn::{Notification, Notified, Report, ReportedRecipient, ReturnedContent, Withheld, notification_kind};
 use crate::envelope::{Envelope, SiteName};
 use crate::outcome::Outcome;
 use crate::progress::{Diagnosis, Progress, WaitingRecipient};
@@ -42,7 +42,7 @@ struct Results {
     progress: Option<Progress>,
     /// What is told, and counted, when it is on stable storage.
     ended: Vec<Ended>,
-    failed: Vec<FailedRecipient>,
+    failed: Vec<ReportedRecipient>,
 }
 
 /// How it ended for one recipient.
@@ -133,7 +133,7 @@ impl Shared {
                 }
             };
             match how {
-                How::Failed | How::Expired => failed.push(FailedRecipient {
+                How::Failed | How::Expired => failed.push(ReportedRecipient {
                     index,
                     last: if was_tried { Some(diagnosis.clone()) } else { recipient.last },
                     last_attempt,
@@ -180,7 +180,7 @@ impl Shared {
     async fn caused(
         &self,
         envelope: &Envelope,
-        failed: &[FailedRecipient],
+        failed: &[ReportedRecipient],
         content: StoredContent,
     ) -> (Vec<NewMessage>, Option<Notified>) {
         if failed.is_empty() {
@@ -191,7 +191,7 @@ impl Shared {
             .filter_map(|failed| envelope.recipients.get(failed.index as usize))
             .any(|recipient| notification_kind(envelope, recipient, &self.postmaster).is_ok());
         let returned = if may_be_told { returned(content).await } else { ReturnedContent::nothing() };
-        let failures = Failures {
+        let report = Report {
             envelope,
             recipients: failed,
             returned: &returned,
@@ -199,7 +199,7 @@ impl Shared {
             postmaster: &self.postmaster,
             now: self.clock.wall(),
         };
-        let mut notified = failures.notify();
+        let mut notified = report.notify();
         let caused = match notified.notification.take() {
             Some(notification) => vec![self.notification(notification).await],
             None => Vec::new(),

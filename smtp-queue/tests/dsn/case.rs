@@ -5,12 +5,12 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use smtp_core::{Domain, EnhancedStatusCode, ForwardPath, Mailbox, Reply, ReplyCode, ReversePath, SafeText};
 use smtp_queue::{
-    Diagnosis, Envelope, FailedRecipient, Failures, Notification, Notified, QueueId, ReturnedContent, StoredContent,
+    Diagnosis, Envelope, Notification, Notified, QueueId, Report, ReportedRecipient, ReturnedContent, StoredContent,
 };
 
 pub(crate) struct Case {
     pub(crate) envelope: Envelope,
-    pub(crate) recipients: Vec<FailedRecipient>,
+    pub(crate) recipients: Vec<ReportedRecipient>,
     pub(crate) content: StoredContent,
 }
 
@@ -30,7 +30,7 @@ impl Case {
         let index = u32::try_from(self.recipients.len()).expect("few");
         self.envelope = self.envelope.with_recipient(Mailbox::parse(to).expect("a mailbox"));
         let last_attempt = last.is_some().then(|| at(60));
-        self.recipients.push(FailedRecipient { index, last, last_attempt });
+        self.recipients.push(ReportedRecipient { index, last, last_attempt });
         self
     }
 
@@ -47,7 +47,7 @@ impl Case {
     }
 
     pub(crate) fn notify(&self) -> Notified {
-        let failures = Failures {
+        let report = Report {
             envelope: &self.envelope,
             recipients: &self.recipients,
             returned: &ReturnedContent::whole(&self.content).expect("in memory"),
@@ -55,7 +55,7 @@ impl Case {
             postmaster: &Mailbox::parse("admin@example.org").expect("a mailbox"),
             now: at(200),
         };
-        failures.notify()
+        report.notify()
     }
 
     pub(crate) fn notification(&self) -> Notification {
