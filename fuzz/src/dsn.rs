@@ -6,10 +6,11 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 use memchr::memmem;
 use smtp_core::{
-    Disposition, Domain, EnhancedStatusCode, ForwardPath, Host, Mailbox, Reply, ReplyCode, ReversePath, SafeText,
+    Disposition, Domain, EnhancedStatusCode, EnvelopeId, ForwardPath, Host, Mailbox, Notify, OriginalRecipient,
+    RecipientDsn, Reply, ReplyCode, ReversePath, SafeText,
 };
 use smtp_queue::{
-    Diagnosis, Envelope, Notification, NotificationKind, QueueId, QueuedRecipient, Report, ReportedRecipient,
+    Action, Diagnosis, Envelope, Notification, NotificationKind, QueueId, QueuedRecipient, Report, ReportedRecipient,
     ReturnedContent, StoredContent, Withheld,
 };
 
@@ -34,7 +35,9 @@ pub fn law(data: &[u8]) {
     let reverse_path = ReversePath::parse(line()).unwrap_or(ReversePath::Null);
     let path = ForwardPath::parse(line());
     let mailbox = Mailbox::parse(line()).unwrap_or_else(|_| Mailbox::postmaster_at(domain("b.example")));
-    let last = diagnosis(line(), line(), control);
+    let remote = line();
+    let words = line();
+    let last = diagnosis(remote, words, control);
     let octets = line();
     // Some are larger than what goes back.
     let times = if control.choice(2) < 250 { 1 } else { 100_000 / (octets.len() + 1) + 2 };
@@ -49,30 +52,45 @@ pub fn law(data: &[u8]) {
             ..QueuedRecipient::new(mailbox.clone())
         })
         .collect();
+    // What the sender calls them are the words of the reply, as far as a command can have said them.
+    let words: String = String::from_utf8_lossy(words).chars().filter(|c| matches!(c, ' '..='~')).take(30).collect();
+    let original = OriginalRecipient::new("x-a", &words).ok().filter(|_| control.choice(7) % 2 == 1);
+    let notify = match control.choice(7) / 2 {
+        0 => None,
+        choice if choice % 8 == 1 => Some(Notify::NEVER),
+        _ => Some(Notify::SUCCESS | Notify::FAILURE | Notify::DELAY),
+    };
+    for recipient in &mut envelope.recipients {
+        recipient.dsn = RecipientDsn { notify, original_recipient: original.clone() };
+    }
+    envelope.dsn.envelope_id = EnvelopeId::new(&words).ok().filter(|_| control.choice(8) % 2 == 1);
+    let action = ACTIONS[usize::from(control.choice(8)) / 2 % ACTIONS.len()].0;
     envelope.sender_confirmed = control.choice(5) % 4 != 1;
     envelope.origin.client = (control.choice(6) % 2 == 1).then(|| [192, 0, 2, 1].into());
     envelope.origin.notification_of = (control.choice(5) % 4 == 2).then_some(QueueId::from_u128(1));
     let failed: Vec<_> = (0..count)
         .map(|index| ReportedRecipient { index, last: last.clone(), last_attempt: Some(UNIX_EPOCH + SINCE) })
         .collect();
-    if let Some(id) = is_told(&envelope, &failed, &content).filter(|_| times == 1) {
+    if let Some(id) = is_told(&envelope, action, &failed, &content).filter(|_| times == 1) {
         // The sender cannot know the boundary; if it could, that would change nothing.
         let boundaries = [0, 1].map(|number| format!("=_{id}.{number:016x}"));
         let guess = content.split(|octet| *octet == b'@').collect::<Vec<_>>().join(boundaries.join("--").as_bytes());
-        is_told(&envelope, &failed, &Bytes::from(guess));
+        is_told(&envelope, action, &failed, &Bytes::from(guess));
     }
 }
 
 /// Checks what is told, where something may be; the id of the notification.
-fn is_told(envelope: &Envelope, failed: &[ReportedRecipient], content: &Bytes) -> Option<QueueId> {
+fn is_told(envelope: &Envelope, action: Action, failed: &[ReportedRecipient], content: &Bytes) -> Option<QueueId> {
     let returned = ReturnedContent::whole(&StoredContent::in_memory(Bytes::new(), content.clone()));
     let report = Report {
         envelope,
+        action,
         recipients: failed,
         returned: &returned.expect("in memory"),
         host: &domain("mx.example.org"),
         postmaster: &Mailbox::postmaster_at(domain("example.org")),
         now: UNIX_EPOCH + SINCE,
+        retry_until: Some(UNIX_EPOCH + SINCE),
     };
     let notified = report.notify();
     match expected_kind(&report) {
@@ -122,11 +140,20 @@ fn expected_kind(report: &Report<'_>) -> Result<NotificationKind, Withheld> {
     let envelope = report.envelope;
     let recipient = &envelope.recipients[0];
     let to_postmaster = recipient.path == ForwardPath::Postmaster || recipient.mailbox == *report.postmaster;
+    let kind = match report.action {
+        Action::Failed => NotificationKind::Failure,
+        Action::Delayed => NotificationKind::Delay,
+        Action::Delivered => NotificationKind::Delivery,
+        Action::Relayed => NotificationKind::Relay,
+        Action::Expanded => NotificationKind::Expansion,
+    };
+    let is_failure = report.action == Action::Failed;
     match (&envelope.origin.notification_of, &recipient.disposition) {
-        (Some(_), _) if to_postmaster => Err(Withheld::ToPostmaster),
-        (Some(_), _) => Ok(NotificationKind::PostmasterCopy),
+        (Some(_), _) if is_failure && to_postmaster => Err(Withheld::ToPostmaster),
+        (Some(_), _) if is_failure => Ok(NotificationKind::PostmasterCopy),
         _ if envelope.reverse_path.is_null() => Err(Withheld::NullReversePath),
-        (_, Disposition::Deliver) if envelope.sender_confirmed => Ok(NotificationKind::Failure),
+        _ if !recipient.dsn.notify().contains(report.action.notify()) => Err(Withheld::NotAskedFor),
+        (_, Disposition::Deliver) if envelope.sender_confirmed => Ok(kind),
         (_, Disposition::Deliver) => Err(Withheld::SenderNotConfirmed),
         (_, Disposition::Discard(_)) => Err(Withheld::Discarded),
         _ => Err(Withheld::JunkOrQuarantine),
@@ -146,12 +173,12 @@ fn reads_back(report: &Report<'_>, notification: &Notification, content: &[u8]) 
     let mut expected: Vec<(String, String)> = Vec::new();
     let mut expect = |name: &str, value: &str| expected.push((name.to_owned(), value.to_owned()));
     let [recipient] = &notification.envelope.recipients[..] else { panic!("one recipient") };
-    let subject = if notification.kind == NotificationKind::Failure {
-        assert_eq!(Some(&recipient.mailbox), report.envelope.reverse_path.mailbox());
-        "Undelivered mail"
-    } else {
+    let subject = if notification.kind == NotificationKind::PostmasterCopy {
         assert_eq!((&recipient.mailbox, &recipient.path), (report.postmaster, &ForwardPath::Postmaster));
         "Undelivered notification"
+    } else {
+        assert_eq!(Some(&recipient.mailbox), report.envelope.reverse_path.mailbox());
+        ACTIONS[report.action as usize].2
     };
     assert!(notification.envelope.reverse_path.is_null());
     let to = format!("<{}>", recipient.mailbox);
@@ -200,7 +227,11 @@ fn readable(text: &[u8], report: &Report<'_>) {
 }
 
 fn about_message(found: &[(String, String)], report: &Report<'_>) {
-    let mut expected = vec![("Reporting-MTA", "dns; mx.example.org")];
+    let mut expected = Vec::new();
+    if let Some(id) = &report.envelope.dsn.envelope_id {
+        expected.push(("Original-Envelope-Id", id.as_str().trim()));
+    }
+    expected.push(("Reporting-MTA", "dns; mx.example.org"));
     if report.envelope.origin.client.is_some() {
         expected.push(("Received-From-MTA", "dns; [192.0.2.1]"));
     }
@@ -220,30 +251,48 @@ fn about_recipient(found: &[(String, String)], report: &Report<'_>, failed: &Rep
         let is_cut = value.strip_prefix("x-truncated; ").is_some_and(|start| address.starts_with(start));
         assert!(value == format!("rfc822; {address}") || is_cut && is_long(address), "{value:?}, not {address:?}");
     };
-    match &recipient.path {
-        ForwardPath::Mailbox(path) if *path == recipient.mailbox => {}
-        ForwardPath::Mailbox(path) => is_address(field("Original-Recipient"), &path.to_string()),
-        ForwardPath::Postmaster => assert_eq!(field("Original-Recipient"), "rfc822; postmaster"),
+    if let Some(original) = &recipient.dsn.original_recipient {
+        let value = format!("{}; {}", original.address_type(), original.address());
+        assert_eq!(field("Original-Recipient"), value.trim());
     }
     is_address(field("Final-Recipient"), &recipient.mailbox.to_string());
-    assert_eq!(field("Action"), "failed");
-    let status = field("Status");
-    let Some(last) = &failed.last else {
-        assert_eq!((status, field("Last-Attempt-Date")), ("4.4.7", DATE));
-        assert!(found.next().is_none());
-        return;
-    };
-    let class = last.reply.code().class();
-    match last.reply.status() {
-        Some(expected) if class >= 4 => assert_eq!(status, expected.to_string()),
-        _ => assert_eq!(status, if class == 5 { "5.0.0" } else { "4.0.0" }),
+    assert_eq!(field("Action"), ACTIONS[report.action as usize].1);
+    assert_eq!(field("Status"), status(report.action, failed.last.as_ref().map(|last| &last.reply)));
+    if let Some(last) = &failed.last {
+        if let Some(remote) = &last.remote {
+            is_next_hop(field("Remote-MTA"), remote.as_str());
+        }
+        assert_eq!(field("Diagnostic-Code"), format!("smtp; {}", last.reply).trim_end());
     }
-    if let Some(remote) = &last.remote {
-        is_next_hop(field("Remote-MTA"), remote.as_str());
-    }
-    assert_eq!(field("Diagnostic-Code"), format!("smtp; {}", last.reply).trim_end());
     assert_eq!(field("Last-Attempt-Date"), DATE);
+    if report.action == Action::Delayed {
+        assert_eq!(field("Will-Retry-Until"), DATE);
+    }
     assert!(found.next().is_none());
+}
+
+/// Each, as it is written, and the subject that it gives.
+const ACTIONS: [(Action, &str, &str); 5] = [
+    (Action::Failed, "failed", "Undelivered mail"),
+    (Action::Delayed, "delayed", "Delayed mail"),
+    (Action::Delivered, "delivered", "Delivered mail"),
+    (Action::Relayed, "relayed", "Mail passed on"),
+    (Action::Expanded, "expanded", "Mail passed on"),
+];
+
+/// RFC 3464 §2.3.4: a class that agrees with the action, and the rest from a reply that agrees with it too.
+fn status(action: Action, last: Option<&Reply>) -> String {
+    let said = last.map_or(0, |reply| reply.code().class());
+    let (class, agrees) = match action {
+        Action::Failed if last.is_none() => return "4.4.7".to_owned(),
+        Action::Failed => (said.max(4), said >= 4),
+        Action::Delayed => (4, true),
+        Action::Delivered | Action::Relayed | Action::Expanded => (2, said == 2),
+    };
+    match last.and_then(Reply::status).filter(|_| agrees) {
+        Some(status) => format!("{class}.{}.{}", status.subject(), status.detail()),
+        None => format!("{class}.0.0"),
+    }
 }
 
 /// A host, and in a comment what else is known; or something else.

@@ -32,7 +32,8 @@ mod transport;
 pub use clock::{Clock, SystemClock, VirtualClock};
 pub use content::{StoredContent, StoredContentReader};
 pub use dsn::{
-    Notification, NotificationKind, Notified, Report, ReportedRecipient, ReturnedContent, Withheld, notification_kind,
+    Action, Notification, NotificationKind, Notified, Report, ReportedRecipient, ReturnedContent, Withheld,
+    notification_kind,
 };
 pub use envelope::{Envelope, Origin, QueuedRecipient, SiteName};
 pub use id::{QueueId, QueueIdError, QueueIds};

@@ -1,6 +1,7 @@
-//! Delivery status notifications: what the sender of a message is told when it could not be delivered (RFC 3464).
+//! Delivery status notifications: what the sender of a message is told of its failure, its delay, or, where that was asked
+//! for, its success (RFC 3464, RFC 3461 §6).
 //!
-//! Everything here is a function of its arguments: the same failure gives the same octets under the same queue id, so
+//! Everything here is a function of its arguments: the same report gives the same octets under the same queue id, so
 //! that a queue may do it again after a crash. [`permission`] says who may be told at all, [`returned`] what of the
 //! message goes back, [`text`] is the part for people, [`status`] the part for programs, and this file puts them
 //! together.
@@ -24,29 +25,31 @@ use crate::envelope::{Envelope, QueuedRecipient};
 use crate::id::QueueId;
 use crate::progress::Diagnosis;
 
-pub use self::permission::{NotificationKind, Withheld, notification_kind};
+pub use self::permission::{Action, NotificationKind, Withheld, notification_kind};
 pub use self::returned::ReturnedContent;
 
-/// The most octets of the two parts that describe the failure, but for the last recipient in them: 1 MiB (ours).
+/// The most octets of the two parts that describe what happened, but for the last recipient in them: 1 MiB (ours).
 const DESCRIPTION_LIMIT_OCTETS: usize = 1 << 20;
 
-/// A recipient that will not be delivered to any more.
+/// A recipient of whom there is something to tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportedRecipient {
     /// Its place in [`Envelope::recipients`].
     pub index: u32,
-    /// What the last attempt met with; `None` where there was none before the message expired.
+    /// What the last attempt met with; `None` where there was none.
     pub last: Option<Diagnosis>,
     /// When that attempt ended.
     pub last_attempt: Option<SystemTime>,
 }
 
-/// The recipients of one message that failed at the same time, and all that a notification says about them.
+/// The recipients of one message of whom the same became at the same time, and all that a notification says about them.
 #[derive(Debug, Clone, Copy)]
 pub struct Report<'a> {
     /// The envelope of the message.
     pub envelope: &'a Envelope,
-    /// Who was not reached.
+    /// What became of them.
+    pub action: Action,
+    /// Who they are.
     pub recipients: &'a [ReportedRecipient],
     /// What of the message goes back.
     pub returned: &'a ReturnedContent,
@@ -56,6 +59,8 @@ pub struct Report<'a> {
     pub postmaster: &'a Mailbox,
     /// The date of the notification.
     pub now: SystemTime,
+    /// Until when it is tried on, for those who are delayed.
+    pub retry_until: Option<SystemTime>,
 }
 
 /// What became of telling somebody.
@@ -63,7 +68,7 @@ pub struct Report<'a> {
 pub struct Notified {
     /// What is to be queued; `None` where nobody may be told.
     pub notification: Option<Notification>,
-    /// The recipients whose failure nobody is told of, by their place in the envelope, with the reason for the log.
+    /// The recipients of whom nobody is told, by their place in the envelope, with the reason for the log.
     pub withheld: Vec<(u32, Withheld)>,
 }
 
@@ -78,7 +83,7 @@ pub struct Notification {
     pub content: Bytes,
 }
 
-/// A failed recipient that somebody may be told of.
+/// A recipient that somebody may be told of.
 #[derive(Debug, Clone, Copy)]
 struct Entry<'a> {
     recipient: &'a QueuedRecipient,
@@ -90,17 +95,17 @@ impl Report<'_> {
     pub fn notify(&self) -> Notified {
         let mut withheld = Vec::new();
         let mut entries = Vec::with_capacity(self.recipients.len());
-        let mut kind = NotificationKind::Failure;
+        let mut kind = None;
         for reported in self.recipients {
             let recipient = usize::try_from(reported.index).ok().and_then(|index| self.envelope.recipients.get(index));
             let Some(recipient) = recipient else {
                 withheld.push((reported.index, Withheld::UnknownRecipient));
                 continue;
             };
-            match notification_kind(self.envelope, recipient, self.postmaster) {
+            match notification_kind(self.envelope, recipient, self.action, self.postmaster) {
                 Ok(allowed) => {
-                    // It follows from the envelope, and so is the same for all.
-                    kind = allowed;
+                    // It follows from the envelope and the action, and so is the same for all.
+                    kind = Some(allowed);
                     entries.push(Entry { recipient, reported });
                 }
                 Err(reason) => withheld.push((reported.index, reason)),
@@ -108,15 +113,16 @@ impl Report<'_> {
         }
         entries.sort_by_key(|entry| entry.reported.index);
         entries.dedup_by_key(|entry| entry.reported.index);
-        let is_empty = entries.is_empty();
-        Notified { notification: (!is_empty).then(|| self.notification(kind, &entries)), withheld }
+        Notified { notification: kind.map(|kind| self.notification(kind, &entries)), withheld }
     }
 
     fn notification(&self, kind: NotificationKind, entries: &[Entry<'_>]) -> Notification {
         let id = notification_id(self.envelope.id, kind, entries);
         let (path, mailbox) = match (kind, &self.envelope.reverse_path) {
-            (NotificationKind::Failure, ReversePath::Mailbox(sender)) => (ForwardPath::from(sender.clone()), sender),
-            _ => (ForwardPath::Postmaster, self.postmaster),
+            (NotificationKind::PostmasterCopy, _) | (_, ReversePath::Null) => {
+                (ForwardPath::Postmaster, self.postmaster)
+            }
+            (_, ReversePath::Mailbox(sender)) => (ForwardPath::from(sender.clone()), sender),
         };
         let mut envelope = Envelope::new(id, self.now, ReversePath::Null);
         envelope.recipients.push(QueuedRecipient {
@@ -175,8 +181,8 @@ impl Report<'_> {
         let mut status = status::of_message(self);
         let mut written = 0;
         while written < entries.len() && text.len() + status.len() < DESCRIPTION_LIMIT_OCTETS {
-            text.recipient(entries[written]);
-            status::of_recipient(&mut status, entries[written]);
+            text.recipient(self, entries[written]);
+            status::of_recipient(&mut status, self, entries[written]);
             written += 1;
         }
         (text.finish(self, entries.len() - written), status)
@@ -196,6 +202,10 @@ fn notification_id(message: QueueId, kind: NotificationKind, entries: &[Entry<'_
     let kind = match kind {
         NotificationKind::Failure => 1,
         NotificationKind::PostmasterCopy => 2,
+        NotificationKind::Delay => 3,
+        NotificationKind::Delivery => 4,
+        NotificationKind::Relay => 5,
+        NotificationKind::Expansion => 6,
     };
     let indexes = entries.iter().flat_map(|entry| entry.reported.index.to_be_bytes());
     let octets = message.as_u128().to_be_bytes().into_iter().chain([kind]).chain(indexes);

@@ -1,10 +1,42 @@
-//! Who may be told of a failure: one decision, with a reason for the log where it is nobody (STANDARDS.md Q5, Q6, Q8).
+//! Who may be told, and wants to be: one decision, with a reason for the log where it is nobody (STANDARDS.md Q5, Q6, Q8;
+//! RFC 3461 §4.1).
 
 use std::fmt;
 
-use smtp_core::{Disposition, ForwardPath, Mailbox};
+use smtp_core::{Disposition, ForwardPath, Mailbox, Notify};
 
 use crate::envelope::{Envelope, QueuedRecipient};
+
+/// What became of a recipient, as `Action` says it (RFC 3464 §2.3.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Action {
+    /// It will not be delivered.
+    Failed,
+    /// It is not delivered yet, and is tried on.
+    Delayed,
+    /// It is in the mailbox.
+    Delivered,
+    /// A next hop has it that does not offer `DSN`, so that nothing more will be told (RFC 3461 §5.2.2).
+    Relayed,
+    /// It was an alias for several mailboxes, and its copies are on their way to them (RFC 3461 §5.2.7.2).
+    Expanded,
+}
+
+impl Action {
+    /// What the sender must have asked for to be told.
+    pub fn notify(self) -> Notify {
+        match self {
+            Self::Failed => Notify::FAILURE,
+            Self::Delayed => Notify::DELAY,
+            Self::Delivered | Self::Relayed | Self::Expanded => Notify::SUCCESS,
+        }
+    }
+
+    /// Whether the sender wants to be told that of the recipient.
+    pub fn is_asked_for(self, recipient: &QueuedRecipient) -> bool {
+        recipient.dsn.notify().contains(self.notify())
+    }
+}
 
 /// What a notification is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -14,21 +46,45 @@ pub enum NotificationKind {
     Failure,
     /// Postmaster learns that a notification was not delivered. Sent once (STANDARDS.md Q5).
     PostmasterCopy,
+    /// The sender learns that a message takes long (STANDARDS.md Q4).
+    Delay,
+    /// The sender, who asked for it, learns that a message is in the mailbox.
+    Delivery,
+    /// The sender, who asked for it, learns that a message was passed on to where nothing more is told.
+    Relay,
+    /// The sender, who asked for it, learns that a message was passed on to the mailboxes of an alias.
+    Expansion,
 }
 
 impl NotificationKind {
+    /// What the sender is told.
+    fn of(action: Action) -> Self {
+        match action {
+            Action::Failed => Self::Failure,
+            Action::Delayed => Self::Delay,
+            Action::Delivered => Self::Delivery,
+            Action::Relayed => Self::Relay,
+            Action::Expanded => Self::Expansion,
+        }
+    }
+
     pub(super) fn subject(self) -> &'static str {
         match self {
             Self::Failure => "Undelivered mail",
             Self::PostmasterCopy => "Undelivered notification",
+            Self::Delay => "Delayed mail",
+            Self::Delivery => "Delivered mail",
+            Self::Relay | Self::Expansion => "Mail passed on",
         }
     }
 }
 
-/// Why nobody is told that a recipient was not reached.
+/// Why nobody is told what became of a recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Withheld {
+    /// The sender does not want to be told (`NOTIFY=`, RFC 3461 §4.1).
+    NotAskedFor,
     /// The reverse-path is `<>` (RFC 5321 §4.5.5, §6.1; STANDARDS.md Q6).
     NullReversePath,
     /// Nothing vouches for the reverse-path, so a notification might go to somebody who never wrote (PRACTICES.md S21).
@@ -46,6 +102,7 @@ pub enum Withheld {
 impl fmt::Display for Withheld {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::NotAskedFor => "the sender did not ask for it",
             Self::NullReversePath => "the reverse-path is null",
             Self::SenderNotConfirmed => "the sender is not confirmed",
             Self::JunkOrQuarantine => "the copy was taken for junk or set aside",
@@ -56,7 +113,7 @@ impl fmt::Display for Withheld {
     }
 }
 
-/// Which notification may follow when that recipient of a message was not reached.
+/// Which notification may follow when that became of a recipient of a message.
 ///
 /// `postmaster` is who learns of notifications that were not delivered.
 ///
@@ -65,9 +122,10 @@ impl fmt::Display for Withheld {
 pub fn notification_kind(
     envelope: &Envelope,
     recipient: &QueuedRecipient,
+    action: Action,
     postmaster: &Mailbox,
 ) -> Result<NotificationKind, Withheld> {
-    if envelope.origin.notification_of.is_some() {
+    if envelope.origin.notification_of.is_some() && action == Action::Failed {
         // The path tells a copy from a notification to a sender, also when the mailbox of postmaster has changed.
         let is_copy = recipient.path == ForwardPath::Postmaster || recipient.mailbox == *postmaster;
         return if is_copy { Err(Withheld::ToPostmaster) } else { Ok(NotificationKind::PostmasterCopy) };
@@ -75,8 +133,11 @@ pub fn notification_kind(
     if envelope.reverse_path.is_null() {
         return Err(Withheld::NullReversePath);
     }
+    if !action.is_asked_for(recipient) {
+        return Err(Withheld::NotAskedFor);
+    }
     match &recipient.disposition {
-        Disposition::Deliver if envelope.sender_confirmed => Ok(NotificationKind::Failure),
+        Disposition::Deliver if envelope.sender_confirmed => Ok(NotificationKind::of(action)),
         Disposition::Deliver => Err(Withheld::SenderNotConfirmed),
         Disposition::Discard(_) => Err(Withheld::Discarded),
         // Also whatever a later version adds: it is not simply delivered.
@@ -105,7 +166,68 @@ mod tests {
     }
 
     fn kind(envelope: &Envelope) -> Result<NotificationKind, Withheld> {
-        notification_kind(envelope, &envelope.recipients[0], &mailbox("postmaster@example.org"))
+        notification_kind(envelope, &envelope.recipients[0], Action::Failed, &mailbox("postmaster@example.org"))
+    }
+
+    const ACTIONS: [(Action, NotificationKind); 5] = [
+        (Action::Failed, NotificationKind::Failure),
+        (Action::Delayed, NotificationKind::Delay),
+        (Action::Delivered, NotificationKind::Delivery),
+        (Action::Relayed, NotificationKind::Relay),
+        (Action::Expanded, NotificationKind::Expansion),
+    ];
+
+    #[test] // RFC 3461 §4.1; R3461b: every wish, and all that may become of a recipient.
+    fn r3461b_the_sender_is_told_what_it_asked_for_and_no_more() {
+        let all = Notify::SUCCESS | Notify::FAILURE | Notify::DELAY;
+        let mut wishes = vec![None, Some(Notify::NEVER), Some(all)];
+        for without in [Notify::SUCCESS, Notify::FAILURE, Notify::DELAY] {
+            wishes.extend([Some(without), Some(all.without(without))]);
+        }
+        for notify in wishes {
+            let mut envelope = envelope("<alice@client.example>", true, Disposition::Deliver);
+            envelope.recipients[0].dsn.notify = notify;
+            for (action, expected) in ACTIONS {
+                let is_asked_for = match (notify, action) {
+                    (None, Action::Failed) => true,
+                    (None, _) => false,
+                    (Some(notify), Action::Failed) => notify.contains(Notify::FAILURE),
+                    (Some(notify), Action::Delayed) => notify.contains(Notify::DELAY),
+                    (Some(notify), _) => notify.contains(Notify::SUCCESS),
+                };
+                let expected = if is_asked_for { Ok(expected) } else { Err(Withheld::NotAskedFor) };
+                let postmaster = mailbox("postmaster@example.org");
+                let found = notification_kind(&envelope, &envelope.recipients[0], action, &postmaster);
+                assert_eq!(found, expected, "{notify:?} {action:?}");
+            }
+        }
+    }
+
+    #[test] // STANDARDS.md Q6, Q8; PRACTICES.md S19, S21: whatever was asked for.
+    fn q6_s19_s21_a_wish_is_no_permission() {
+        for (reverse_path, confirmed, disposition, expected) in [
+            ("<>", true, Disposition::Deliver, Withheld::NullReversePath),
+            ("<alice@client.example>", false, Disposition::Deliver, Withheld::SenderNotConfirmed),
+            ("<alice@client.example>", true, Disposition::Junk, Withheld::JunkOrQuarantine),
+            ("<alice@client.example>", true, Disposition::Quarantine("x".into()), Withheld::JunkOrQuarantine),
+            ("<alice@client.example>", true, Disposition::Discard("x".into()), Withheld::Discarded),
+        ] {
+            let mut envelope = envelope(reverse_path, confirmed, disposition);
+            envelope.recipients[0].dsn.notify = Some(Notify::SUCCESS | Notify::FAILURE | Notify::DELAY);
+            for (action, _) in ACTIONS {
+                let postmaster = mailbox("postmaster@example.org");
+                let found = notification_kind(&envelope, &envelope.recipients[0], action, &postmaster);
+                assert_eq!(found, Err(expected), "{action:?}");
+            }
+        }
+        // A notification is about failures only, whoever it goes to.
+        let mut notification = envelope("<>", true, Disposition::Deliver);
+        notification.origin.notification_of = Some(QueueId::from_u128(1));
+        for (action, _) in &ACTIONS[1..] {
+            let recipient = &notification.recipients[0];
+            let found = notification_kind(&notification, recipient, *action, &mailbox("postmaster@example.org"));
+            assert_eq!(found, Err(Withheld::NullReversePath), "{action:?}");
+        }
     }
 
     #[test] // STANDARDS.md Q6, Q8; PRACTICES.md S19, S21: every combination, and one alone that sends.

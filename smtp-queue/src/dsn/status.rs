@@ -1,8 +1,8 @@
 //! The part for programs: `message/delivery-status` (RFC 3464 §2), and fields that cannot become two.
 
-use smtp_core::{AddressLiteral, DateTime, EnhancedStatusCode, ForwardPath, HeaderField, Host, Mailbox, Reply};
+use smtp_core::{AddressLiteral, DateTime, EnhancedStatusCode, HeaderField, Host, Mailbox, Reply};
 
-use super::{Entry, Report};
+use super::{Action, Entry, Report};
 
 /// Characters of an address too long for any line that are shown all the same.
 const SHOWN_OF_LONG: usize = 512;
@@ -28,6 +28,10 @@ pub(super) fn ascii(text: &str) -> String {
 /// The fields about the message (RFC 3464 §2.2).
 pub(super) fn of_message(report: &Report<'_>) -> Vec<u8> {
     let mut fields = Vec::with_capacity(512);
+    if let Some(id) = &report.envelope.dsn.envelope_id {
+        // RFC 3461 §6.3 (a): as text, not as xtext.
+        field(&mut fields, "Original-Envelope-Id", id.as_str());
+    }
     field(&mut fields, "Reporting-MTA", &format!("dns; {}", report.host));
     if let Some(client) = report.envelope.origin.client {
         field(&mut fields, "Received-From-MTA", &format!("dns; {}", AddressLiteral::from(client)));
@@ -37,17 +41,16 @@ pub(super) fn of_message(report: &Report<'_>) -> Vec<u8> {
 }
 
 /// An empty line and the fields about one recipient (RFC 3464 §2.3).
-pub(super) fn of_recipient(fields: &mut Vec<u8>, entry: Entry<'_>) {
+pub(super) fn of_recipient(fields: &mut Vec<u8>, report: &Report<'_>, entry: Entry<'_>) {
     let Entry { recipient, reported } = entry;
     fields.extend_from_slice(b"\r\n");
-    match &recipient.path {
-        ForwardPath::Postmaster => field(fields, "Original-Recipient", "rfc822; postmaster"),
-        ForwardPath::Mailbox(path) if *path != recipient.mailbox => address(fields, "Original-Recipient", path),
-        ForwardPath::Mailbox(_) => {}
+    // RFC 3461 §6.3 (d): what the sender called it, and never anything else; an alias that we know of stands in the text.
+    if let Some(original) = &recipient.dsn.original_recipient {
+        field(fields, "Original-Recipient", &format!("{}; {}", original.address_type(), original.address()));
     }
     address(fields, "Final-Recipient", &recipient.mailbox);
-    field(fields, "Action", "failed");
-    field(fields, "Status", &status(reported.last.as_ref().map(|last| &last.reply)).to_string());
+    field(fields, "Action", action(report.action));
+    field(fields, "Status", &status(report.action, reported.last.as_ref().map(|last| &last.reply)).to_string());
     if let Some(last) = &reported.last {
         if let Some(remote) = &last.remote {
             field(fields, "Remote-MTA", &mta(remote.as_str()));
@@ -56,6 +59,20 @@ pub(super) fn of_recipient(fields: &mut Vec<u8>, entry: Entry<'_>) {
     }
     if let Some(time) = reported.last_attempt {
         field(fields, "Last-Attempt-Date", &DateTime::new(time).to_string());
+    }
+    if let Some(time) = report.retry_until.filter(|_| report.action == Action::Delayed) {
+        field(fields, "Will-Retry-Until", &DateTime::new(time).to_string());
+    }
+}
+
+/// RFC 3464 §2.3.3.
+fn action(action: Action) -> &'static str {
+    match action {
+        Action::Failed => "failed",
+        Action::Delayed => "delayed",
+        Action::Delivered => "delivered",
+        Action::Relayed => "relayed",
+        Action::Expanded => "expanded",
     }
 }
 
@@ -67,10 +84,19 @@ fn address(fields: &mut Vec<u8>, name: &str, mailbox: &Mailbox) {
     field_or(fields, name, &format!("rfc822; {text}"), &format!("x-truncated; {shown}"));
 }
 
-/// The status of a recipient: of the last reply, where that is a failure (STANDARDS.md Q3).
-fn status(last: Option<&Reply>) -> EnhancedStatusCode {
-    let of_class = |class| EnhancedStatusCode::new(class, 0, 0).expect("4 and 5 are classes of status codes");
+/// The status of a recipient: of the last reply, where that says the same as the action (STANDARDS.md Q3).
+fn status(action: Action, last: Option<&Reply>) -> EnhancedStatusCode {
+    let of_class = |class| EnhancedStatusCode::new(class, 0, 0).expect("2, 4 and 5 are classes of status codes");
+    let in_class = |class, status: EnhancedStatusCode| {
+        EnhancedStatusCode::new(class, status.subject(), status.detail()).expect("of a status code that came")
+    };
+    let said = last.filter(|reply| action == Action::Delayed || reply.code().is_positive()).and_then(Reply::status);
     match last {
+        _ if matches!(action, Action::Delivered | Action::Relayed | Action::Expanded) => {
+            said.map_or_else(|| of_class(2), |status| in_class(2, status))
+        }
+        // Refused for good by one host, it may still be taken by another: what is tried on is a passing failure.
+        _ if action == Action::Delayed => said.map_or_else(|| of_class(4), |status| in_class(4, status)),
         Some(reply) if reply.code().is_permanent() || reply.code().is_transient() => {
             reply.status().unwrap_or_else(|| of_class(reply.code().class()))
         }
@@ -126,9 +152,28 @@ mod tests {
                 }
                 None => Reply::bare(code, "text"),
             };
-            assert_eq!(status(Some(&reply)).to_string(), expected, "{reply}");
+            assert_eq!(status(Action::Failed, Some(&reply)).to_string(), expected, "{reply}");
         }
-        assert_eq!(status(None).to_string(), "4.4.7");
+        assert_eq!(status(Action::Failed, None).to_string(), "4.4.7");
+    }
+
+    #[test] // RFC 3464 §2.3.4: the class follows from the action.
+    fn r3464_the_status_agrees_with_the_action() {
+        for (code, (subject, detail), delayed, relayed) in
+            [(250, (1, 5), "4.1.5", "2.1.5"), (451, (7, 1), "4.7.1", "2.0.0"), (554, (7, 1), "4.7.1", "2.0.0")]
+        {
+            let code = ReplyCode::new(code).expect("in the grammar");
+            let status_code = EnhancedStatusCode::new(code.class(), subject, detail).expect("in the grammar");
+            let (with, bare) = (Reply::new(code, status_code, "text"), Reply::bare(code, "text"));
+            assert_eq!(status(Action::Delayed, Some(&with)).to_string(), delayed);
+            assert_eq!(status(Action::Delayed, Some(&bare)).to_string(), "4.0.0");
+            for action in [Action::Delivered, Action::Relayed, Action::Expanded] {
+                assert_eq!(status(action, Some(&with)).to_string(), relayed);
+                assert_eq!(status(action, Some(&bare)).to_string(), "2.0.0");
+                assert_eq!(status(action, None).to_string(), "2.0.0");
+            }
+        }
+        assert_eq!(status(Action::Delayed, None).to_string(), "4.0.0");
     }
 
     #[test] // RFC 3464 §2.3.5

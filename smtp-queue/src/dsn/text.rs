@@ -1,9 +1,9 @@
-//! The part for people: who was not reached, in whose words, and that it was the last attempt.
+//! The part for people: what became of whom, in whose words, and whether there is more to come.
 
 use smtp_core::{DateTime, ForwardPath, SafeText};
 
 use super::status::ascii;
-use super::{Entry, NotificationKind, Report};
+use super::{Action, Entry, NotificationKind, Report};
 
 /// Octets after which a line is broken at a space.
 const LINE_OCTETS: usize = 76;
@@ -35,6 +35,23 @@ impl Text {
                     "A notification about an undelivered message could itself not be delivered to {whom}. It will not be \
                      tried again, and nobody else is told."
                 ),
+                NotificationKind::Delay => {
+                    let until = report.retry_until.map(|time| format!(" until {}", DateTime::new(time)));
+                    let until = until.unwrap_or_default();
+                    format!(
+                        "Your message could not be delivered to {whom} yet. It is tried again{until}; you need not send \
+                         it again. This is told once."
+                    )
+                }
+                NotificationKind::Delivery => format!("Your message was delivered to {whom}."),
+                NotificationKind::Relay => format!(
+                    "Your message for {whom} was passed on to a host that does not tell of success. You will hear no \
+                     more of it if it arrives."
+                ),
+                NotificationKind::Expansion => format!(
+                    "Your message was delivered to {whom}, and passed on to all those whom the address stands for. You \
+                     will not be told when it reaches each of them."
+                ),
             },
         );
         text
@@ -46,7 +63,7 @@ impl Text {
     }
 
     /// Adds a recipient.
-    pub(super) fn recipient(&mut self, entry: Entry<'_>) {
+    pub(super) fn recipient(&mut self, report: &Report<'_>, entry: Entry<'_>) {
         let Entry { recipient, reported } = entry;
         self.line();
         let mailbox = &recipient.mailbox;
@@ -58,14 +75,19 @@ impl Text {
             },
         );
         let Some(last) = &reported.last else {
-            self.paragraph(INDENT, "No attempt was possible in the time that a message is kept.");
+            if report.action == Action::Failed {
+                self.paragraph(INDENT, "No attempt was possible in the time that a message is kept.");
+            }
             return;
         };
         let who = last.remote.as_ref().map_or("this host", SafeText::as_str);
-        let what = if last.reply.code().is_permanent() {
-            format!("Refused by {who}:")
-        } else {
-            format!("Not accepted in the time that a message is kept. The last answer was from {who}:")
+        let what = match report.action {
+            Action::Failed if last.reply.code().is_permanent() => format!("Refused by {who}:"),
+            Action::Failed => {
+                format!("Not accepted in the time that a message is kept. The last answer was from {who}:")
+            }
+            Action::Delayed => format!("The last answer was from {who}:"),
+            Action::Delivered | Action::Relayed | Action::Expanded => format!("Accepted by {who}:"),
         };
         self.paragraph(INDENT, &what);
         self.paragraph(INDENT, &last.reply.to_string());

@@ -11,7 +11,9 @@ use smtp_core::{
 use tokio::time::timeout;
 
 use crate::content::StoredContent;
-use crate::dsn::{Notification, Notified, Report, ReportedRecipient, ReturnedContent, Withheld, notification_kind};
+use crate::dsn::{
+    Action, Notification, Notified, Report, ReportedRecipient, ReturnedContent, Withheld, notification_kind,
+};
 use crate::envelope::{Envelope, SiteName};
 use crate::outcome::Outcome;
 use crate::progress::{Diagnosis, Progress, WaitingRecipient};
@@ -189,15 +191,17 @@ impl Shared {
         let may_be_told = failed
             .iter()
             .filter_map(|failed| envelope.recipients.get(failed.index as usize))
-            .any(|recipient| notification_kind(envelope, recipient, &self.postmaster).is_ok());
+            .any(|recipient| notification_kind(envelope, recipient, Action::Failed, &self.postmaster).is_ok());
         let returned = if may_be_told { returned(content).await } else { ReturnedContent::nothing() };
         let report = Report {
             envelope,
+            action: Action::Failed,
             recipients: failed,
             returned: &returned,
             host: &self.hostname,
             postmaster: &self.postmaster,
             now: self.clock.wall(),
+            retry_until: None,
         };
         let mut notified = report.notify();
         let caused = match notified.notification.take() {

@@ -3,15 +3,20 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use smtp_core::{Domain, EnhancedStatusCode, ForwardPath, Mailbox, Reply, ReplyCode, ReversePath, SafeText};
+use smtp_core::{
+    Domain, EnhancedStatusCode, ForwardPath, Mailbox, Notify, OriginalRecipient, RecipientDsn, Reply, ReplyCode,
+    ReversePath, SafeText,
+};
 use smtp_queue::{
-    Diagnosis, Envelope, Notification, Notified, QueueId, Report, ReportedRecipient, ReturnedContent, StoredContent,
+    Action, Diagnosis, Envelope, Notification, Notified, QueueId, Report, ReportedRecipient, ReturnedContent,
+    StoredContent,
 };
 
 pub(crate) struct Case {
     pub(crate) envelope: Envelope,
     pub(crate) recipients: Vec<ReportedRecipient>,
     pub(crate) content: StoredContent,
+    pub(crate) action: Action,
 }
 
 impl Case {
@@ -21,7 +26,8 @@ impl Case {
         let mut envelope = Envelope::new(id, at(0), ReversePath::parse(reverse_path).expect("a path"));
         envelope.sender_confirmed = true;
         envelope.origin.client = Some("192.0.2.1".parse().expect("an address"));
-        Self { envelope, recipients: Vec::new(), content: content("Subject: hello\r\n\r\nHi.\r\n") }
+        let content = content("Subject: hello\r\n\r\nHi.\r\n");
+        Self { envelope, recipients: Vec::new(), content, action: Action::Failed }
     }
 
     /// One recipient more, of whom that was said a minute after the message had arrived.
@@ -41,6 +47,20 @@ impl Case {
         self
     }
 
+    /// Of the recipient that was added last, the sender asked to be told so, and called it that.
+    pub(crate) fn asked(mut self, notify: Notify, original: Option<(&str, &str)>) -> Self {
+        let last = self.envelope.recipients.last_mut().expect("a recipient was added");
+        let original = original.map(|(kind, address)| OriginalRecipient::new(kind, address).expect("printable"));
+        last.dsn = RecipientDsn { notify: Some(notify), original_recipient: original };
+        self
+    }
+
+    /// Something else became of them.
+    pub(crate) fn action(mut self, action: Action) -> Self {
+        self.action = action;
+        self
+    }
+
     pub(crate) fn content(mut self, octets: impl Into<Bytes>) -> Self {
         self.content = content(octets);
         self
@@ -49,11 +69,13 @@ impl Case {
     pub(crate) fn notify(&self) -> Notified {
         let report = Report {
             envelope: &self.envelope,
+            action: self.action,
             recipients: &self.recipients,
             returned: &ReturnedContent::whole(&self.content).expect("in memory"),
             host: &Domain::parse("mx.example.org").expect("a domain"),
             postmaster: &Mailbox::parse("admin@example.org").expect("a mailbox"),
             now: at(200),
+            retry_until: Some(at(5 * 24 * 3600)),
         };
         report.notify()
     }

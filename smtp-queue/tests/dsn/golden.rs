@@ -68,7 +68,6 @@ Diagnostic-Code: smtp; 550 5.1.1 No such user here, and a few more words so
  that this line gets folded
 Last-Attempt-Date: Sun, 22 Nov 2026 01:45:23 +0000
 
-Original-Recipient: rfc822; sales@example.org
 Final-Recipient: rfc822; carol@example.org
 Action: failed
 Status: 4.2.2

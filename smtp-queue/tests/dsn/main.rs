@@ -1,5 +1,6 @@
 //! Notifications (RFC 3464): as they are, whatever others chose to say, and as somebody else's parser reads them.
 
+mod asked;
 mod case;
 mod golden;
 mod second_parser;

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
 
-use smtp_core::{DateTime, ForwardPath};
-use smtp_queue::Notification;
+use smtp_core::{DateTime, EnvelopeId, Notify, Reply};
+use smtp_queue::{Action, Notification};
 
 use crate::case::{Case, at, said};
 
@@ -94,8 +94,13 @@ fn cases() -> Vec<Case> {
             if rng.bool() {
                 case = case.alias(&format!("<{}>", mailbox(&mut rng)));
             }
+            let address = printable(&mut rng);
+            let original = rng.bool().then_some((["rfc822", "x-a+b"][rng.usize(..2)], &*address));
+            case = case.asked(Notify::SUCCESS | Notify::FAILURE | Notify::DELAY, original);
         }
-        cases.push(case);
+        let id = printable(&mut rng);
+        case.envelope.dsn.envelope_id = rng.bool().then(|| EnvelopeId::new(&id).expect("printable"));
+        cases.push(case.action(ACTIONS[rng.usize(..ACTIONS.len())].0));
     }
     cases
 }
@@ -105,6 +110,37 @@ fn mailbox(rng: &mut fastrand::Rng) -> String {
     let local: String = (0..rng.usize(..30)).map(|_| characters[rng.usize(..characters.len())]).collect();
     let domains = ["example.org", "Mx_1.Example", "[192.0.2.1]", "[IPv6:2001:db8::1]", "[x-tag:a;(b)=?]"];
     format!("\"{local}\"@{}", domains[rng.usize(..domains.len())])
+}
+
+/// What xtext can hold.
+fn printable(rng: &mut fastrand::Rng) -> String {
+    let characters = ["a", " ", ";", ":", "+", "=", "\\", "\"", "(", ")", "<", ">", "@", "--", "  ", "=?x?="];
+    (0..rng.usize(1..20)).map(|_| characters[rng.usize(..characters.len())]).chain(["~"]).collect()
+}
+
+/// How each is written, and the subject that it gives.
+const ACTIONS: [(Action, &str, &str); 5] = [
+    (Action::Failed, "failed", "Undelivered mail"),
+    (Action::Delayed, "delayed", "Delayed mail"),
+    (Action::Delivered, "delivered", "Delivered mail"),
+    (Action::Relayed, "relayed", "Mail passed on"),
+    (Action::Expanded, "expanded", "Mail passed on"),
+];
+
+/// RFC 3464 §2.3.4: the class follows from the action, the rest from the reply where that fits.
+fn status_of(action: Action, reply: &Reply) -> String {
+    let class = match (action, reply.code().class()) {
+        (Action::Failed, 5) => 5,
+        (Action::Failed | Action::Delayed, _) => 4,
+        _ => 2,
+    };
+    let fits = match action {
+        Action::Failed => reply.code().class() >= 4,
+        Action::Delayed => true,
+        _ => reply.code().class() == 2,
+    };
+    let status = reply.status().filter(|_| fits);
+    status.map_or_else(|| format!("{class}.0.0"), |status| format!("{class}.{}.{}", status.subject(), status.detail()))
 }
 
 fn text(rng: &mut fastrand::Rng) -> String {
@@ -136,7 +172,8 @@ fn fields(case: &Case, notification: &Notification) -> Vec<(String, &'static str
 
     add("header", "From", "Mail Delivery System <mailer-daemon@mx.example.org>".to_owned());
     add("header", "To", sender);
-    add("header", "Subject", "Undelivered mail".to_owned());
+    let (_, action, subject) = *ACTIONS.iter().find(|(action, ..)| *action == case.action).expect("all are listed");
+    add("header", "Subject", subject.to_owned());
     add("header", "Date", DateTime::new(at(200)).to_string());
     add("header", "Message-ID", format!("<{id}@mx.example.org>"));
     add("header", "Auto-Submitted", "auto-generated".to_owned());
@@ -152,35 +189,34 @@ fn fields(case: &Case, notification: &Notification) -> Vec<(String, &'static str
         _ => " message/rfc822",
     };
     add("parts", "types", format!("text/plain message/delivery-status{returned}"));
+    if let Some(id) = &case.envelope.dsn.envelope_id {
+        add("status0", "Original-Envelope-Id", id.as_str().trim().to_owned());
+    }
     add("status0", "Reporting-MTA", "dns; mx.example.org".to_owned());
     add("status0", "Received-From-MTA", "dns; [192.0.2.1]".to_owned());
     add("status0", "Arrival-Date", DateTime::new(at(0)).to_string());
     for (failed, number) in case.recipients.iter().zip(1..) {
         let place = format!("status{number}");
         let recipient = &case.envelope.recipients[failed.index as usize];
-        match &recipient.path {
-            ForwardPath::Mailbox(path) if *path != recipient.mailbox => {
-                add(&place, "Original-Recipient", format!("rfc822; {path}"));
-            }
-            _ => {}
+        if let Some(original) = &recipient.dsn.original_recipient {
+            let value = format!("{}; {}", original.address_type(), original.address());
+            add(&place, "Original-Recipient", value.trim().to_owned());
         }
         add(&place, "Final-Recipient", format!("rfc822; {}", recipient.mailbox));
-        add(&place, "Action", "failed".to_owned());
+        add(&place, "Action", action.to_owned());
         let Some(last) = &failed.last else {
             add(&place, "Status", "4.4.7".to_owned());
             continue;
         };
-        let status = match (last.reply.code().class(), last.reply.status()) {
-            (4 | 5, Some(status)) => status.to_string(),
-            (5, None) => "5.0.0".to_owned(),
-            _ => "4.0.0".to_owned(),
-        };
-        add(&place, "Status", status);
+        add(&place, "Status", status_of(case.action, &last.reply));
         if let Some(remote) = &last.remote {
             add(&place, "Remote-MTA", next_hop(remote.as_str()));
         }
         add(&place, "Diagnostic-Code", format!("smtp; {}", last.reply).trim().to_owned());
         add(&place, "Last-Attempt-Date", DateTime::new(at(60)).to_string());
+        if case.action == Action::Delayed {
+            add(&place, "Will-Retry-Until", DateTime::new(at(5 * 24 * 3600)).to_string());
+        }
     }
     add("text", "lines", "True".to_owned());
     match returned {
