@@ -10,8 +10,14 @@ use crate::progress::Diagnosis;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The next hop has taken responsibility (RFC 5321 §6.1).
+    /// It is where it was to go: in a mailbox. A sender who asked for it is told so.
     Delivered(Diagnosis),
+    /// The next hop has taken responsibility (RFC 5321 §6.1), and does not offer `DSN`. A sender who asked to be told of
+    /// success learns that nothing more will be told (RFC 3461 §5.2.2).
+    Relayed(Diagnosis),
+    /// The next hop has taken responsibility, and with it what the sender asked for (RFC 3461 §5.2.1): it does the
+    /// telling.
+    PassedOn(Diagnosis),
     /// Not now; it is tried again until the message expires.
     Deferred(Diagnosis),
     /// Never in this form; a notification follows where one may be sent.
@@ -41,18 +47,31 @@ impl Outcome {
         Self::from_reply(Reply::bare(code, text))
     }
 
-    /// The same, said by that next hop: a host and its address.
+    /// The same, said by that next hop: a host and its address. What a next hop has taken is relayed.
     #[must_use]
-    pub fn said_by(mut self, remote: SafeText) -> Self {
-        let (Self::Delivered(diagnosis) | Self::Deferred(diagnosis) | Self::Failed(diagnosis)) = &mut self;
-        diagnosis.remote = Some(remote);
-        self
+    pub fn said_by(self, remote: SafeText) -> Self {
+        let named = |diagnosis: Diagnosis| Diagnosis { remote: Some(remote), ..diagnosis };
+        match self {
+            Self::Delivered(diagnosis) | Self::Relayed(diagnosis) => Self::Relayed(named(diagnosis)),
+            Self::PassedOn(diagnosis) => Self::PassedOn(named(diagnosis)),
+            Self::Deferred(diagnosis) => Self::Deferred(named(diagnosis)),
+            Self::Failed(diagnosis) => Self::Failed(named(diagnosis)),
+        }
     }
 
     /// What was said, and by whom.
     pub fn diagnosis(&self) -> &Diagnosis {
-        let (Self::Delivered(diagnosis) | Self::Deferred(diagnosis) | Self::Failed(diagnosis)) = self;
+        let (Self::Delivered(diagnosis)
+        | Self::Relayed(diagnosis)
+        | Self::PassedOn(diagnosis)
+        | Self::Deferred(diagnosis)
+        | Self::Failed(diagnosis)) = self;
         diagnosis
+    }
+
+    /// Whether a mailbox or a next hop has it.
+    pub fn is_success(&self) -> bool {
+        matches!(self, Self::Delivered(_) | Self::Relayed(_) | Self::PassedOn(_))
     }
 
     /// Whether the recipient needs no further attempt.

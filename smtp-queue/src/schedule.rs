@@ -1,4 +1,4 @@
-//! When a message is tried again, and when it is given up (RFC 5321 §4.5.4.1; STANDARDS.md Q1 to Q3, Q5).
+//! When a message is tried again, and when it is given up (RFC 5321 §4.5.4.1; STANDARDS.md Q1 to Q5).
 //!
 //! Numbers in, a time out: what waits, and where, is the queue's to know.
 
@@ -31,6 +31,9 @@ pub struct Schedule {
     pub spread_percent: u8,
     /// How long a message is tried: 5 days (Q3). RFC 5321 §4.5.4.1 asks for 4 to 5 days.
     pub lifetime: Duration,
+    /// How old a message is when a sender who asked for it is told that it takes long: 4 h (Q4), at the first attempt
+    /// after that which does not deliver it. It is told once for each message and site.
+    pub delay_notification: Duration,
     /// How long a notification of the queue is tried: 5 days (Q5).
     pub notification_lifetime: Duration,
 }
@@ -42,6 +45,7 @@ impl Default for Schedule {
             longest_wait: Duration::from_secs(4000),
             spread_percent: 20,
             lifetime: 5 * DAY,
+            delay_notification: 4 * HOUR,
             notification_lifetime: 5 * DAY,
         }
     }
@@ -60,6 +64,11 @@ impl Schedule {
         let is_notification = envelope.origin.notification_of.is_some();
         let lifetime = if is_notification { self.notification_lifetime } else { self.lifetime };
         envelope.deadline.unwrap_or_else(|| later(envelope.arrival, lifetime))
+    }
+
+    /// When a message is late enough to say so.
+    pub fn is_late_from(&self, envelope: &Envelope) -> SystemTime {
+        later(envelope.arrival, self.delay_notification)
     }
 
     /// How long to wait before spreading: the first wait, doubled with each attempt up to the longest.
@@ -172,13 +181,15 @@ mod tests {
                     longest_wait: wait,
                     spread_percent,
                     lifetime: wait,
+                    delay_notification: wait,
                     notification_lifetime: wait,
                 };
                 for now in [START - DAY, START, end] {
                     for attempts in [0, 1, 31, 32, 33, 34, u32::MAX] {
                         assert!(schedule.next_attempt(attempts, now, &mut rng) >= now);
                     }
-                    assert!(schedule.expires(&Envelope::new(QueueId::from_u128(1), now, ReversePath::Null)) >= now);
+                    let envelope = Envelope::new(QueueId::from_u128(1), now, ReversePath::Null);
+                    assert!(schedule.expires(&envelope) >= now && schedule.is_late_from(&envelope) >= now);
                 }
             }
         }

@@ -23,6 +23,7 @@ use crate::spool::{NewContent, NewMessage, NewProgress, SpoolError};
 use super::Queue;
 use super::accounts::add;
 use super::attempt::Loaded;
+use super::expansion::expanded;
 use super::ready::Ready;
 use super::shared::{Phase, Shared, with_causes};
 
@@ -73,6 +74,8 @@ struct Incoming<'a> {
     content: NewContent,
     /// What was accepted for nobody's mailbox.
     discarded: Vec<(Mailbox, String)>,
+    /// Aliases of whose expansion the sender wants to be told.
+    expanded: Vec<QueuedRecipient>,
     connection: Option<&'a Connection>,
 }
 
@@ -105,6 +108,11 @@ impl Delivery for Queue {
             return Ok(());
         };
         Err(error.to_refusal())
+    }
+
+    /// The queue does, whatever its transports are: they say of each recipient whether its wishes were passed on.
+    fn honours_dsn(&self) -> bool {
+        true
     }
 }
 
@@ -174,7 +182,8 @@ impl Queue {
         let is_seven_bit = content.as_bytes().is_some_and(|octets| octets.is_ascii());
         envelope.body = (!is_seven_bit).then_some(Body::EightBitMime);
         let content = NewContent { head: Bytes::new(), content, skipped_octets: 0 };
-        let incoming = Incoming { envelope, content, discarded: Vec::new(), connection: None };
+        let (discarded, expanded) = (Vec::new(), Vec::new());
+        let incoming = Incoming { envelope, content, discarded, expanded, connection: None };
         // In a task of its own, so that a caller who stops waiting leaves nothing behind half done.
         let shared = self.shared.clone();
         let accepted = tokio::spawn(async move { shared.accept(incoming).await });
@@ -184,15 +193,21 @@ impl Queue {
     fn incoming<'a>(&self, message: &'a Message, content: NewContent) -> Incoming<'a> {
         let connection = message.connection();
         let mut recipients = Recipients::default();
+        let expanded: Vec<_> = message.recipients().iter().filter_map(expanded).collect();
         for recipient in message.recipients() {
             let postmaster = std::slice::from_ref(&self.shared.postmaster);
             let mailboxes = if recipient.mailboxes().is_empty() { postmaster } else { recipient.mailboxes() };
+            let mut dsn = recipient.dsn().clone();
+            if mailboxes.len() > 1 {
+                // RFC 3461 §5.2.7.2 (c): of success the sender is told once, when the alias is expanded.
+                dsn.notify = dsn.notify.map(|notify| notify.without(Notify::SUCCESS));
+            }
             for mailbox in mailboxes {
                 recipients.add(QueuedRecipient {
                     path: recipient.path().clone(),
                     disposition: recipient.disposition().clone(),
                     is_role: recipient.is_role(),
-                    dsn: recipient.dsn().clone(),
+                    dsn: dsn.clone(),
                     ..QueuedRecipient::new(mailbox.clone())
                 });
             }
@@ -212,7 +227,7 @@ impl Queue {
         envelope.dsn = message.parameters().dsn.clone();
         let may_relay = connection.identity().is_some() || connection.treatment() == Treatment::RelayClient;
         envelope.sender_confirmed = message.sender_confirmed() || may_relay;
-        Incoming { envelope, content, discarded, connection: Some(connection) }
+        Incoming { envelope, content, discarded, expanded, connection: Some(connection) }
     }
 }
 
@@ -289,7 +304,7 @@ impl Shared {
         if self.phase() != Phase::Running {
             return Err(SubmitError::ShutDown);
         }
-        let Incoming { mut envelope, content, discarded, connection } = incoming;
+        let Incoming { mut envelope, content, discarded, expanded, connection } = incoming;
         let id = envelope.id;
         if !envelope.recipients.is_empty() {
             let outbound = match connection {
@@ -303,7 +318,9 @@ impl Shared {
             if let Some(outgoing) = outgoing {
                 set_outgoing(&mut envelope, outgoing);
             }
+            let expansion = self.expansion(&envelope, expanded, &content).await;
             self.put(Arc::new(envelope), content).await?;
+            self.tell_expansion(expansion).await;
         }
         add(&self.accounts.mail.taken, discarded.len() as u64);
         add(&self.accounts.mail.discarded, discarded.len() as u64);

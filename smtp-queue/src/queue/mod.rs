@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! accept      a message comes in: its envelope, its sites, the put that makes it durable
+//!   expansion what is told of an alias for several mailboxes
 //! dispatcher  asks the spool for what is due, and watches that nothing is forgotten
 //!   ready     a window for each site, attempts at a time, turns
 //!   attempt   one pair of message and site: load, try, record
@@ -15,6 +16,7 @@ mod accounts;
 mod attempt;
 mod builder;
 mod dispatcher;
+mod expansion;
 mod inspection;
 mod outcomes;
 mod ready;

@@ -1,12 +1,13 @@
 //! What came of an attempt: who waits on, who has failed, what is caused, and that all of it is recorded together.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use smtp_core::{
-    AttemptResult, Content, DeliveryAttempt, DeliveryEvent, Disposition, Outbound, Refusal, ReversePath, SafeText,
+    AttemptResult, Content, DeliveryAttempt, DeliveryEvent, Disposition, Outbound, Refusal, Ret, ReversePath, SafeText,
 };
 use tokio::time::timeout;
 
@@ -44,8 +45,11 @@ struct Results {
     progress: Option<Progress>,
     /// What is told, and counted, when it is on stable storage.
     ended: Vec<Ended>,
-    failed: Vec<ReportedRecipient>,
+    reports: Reports,
 }
+
+/// Of whom there is something to tell, by what became of them.
+type Reports = BTreeMap<Action, Vec<ReportedRecipient>>;
 
 /// How it ended for one recipient.
 struct Ended {
@@ -81,7 +85,7 @@ impl Shared {
         }
         let before = progress.site.clone();
         let results = self.results(&lease, &envelope, progress, tried);
-        let (caused, notified) = self.caused(&envelope, &results.failed, content).await;
+        let (caused, notified) = self.caused(&envelope, &results.reports, content).await;
         let next = results.progress.as_ref().map(|progress| progress.next_attempt);
         let change = Change { progress: results.progress.clone(), caused };
         let caused = change.caused.iter().map(|message| message.envelope.clone()).collect::<Vec<_>>();
@@ -118,43 +122,71 @@ impl Shared {
         let is_expired = tried.is_expired || (tried.outcomes.iter().any(is_deferred) && self.is_expired(envelope));
         let (number, last_attempt) = (progress.attempts, progress.last_attempt);
         let mut ended = Vec::with_capacity(tried.outcomes.len());
-        let mut failed = Vec::new();
+        let mut reports = Reports::new();
         let mut is_deferred = false;
         let mut waiting = Vec::new();
         for (recipient, outcome) in progress.waiting.drain(..).zip(tried.outcomes) {
             let index = recipient.index;
-            let (how, diagnosis) = match outcome {
-                Some(Outcome::Delivered(diagnosis)) => (delivered(envelope, index), diagnosis),
-                Some(Outcome::Failed(diagnosis)) => (How::Failed, diagnosis),
-                Some(Outcome::Deferred(diagnosis)) if !is_expired => (How::Deferred, diagnosis),
-                Some(Outcome::Deferred(diagnosis)) => (How::Expired, diagnosis),
-                None if tried.is_expired => (How::Expired, recipient.last.clone().unwrap_or_else(never_tried)),
+            let success = |how| (delivered(envelope, index), how);
+            let ((how, action), diagnosis) = match outcome {
+                Some(Outcome::Delivered(diagnosis)) => (success(Some(Action::Delivered)), diagnosis),
+                Some(Outcome::Relayed(diagnosis)) => (success(Some(Action::Relayed)), diagnosis),
+                // Somebody else tells.
+                Some(Outcome::PassedOn(diagnosis)) => (success(None), diagnosis),
+                Some(Outcome::Failed(diagnosis)) => ((How::Failed, Some(Action::Failed)), diagnosis),
+                Some(Outcome::Deferred(diagnosis)) if !is_expired => ((How::Deferred, None), diagnosis),
+                Some(Outcome::Deferred(diagnosis)) => ((How::Expired, Some(Action::Failed)), diagnosis),
+                None if tried.is_expired => {
+                    let last = recipient.last.clone().unwrap_or_else(never_tried);
+                    ((How::Expired, Some(Action::Failed)), last)
+                }
                 None => {
                     waiting.push(recipient);
                     continue;
                 }
             };
-            match how {
-                How::Failed | How::Expired => failed.push(ReportedRecipient {
-                    index,
-                    last: if was_tried { Some(diagnosis.clone()) } else { recipient.last },
-                    last_attempt,
-                }),
-                How::Deferred => {
-                    is_deferred = true;
-                    waiting.push(WaitingRecipient { index, last: Some(diagnosis.clone()) });
-                }
-                How::Delivered | How::Quarantined => {}
+            // That nobody is told of a failure is told in any case; of success, to those who asked.
+            if let Some(action) =
+                action.filter(|action| *action == Action::Failed || is_asked_for(envelope, index, *action))
+            {
+                let last = if was_tried { Some(diagnosis.clone()) } else { recipient.last };
+                reports.entry(action).or_default().push(ReportedRecipient { index, last, last_attempt });
+            }
+            if how == How::Deferred {
+                is_deferred = true;
+                waiting.push(WaitingRecipient { index, last: Some(diagnosis.clone()) });
             }
             ended.push(Ended { index, how, diagnosis, number });
         }
         progress.waiting = waiting;
         if is_deferred {
             progress.next_attempt = self.next_attempt(progress.attempts).min(self.expiry(envelope, now));
+            self.report_delay(envelope, &mut progress, &mut reports);
         }
         self.move_pair(lease, envelope, &mut progress);
         let progress = (!progress.waiting.is_empty()).then_some(progress);
-        Results { progress, ended, failed }
+        Results { progress, ended, reports }
+    }
+
+    /// Once, when a message is late, the senders who asked for it are told (STANDARDS.md Q4).
+    fn report_delay(&self, envelope: &Envelope, progress: &mut Progress, reports: &mut Reports) {
+        let last_attempt = progress.last_attempt;
+        let waiting = progress.waiting.iter().filter(|waiting| is_asked_for(envelope, waiting.index, Action::Delayed));
+        let late =
+            waiting.map(|waiting| ReportedRecipient { index: waiting.index, last: waiting.last.clone(), last_attempt });
+        let late: Vec<_> = late.collect();
+        if progress.delay_notified || late.is_empty() || !self.is_late(envelope) {
+            return;
+        }
+        progress.delay_notified = true;
+        reports.insert(Action::Delayed, late);
+    }
+
+    /// Whether a message is old enough to say so, by clocks that agree for an hour, as for [`Shared::is_expired`].
+    fn is_late(&self, envelope: &Envelope) -> bool {
+        let (is_late, jump) = self.clock.is_expired(envelope.arrival, self.settings.schedule.is_late_from(envelope));
+        self.clock_jumped(jump);
+        is_late
     }
 
     /// When a message expires, by the clock that never jumps; the end of time where that should already be.
@@ -178,41 +210,54 @@ impl Shared {
         }
     }
 
-    /// The messages that the failures cause, and what is told of them.
+    /// The messages that the reports cause, and what is told of them.
     async fn caused(
         &self,
         envelope: &Envelope,
-        failed: &[ReportedRecipient],
+        reports: &Reports,
         content: StoredContent,
-    ) -> (Vec<NewMessage>, Option<Notified>) {
-        if failed.is_empty() {
-            return (Vec::new(), None);
+    ) -> (Vec<NewMessage>, Vec<Notified>) {
+        let (mut caused, mut told) = (Vec::new(), Vec::new());
+        for (&action, recipients) in reports {
+            let may_be_told = recipients
+                .iter()
+                .filter_map(|reported| envelope.recipients.get(reported.index as usize))
+                .any(|recipient| notification_kind(envelope, recipient, action, &self.postmaster).is_ok());
+            // RFC 3461 §4.3: `RET=` is about failures; with anything else only the header section goes back.
+            let is_whole = action == Action::Failed && envelope.dsn.ret != Some(Ret::Headers);
+            let returned =
+                if may_be_told { returned(content.clone(), is_whole).await } else { ReturnedContent::nothing() };
+            let mut notified = self.report(envelope, action, recipients, &returned).notify();
+            if let Some(notification) = notified.notification.take() {
+                caused.push(self.notification(notification).await);
+            }
+            told.push(notified);
         }
-        let may_be_told = failed
-            .iter()
-            .filter_map(|failed| envelope.recipients.get(failed.index as usize))
-            .any(|recipient| notification_kind(envelope, recipient, Action::Failed, &self.postmaster).is_ok());
-        let returned = if may_be_told { returned(content).await } else { ReturnedContent::nothing() };
-        let report = Report {
+        (caused, told)
+    }
+
+    /// What is said of some recipients of a message.
+    pub(super) fn report<'a>(
+        &'a self,
+        envelope: &'a Envelope,
+        action: Action,
+        recipients: &'a [ReportedRecipient],
+        returned: &'a ReturnedContent,
+    ) -> Report<'a> {
+        Report {
             envelope,
-            action: Action::Failed,
-            recipients: failed,
-            returned: &returned,
+            action,
+            recipients,
+            returned,
             host: &self.hostname,
             postmaster: &self.postmaster,
             now: self.clock.wall(),
-            retry_until: None,
-        };
-        let mut notified = report.notify();
-        let caused = match notified.notification.take() {
-            Some(notification) => vec![self.notification(notification).await],
-            None => Vec::new(),
-        };
-        (caused, Some(notified))
+            retry_until: Some(self.settings.schedule.expires(envelope)),
+        }
     }
 
     /// A notification as it is queued.
-    async fn notification(&self, notification: Notification) -> NewMessage {
+    pub(super) async fn notification(&self, notification: Notification) -> NewMessage {
         let Notification { mut envelope, content, .. } = notification;
         let null = ReversePath::Null;
         match self.outgoing(&Outbound::generated(&null), &envelope.recipients).await {
@@ -293,7 +338,7 @@ impl Shared {
         DeliveryEvent::Attempted { attempt, result }
     }
 
-    fn tell_notified(&self, envelope: &Envelope, caused: &[Arc<Envelope>], notified: Option<Notified>) {
+    pub(super) fn tell_notified(&self, envelope: &Envelope, caused: &[Arc<Envelope>], notified: Vec<Notified>) {
         let id = || SafeText::new(envelope.id.to_string());
         for notification in caused {
             add(&self.accounts.notifications.taken, notification.recipients.len() as u64);
@@ -349,15 +394,22 @@ fn delivered(envelope: &Envelope, index: u32) -> How {
     if matches!(disposition, Some(Disposition::Quarantine(_))) { How::Quarantined } else { How::Delivered }
 }
 
+fn is_asked_for(envelope: &Envelope, index: u32, action: Action) -> bool {
+    envelope.recipients.get(index as usize).is_some_and(|recipient| action.is_asked_for(recipient))
+}
+
 /// What is said of a message that expired before anybody tried (STANDARDS.md Q3).
 fn never_tried() -> Diagnosis {
     let refusal = Refusal::transient(4, 7, "The message has expired and could not be tried");
     Diagnosis { reply: refusal.reply().clone(), remote: None }
 }
 
-/// What of the content goes back. Where it cannot be read, nothing does.
-async fn returned(content: StoredContent) -> ReturnedContent {
-    let read = |content: &StoredContent| ReturnedContent::whole(content).unwrap_or_else(|_| ReturnedContent::nothing());
+/// What of the content goes back: as much as may, or only its header section. Where it cannot be read, nothing does.
+pub(super) async fn returned(content: StoredContent, is_whole: bool) -> ReturnedContent {
+    let read = move |content: &StoredContent| {
+        let read = if is_whole { ReturnedContent::whole(content) } else { ReturnedContent::header_section(content) };
+        read.unwrap_or_else(|_| ReturnedContent::nothing())
+    };
     if content.as_parts().is_some() {
         return read(&content);
     }

@@ -37,7 +37,9 @@ pub trait Transport: Send + Sync + 'static {
     /// a panic, or an attempt that takes longer than
     /// [`QueueSettings::attempt_timeout`](crate::QueueSettings::attempt_timeout).
     ///
-    /// [`Outcome::Delivered`] means that somebody else keeps the message from now on. It may be dropped at any await when
+    /// [`Outcome::is_success`] means that somebody else keeps the message from now on. Which of the three it is decides
+    /// whether a sender who asked for it (`Attempt::recipients`, RFC 3461) is told: [`Outcome::PassedOn`] is for a
+    /// transport that has handed [`QueuedRecipient::dsn`] and [`Envelope::dsn`] to its next hop. It may be dropped at any await when
     /// the queue is shut down and its grace has passed; the attempt is made again then.
     async fn deliver(&self, attempt: Attempt) -> Vec<Outcome>;
 }

@@ -30,6 +30,7 @@ type Fault = (Operation, u32, fn(QueueId) -> SpoolError);
 pub(crate) struct FaultySpool {
     pub(crate) inner: Arc<MemorySpool>,
     faults: Arc<Mutex<Vec<Fault>>>,
+    seconds: Arc<Mutex<Vec<Fault>>>,
 }
 
 /// What a disk says that will be better later.
@@ -44,7 +45,7 @@ pub(crate) fn read_only(_: QueueId) -> SpoolError {
 
 impl FaultySpool {
     pub(crate) fn new() -> Self {
-        Self { inner: Arc::new(MemorySpool::new()), faults: Arc::default() }
+        Self { inner: Arc::new(MemorySpool::new()), faults: Arc::default(), seconds: Arc::default() }
     }
 
     /// The next `times` such operations fail.
@@ -52,7 +53,20 @@ impl FaultySpool {
         self.faults.lock().expect("no panic").push((operation, times, error));
     }
 
+    /// One such operation succeeds, and the next fails.
+    pub(crate) fn fail_second(&self, operation: Operation, error: fn(QueueId) -> SpoolError) {
+        self.seconds.lock().expect("no panic").push((operation, 2, error));
+    }
+
     fn check(&self, operation: Operation, id: QueueId) -> Result<(), SpoolError> {
+        if let Some((_, left, error)) =
+            self.seconds.lock().expect("no panic").iter_mut().find(|fault| fault.0 == operation)
+        {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                return Err(error(id));
+            }
+        }
         let mut faults = self.faults.lock().expect("no panic");
         let fault = faults.iter_mut().find(|(of, times, _)| *of == operation && *times > 0);
         let Some((_, times, error)) = fault else { return Ok(()) };

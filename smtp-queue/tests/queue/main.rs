@@ -9,3 +9,4 @@ mod schedule;
 mod sites;
 mod support;
 mod trouble;
+mod wishes;

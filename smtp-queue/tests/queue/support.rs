@@ -34,7 +34,12 @@ pub(crate) fn path(text: &str) -> ReversePath {
 /// What a next hop does with a recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Does {
+    /// A next hop takes it, and does not offer `DSN`.
     Accept,
+    /// A next hop takes it, and what the sender asked for.
+    PassOn,
+    /// It is delivered here.
+    Keep,
     /// `451`, said by the next hop.
     Defer,
     /// `550`, said by the next hop.
@@ -160,6 +165,13 @@ impl Transport for Hops {
         for does in does {
             match does {
                 Does::Accept => outcomes.push(Outcome::delivered("Ok").said_by(remote())),
+                Does::PassOn => {
+                    let Outcome::Relayed(diagnosis) = Outcome::delivered("Ok").said_by(remote()) else {
+                        panic!("a hop")
+                    };
+                    outcomes.push(Outcome::PassedOn(diagnosis));
+                }
+                Does::Keep => outcomes.push(Outcome::delivered("Kept")),
                 Does::Defer => outcomes.push(Outcome::from(Refusal::transient(7, 1, "Later")).said_by(remote())),
                 Does::Refuse => outcomes.push(Outcome::from(Refusal::permanent(1, 1, "Nobody")).said_by(remote())),
                 Does::NotThere => outcomes.push(Refusal::transient(4, 1, "Connection refused").into()),

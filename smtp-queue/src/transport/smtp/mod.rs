@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use smtp_core::{
-    Body, ClientConfig, ClientConnection, ContentSource, ForwardPath, Host, Refusal, Reply, ReplyCode, SafeText,
-    SendCause, SendError, SendReport, SendStage, async_trait,
+    Body, ClientConfig, ClientConnection, ContentSource, ForwardPath, Host, Notify, Offers, RecipientDsn, Refusal,
+    Reply, ReplyCode, ReversePath, SafeText, SendCause, SendError, SendReport, SendStage, async_trait,
 };
 use thiserror::Error;
 
@@ -120,12 +120,9 @@ impl SmtpTransport {
     }
 
     /// Sends to some recipients in one transaction: a result for each.
-    async fn transaction(&self, attempt: &Attempt, recipients: &[ForwardPath], body: Option<Body>) -> Results {
-        let mut envelope = smtp_core::Envelope::new(attempt.reverse_path().clone(), recipients.iter().cloned());
-        if let Some(body) = body {
-            envelope = envelope.with_body(body);
-        }
+    async fn transaction(&self, attempt: &Attempt, recipients: &[Recipient], body: Option<Body>) -> Answers {
         if let Some(mut kept) = self.pool.take() {
+            let envelope = envelope(attempt, recipients, body, kept.offers());
             let report = kept.send(&envelope, Leaving::new(attempt.content())).await;
             if !was_closed_before(&report) {
                 return self.finish(kept, &report);
@@ -138,24 +135,58 @@ impl SmtpTransport {
         };
         match connected {
             Ok(mut connection) => {
+                let envelope = envelope(attempt, recipients, body, connection.offers());
                 let report = connection.send(&envelope, Leaving::new(attempt.content())).await;
                 self.finish(connection, &report)
             }
-            Err(error) => Results { peer: None, results: vec![Err(error); recipients.len()] },
+            Err(error) => Answers { peer: None, results: vec![Err(error); recipients.len()], dsn_passed_on: false },
         }
     }
 
-    fn finish(&self, connection: ClientConnection, report: &SendReport) -> Results {
+    fn finish(&self, connection: ClientConnection, report: &SendReport) -> Answers {
         let results = report.recipients().to_vec();
         let peer = connection.peer();
         self.pool.give_back(connection);
-        Results { peer, results }
+        Answers { peer, results, dsn_passed_on: report.dsn_passed_on() }
     }
 
-    fn outcome(&self, result: Result<Reply, SendError>, peer: Option<SocketAddr>) -> Outcome {
+    /// Sends to some recipients, in as many transactions as it takes: an outcome for each, and whether the server was lost
+    /// without a word about them.
+    async fn transactions(
+        &self,
+        attempt: &Attempt,
+        recipients: &[Recipient],
+        body: Option<Body>,
+    ) -> (Vec<Outcome>, bool) {
+        let limit = self.hop.settings.recipients_limit.max(1);
+        let mut outcomes = Vec::with_capacity(recipients.len());
+        let mut is_lost = false;
+        while outcomes.len() < recipients.len() {
+            let rest = &recipients[outcomes.len()..];
+            let answer = self.transaction(attempt, &rest[..rest.len().min(limit)], body).await;
+            let Answers { peer, results, dsn_passed_on } = answer;
+            // Who was too many in this transaction comes first in the next, unless nobody got through.
+            let is_left = |result: &Result<Reply, SendError>| matches!(result, Err(error) if matches!(error.cause(), SendCause::TooManyRecipients(_)));
+            let taken = match results.iter().position(is_left) {
+                Some(place) if place > 0 => place,
+                _ => results.len(),
+            };
+            is_lost = results.iter().all(|result| matches!(result, Err(error) if error.reply().is_none()));
+            let results = results.into_iter().take(taken);
+            outcomes.extend(results.map(|result| self.outcome(result, peer, dsn_passed_on)));
+            if is_lost && let Some(last) = outcomes.last().cloned() {
+                // The server said nothing of them, so the next transaction would meet the same.
+                outcomes.resize(recipients.len(), last);
+            }
+        }
+        (outcomes, is_lost)
+    }
+
+    fn outcome(&self, result: Result<Reply, SendError>, peer: Option<SocketAddr>, dsn_passed_on: bool) -> Outcome {
         let remote = || peer.map(|peer| SafeText::new(format!("{} [{}]", self.hop.name, peer.ip())));
         let error = match result {
-            Ok(reply) => return Outcome::Delivered(Diagnosis { reply, remote: remote() }),
+            Ok(reply) if dsn_passed_on => return Outcome::PassedOn(Diagnosis { reply, remote: remote() }),
+            Ok(reply) => return Outcome::Relayed(Diagnosis { reply, remote: remote() }),
             Err(error) => error,
         };
         let diagnosis = match error.reply() {
@@ -167,42 +198,62 @@ impl SmtpTransport {
 }
 
 /// What came of one transaction.
-struct Results {
+struct Answers {
     peer: Option<SocketAddr>,
     results: Vec<Result<Reply, SendError>>,
+    /// Whether what the sender asked for went along.
+    dsn_passed_on: bool,
+}
+
+/// A recipient, and what the sender asked for it.
+type Recipient = (ForwardPath, RecipientDsn);
+
+/// What one transaction says to a server that offers that.
+fn envelope(attempt: &Attempt, recipients: &[Recipient], body: Option<Body>, offers: Offers) -> smtp_core::Envelope {
+    // RFC 3461 §5.2.2 (d): who is never to be told of these is nobody, where it cannot be said otherwise.
+    let is_silent = recipients.iter().all(|(_, dsn)| dsn.notify == Some(Notify::NEVER));
+    let is_null = is_silent && !offers.dsn();
+    let reverse_path = if is_null { ReversePath::Null } else { attempt.reverse_path().clone() };
+    let envelope = smtp_core::Envelope::new(reverse_path, recipients.iter().map(|(path, _)| path.clone()))
+        .with_dsn(attempt.envelope().dsn.clone(), recipients.iter().map(|(_, dsn)| dsn.clone()));
+    match body {
+        Some(body) => envelope.with_body(body),
+        None => envelope,
+    }
 }
 
 #[async_trait]
 impl Transport for SmtpTransport {
     async fn deliver(&self, attempt: Attempt) -> Vec<Outcome> {
-        let paths: Vec<ForwardPath> =
-            attempt.recipients().map(|recipient| ForwardPath::Mailbox(recipient.mailbox.clone())).collect();
+        let mut recipients: Vec<Recipient> = attempt
+            .recipients()
+            .map(|recipient| (ForwardPath::Mailbox(recipient.mailbox.clone()), recipient.dsn.clone()))
+            .collect();
         let body = match body(&attempt).await {
             Ok(body) => body,
             Err(error) => {
                 let why = format!("The message cannot be read: {}", error.kind());
-                return paths.iter().map(|_| Refusal::transient(3, 0, why.clone()).into()).collect();
+                return recipients.iter().map(|_| Refusal::transient(3, 0, why.clone()).into()).collect();
             }
         };
-        let limit = self.hop.settings.recipients_limit.max(1);
-        let mut outcomes = Vec::with_capacity(paths.len());
-        while outcomes.len() < paths.len() {
-            let rest = &paths[outcomes.len()..];
-            let Results { peer, results } = self.transaction(&attempt, &rest[..rest.len().min(limit)], body).await;
-            // Who was too many in this transaction comes first in the next, unless nobody got through.
-            let is_left = |result: &Result<Reply, SendError>| matches!(result, Err(error) if matches!(error.cause(), SendCause::TooManyRecipients(_)));
-            let taken = match results.iter().position(is_left) {
-                Some(place) if place > 0 => place,
-                _ => results.len(),
-            };
-            let is_lost = results.iter().all(|result| matches!(result, Err(error) if error.reply().is_none()));
-            outcomes.extend(results.into_iter().take(taken).map(|result| self.outcome(result, peer)));
-            if is_lost && let Some(last) = outcomes.last().cloned() {
-                // The server said nothing of them, so the next transaction would meet the same.
-                outcomes.resize(paths.len(), last);
-            }
+        // RFC 3461 §5.2.2 (d): those whose sender wants to hear nothing go in transactions of their own, at the end.
+        let mut places: Vec<usize> = (0..recipients.len()).collect();
+        let is_silent = |place: &usize| recipients[*place].1.notify == Some(Notify::NEVER);
+        places.sort_by_key(is_silent);
+        let loud = places.iter().filter(|place| !is_silent(place)).count();
+        let taken = |place: &usize| {
+            std::mem::replace(&mut recipients[*place], (ForwardPath::Postmaster, RecipientDsn::default()))
+        };
+        let ordered: Vec<Recipient> = places.iter().map(taken).collect();
+        let (loud, silent) = ordered.split_at(loud);
+        let (mut sent, is_lost) = self.transactions(&attempt, loud, body).await;
+        match sent.last().filter(|_| is_lost).cloned() {
+            Some(last) => sent.resize(ordered.len(), last),
+            None => sent.extend(self.transactions(&attempt, silent, body).await.0),
         }
-        outcomes
+        let mut outcomes: Vec<(usize, Outcome)> = places.into_iter().zip(sent).collect();
+        outcomes.sort_by_key(|(place, _)| *place);
+        outcomes.into_iter().map(|(_, outcome)| outcome).collect()
     }
 }
 
