@@ -32,6 +32,9 @@
 //!       message content, header fields, trace
 //!         syntax lines, commands, paths, replies
 //! tls           what the handshakes of server and client have in common
+//!       sasl    exchanges of challenges and responses: who is it?
+//!         message content, header fields, trace
+//!           syntax lines, commands, paths, replies
 //! ```
 //!
 //! What this crate implements of which RFC stands in the README of the repository.
@@ -39,6 +42,7 @@
 mod client;
 mod hooks;
 mod message;
+mod sasl;
 mod server;
 mod session;
 mod syntax;
@@ -57,6 +61,7 @@ pub use client::content_source::{Chained, ContentSource, FileContent, StoredCont
 pub use client::send;
 pub use client::tls::ClientTls;
 pub use hooks::authenticator::{Authenticator, Secret};
+pub use hooks::authenticator::Authenticator;
 pub use hooks::delivery::Delivery;
 pub use hooks::delivery_event::{AttemptResult, DeliveryAttempt, DeliveryEvent, TransportFailure};
 pub use hooks::message::{Message, MessageReader};
@@ -69,6 +74,9 @@ pub use message::content::{Content, ContentReader, ContentSettings};
 pub use message::date::DateTime;
 pub use message::header_field::{HeaderField, HeaderFieldError};
 pub use message::trace::{Protocol, Received, delivered_to, return_path};
+pub use sasl::credential::{ClientCertificate, Credential};
+pub use sasl::keys::{ScramHash, ScramKeys, ScramKeysError};
+pub use sasl::secret::ServerSecret;
 pub use server::builder::{ConfigError, Decided, ServerBuilder, Undecided};
 pub use server::connection_limits::ConnectionLimits;
 pub use server::listener::Listener;
@@ -97,11 +105,13 @@ pub use syntax::content::{DataDecoder, DataEncoder, Decoded, Defect};
 pub use syntax::extension::ServiceExtension;
 pub use syntax::line::{Line, LineLimits, LineReader};
 pub use syntax::notification::{EnvelopeId, MessageDsn, Notify, OriginalRecipient, RecipientDsn, Ret};
+pub use syntax::mechanism::{Mechanism, Mechanisms};
 pub use syntax::parameter::{Body, MailParameters, RcptParameters};
 pub use syntax::path::{ForwardPath, ReversePath};
 pub use syntax::proxy::{ProxyError, ProxyHeader};
 pub use syntax::reply::{EnhancedStatusCode, Reply, ReplyCode, ReplyText};
 pub use syntax::reply_reader::{ReplyError, ReplyLimits, ReplyReader};
+pub use syntax::secret::Secret;
 pub use syntax::text::SafeText;
 
 #[cfg(feature = "tracing")]

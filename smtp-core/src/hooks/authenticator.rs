@@ -3,35 +3,12 @@
 //! The engine does not offer `AUTH` yet, because it has no TLS yet and never offers it in clear; until then no
 //! server asks an authenticator. The trait is here so that applications can be written against its shape.
 
-use std::fmt;
-
 use async_trait::async_trait;
 
 use crate::session::connection::Connection;
 use crate::session::decision::{AuthError, Identity};
 use crate::syntax::path::ReversePath;
-
-/// A password or a token. It never appears in a log: `Debug` shows nothing of it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Box<str>);
-
-impl Secret {
-    /// Wraps the characters.
-    pub fn new(characters: impl Into<Box<str>>) -> Self {
-        Self(characters.into())
-    }
-
-    /// The characters, to compare them.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
-    }
-}
+use crate::syntax::secret::Secret;
 
 /// Decides who a client is.
 #[async_trait]

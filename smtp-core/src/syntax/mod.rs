@@ -10,11 +10,13 @@ pub(crate) mod content;
 pub(crate) mod extension;
 pub(crate) mod line;
 pub(crate) mod notification;
+pub(crate) mod mechanism;
 pub(crate) mod parameter;
 pub(crate) mod path;
 pub(crate) mod proxy;
 pub(crate) mod reply;
 pub(crate) mod reply_reader;
+pub(crate) mod secret;
 pub(crate) mod text;
 pub(crate) mod xtext;
 
