@@ -9,7 +9,7 @@
 //! | do we want it? | [`Policy`] | [`ServerBuilder::policy`] |
 //! | take it | [`Delivery`] | [`ServerBuilder::deliver`] |
 //! | what happens? | [`Observer`] | [`ServerBuilder::observer`] |
-//! | who is it? | [`Authenticator`] | not yet: `AUTH` comes with TLS |
+//! | who is it? | [`Authenticator`] | [`ServerBuilder::authenticate`] |
 //!
 //! To send a message:
 //!
@@ -60,7 +60,6 @@ pub use client::connection::ClientConnection;
 pub use client::content_source::{Chained, ContentSource, FileContent, StoredContent};
 pub use client::send;
 pub use client::tls::ClientTls;
-pub use hooks::authenticator::{Authenticator, Secret};
 pub use hooks::authenticator::Authenticator;
 pub use hooks::delivery::Delivery;
 pub use hooks::delivery_event::{AttemptResult, DeliveryAttempt, DeliveryEvent, TransportFailure};
@@ -90,12 +89,12 @@ pub use session::client::{ClientSession, ClientStep, StartTls};
 pub use session::connection::{Connection, Greeting, SessionId, TransactionId, Treatment};
 pub use session::decision::{
     Accepted, Ask, AuthError, Changes, Decision, Disposition, Identity, Kind, Lookup, LookupAnswer, LookupError,
-    Question, Refusal, Verdict, kinds,
+    Question, Refusal, ScramUser, Verdict, kinds,
 };
 pub use session::event::{CloseReason, HookFailure, SessionEvent, Stage};
 pub use session::extensions::Extensions;
 pub use session::limits::Limits;
-pub use session::server::{DsnOffer, ServerSession, SessionConfig, Stages, Step};
+pub use session::server::{Authentication, DsnOffer, ServerSession, SessionConfig, Stages, Step};
 pub use session::tls::{TlsFacts, TlsVersion};
 pub use session::transaction::{Recipient, Transaction};
 pub use syntax::SyntaxError;
@@ -104,8 +103,8 @@ pub use syntax::command::{Command, CommandError};
 pub use syntax::content::{DataDecoder, DataEncoder, Decoded, Defect};
 pub use syntax::extension::ServiceExtension;
 pub use syntax::line::{Line, LineLimits, LineReader};
-pub use syntax::notification::{EnvelopeId, MessageDsn, Notify, OriginalRecipient, RecipientDsn, Ret};
 pub use syntax::mechanism::{Mechanism, Mechanisms};
+pub use syntax::notification::{EnvelopeId, MessageDsn, Notify, OriginalRecipient, RecipientDsn, Ret};
 pub use syntax::parameter::{Body, MailParameters, RcptParameters};
 pub use syntax::path::{ForwardPath, ReversePath};
 pub use syntax::proxy::{ProxyError, ProxyHeader};

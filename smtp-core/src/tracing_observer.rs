@@ -36,6 +36,11 @@ impl Observer for TracingObserver {
             SessionEvent::TlsFailed { cause } => {
                 tracing::info!(target: "smtp", %session, %peer, %cause, "TLS handshake failed");
             }
+            SessionEvent::Authenticated { identity, mechanism } => {
+                let (identity, mechanism) = (SafeText::new(identity.as_str().to_owned()), mechanism.as_str());
+                let identity = identity.as_str();
+                tracing::info!(target: "smtp", %session, %peer, identity, mechanism, "authenticated");
+            }
             SessionEvent::Refused { stage, transaction, subject, reply, policy, held } => {
                 let transaction = transaction.map(|id| id.to_string()).unwrap_or_default();
                 let policy = policy.as_ref().map(ToString::to_string).unwrap_or_default();

@@ -5,8 +5,6 @@
 //! stores of a password, [`secret`] what nonces and the keys of unknown users derive from, [`base64`] the coding of
 //! responses, and [`prepare`] the form in which names and passwords are compared.
 
-#![expect(dead_code, reason = "the session that speaks it comes next")]
-
 pub(crate) mod base64;
 pub(crate) mod credential;
 pub(crate) mod keys;

@@ -18,9 +18,9 @@ impl ServerSecret {
         Self(random)
     }
 
-    /// A nonce for one exchange: 24 characters that nobody else can foresee.
-    pub(crate) fn nonce(&self, session: u64, number: u32) -> String {
-        let octets = self.derive("nonce", &[&session.to_be_bytes()[..], &number.to_be_bytes()].concat());
+    /// A nonce for one exchange, by its name: 24 characters that nobody else can foresee.
+    pub(crate) fn nonce(&self, exchange: &str) -> String {
+        let octets = self.derive("nonce", exchange.as_bytes());
         base64::encode(&octets[..18])
     }
 
@@ -73,7 +73,7 @@ mod tests {
     fn nonces_differ_and_are_in_the_grammar() {
         let secret = ServerSecret::new([1; 32]);
         let nonces =
-            [secret.nonce(1, 1), secret.nonce(1, 2), secret.nonce(2, 1), ServerSecret::new([2; 32]).nonce(1, 1)];
+            [secret.nonce("1-1"), secret.nonce("1-2"), secret.nonce("2-1"), ServerSecret::new([2; 32]).nonce("1-1")];
         for (number, nonce) in nonces.iter().enumerate() {
             assert!(nonce.len() == 24 && nonce.bytes().all(|octet| octet.is_ascii_graphic() && octet != b','));
             assert!(!nonces[..number].contains(nonce), "{nonces:?}");

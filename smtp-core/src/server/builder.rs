@@ -10,20 +10,22 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::hooks::authenticator::Authenticator;
 use crate::hooks::delivery::Delivery;
 use crate::hooks::observer::Observer;
 use crate::hooks::policy::Policy;
 use crate::hooks::recipient_lookup::RecipientLookup;
 use crate::hooks::tables::LocalDomains;
 use crate::message::content::{ContentSettings, ContentStore};
+use crate::sasl::secret::ServerSecret;
 use crate::session::limits::Limits;
-use crate::session::server::{DsnOffer, SessionConfig};
+use crate::session::server::{Authentication, DsnOffer, SessionConfig};
 use crate::syntax::SyntaxError;
 use crate::syntax::address::{Domain, Mailbox};
 
 use super::connection_limits::{ConnectionCounter, ConnectionLimits};
-use super::hook_set::{HookSet, NamedPolicy};
-use super::listener::{Bound, Listener, Profile, Shared};
+use super::hook_set::{HookSet, NamedPolicy, Nobody};
+use super::listener::{Bound, Listener, OffersAuth, Profile, Shared};
 use super::shutdown::Shutdown;
 use super::tls::{Acceptor, ServerTls};
 use super::{DEFAULT_GRACE, Error, Server};
@@ -65,6 +67,9 @@ pub enum ConfigError {
     /// A listener is to begin with TLS, and has no certificates.
     #[error("the listener {0} begins with TLS and has no certificate")]
     NoCertificate(String),
+    /// The system gives no random octets.
+    #[error("the system gives no random octets")]
+    NoRandomness,
     /// A network of relay clients (wider than `/8`, or `/16` for public IPv6) so wide that the server would be an open relay.
     #[error("relaying for {0} would make an open relay")]
     OpenRelay(IpNet),
@@ -91,6 +96,8 @@ struct Settings {
     lookup: Option<Arc<dyn RecipientLookup>>,
     policies: Vec<Arc<dyn Policy>>,
     delivery: Option<Arc<dyn Delivery>>,
+    authenticator: Option<Arc<dyn Authenticator>>,
+    secret: Option<ServerSecret>,
     observer: Option<Arc<dyn Observer>>,
     limits: Limits,
     connection_limits: ConnectionLimits,
@@ -117,6 +124,8 @@ impl ServerBuilder<Undecided, Undecided> {
             lookup: None,
             policies: Vec::new(),
             delivery: None,
+            authenticator: None,
+            secret: None,
             observer: None,
             limits: Limits::default(),
             connection_limits: ConnectionLimits::default(),
@@ -161,6 +170,19 @@ impl<R, P> ServerBuilder<R, P> {
     #[must_use]
     pub fn policy(self, policy: impl Policy + 'static) -> Self {
         self.set(|settings| settings.policies.push(Arc::new(policy)))
+    }
+
+    /// Lets clients authenticate, and asks `authenticator` who they are. They are offered `AUTH` under TLS only.
+    #[must_use]
+    pub fn authenticate(self, authenticator: impl Authenticator + 'static) -> Self {
+        self.set(|settings| settings.authenticator = Some(Arc::new(authenticator)))
+    }
+
+    /// A secret that was kept from the last start, so that the salts that unknown users of SCRAM seem to have stay the
+    /// same. Default: a new one at each start.
+    #[must_use]
+    pub fn authentication_secret(self, secret: ServerSecret) -> Self {
+        self.set(|settings| settings.secret = Some(secret))
     }
 
     /// Tells `observer` what happens. One at most; the last call counts.
@@ -271,6 +293,7 @@ impl Settings {
         let hooks = HookSet {
             lookup: self.lookup.clone().unwrap_or_else(|| Arc::new(LocalDomains::new(domains.clone()))),
             policies: self.policies.iter().cloned().map(NamedPolicy::new).collect(),
+            authenticator: self.authenticator.clone().unwrap_or_else(|| Arc::new(Nobody)),
             delivery,
             observer: self.observer.clone(),
         };
@@ -280,6 +303,7 @@ impl Settings {
             limits: self.limits.clone(),
             dsn: if hooks.delivery.honours_dsn() { DsnOffer::KnownClients } else { DsnOffer::Nobody },
             stages: hooks.stages(),
+            authentication: self.authentication()?,
             observed: hooks.observer.is_some(),
             offers_starttls: self.tls.is_some(),
             ..SessionConfig::new(hostname)
@@ -299,6 +323,22 @@ impl Settings {
     }
 }
 
+impl Settings {
+    fn authentication(&self) -> Result<Option<Authentication>, ConfigError> {
+        let Some(authenticator) = &self.authenticator else { return Ok(None) };
+        let secret = if let Some(secret) = &self.secret {
+            secret.clone()
+        } else {
+            let mut random = [0; 32];
+            getrandom::fill(&mut random).map_err(|_| ConfigError::NoRandomness)?;
+            ServerSecret::new(random)
+        };
+        let mut authentication = Authentication::new(authenticator.mechanisms(), secret);
+        authentication.iterations_of_nobody = authenticator.scram_iterations();
+        Ok(Some(authentication))
+    }
+}
+
 impl Profile {
     /// The same with what a listener has of its own.
     fn profile(&self, listener: &Listener) -> Result<Self, ConfigError> {
@@ -315,8 +355,14 @@ impl Profile {
         if listener.is_implicit && tls.is_none() {
             return Err(ConfigError::NoCertificate(listener.address.clone()));
         }
+        let offered = self.session.authentication.clone().filter(|_| listener.authentication != OffersAuth::Never);
+        let authentication = offered.map(|offered| Authentication {
+            dangerously_in_clear: listener.authentication == OffersAuth::AlsoInClear,
+            ..offered
+        });
         let session = SessionConfig {
             offers_starttls: tls.is_some() && !listener.is_implicit,
+            authentication,
             limits: listener.limits.clone().unwrap_or_else(|| self.session.limits.clone()),
             refuse_early_talkers: listener.refuse_early_talkers,
             dsn: if self.shared.hooks.delivery.honours_dsn() { listener.dsn } else { DsnOffer::Nobody },

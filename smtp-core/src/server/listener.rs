@@ -53,6 +53,7 @@ pub struct Listener {
     pub(crate) is_implicit: bool,
     pub(crate) proxies: Vec<IpNet>,
     pub(crate) dsn: DsnOffer,
+    pub(crate) authentication: OffersAuth,
 }
 
 impl Listener {
@@ -67,6 +68,7 @@ impl Listener {
             is_implicit: false,
             proxies: Vec::new(),
             dsn: DsnOffer::KnownClients,
+            authentication: OffersAuth::UnderTls,
         }
     }
 
@@ -74,6 +76,21 @@ impl Listener {
     #[must_use]
     pub fn relay_for(mut self, network: IpNet) -> Self {
         self.relay_clients.push(network);
+        self
+    }
+
+    /// Whether clients may authenticate here, where the server has an authenticator. Default: yes.
+    #[must_use]
+    pub fn authenticate(mut self, offer: bool) -> Self {
+        self.authentication = if offer { OffersAuth::UnderTls } else { OffersAuth::Never };
+        self
+    }
+
+    /// Offers `AUTH` without TLS: everybody between client and server can read the passwords and use them. For tests, and
+    /// for networks that nobody else can listen to.
+    #[must_use]
+    pub fn dangerously_authenticate_in_clear(mut self) -> Self {
+        self.authentication = OffersAuth::AlsoInClear;
         self
     }
 
@@ -122,6 +139,14 @@ impl Listener {
         self.dsn = offer;
         self
     }
+}
+
+/// Where a listener offers `AUTH`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OffersAuth {
+    Never,
+    UnderTls,
+    AlsoInClear,
 }
 
 /// What all listeners of a server share.

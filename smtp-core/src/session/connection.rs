@@ -97,7 +97,8 @@ impl Greeting {
     }
 }
 
-/// An immutable snapshot of a connection. A new one is made when the client introduces itself, and under TLS.
+/// An immutable snapshot of a connection. A new one is made when the client introduces itself, under TLS, and when
+/// the client has proved who it is.
 #[derive(Debug, Clone)]
 pub struct Connection {
     id: SessionId,
@@ -207,6 +208,10 @@ impl Connection {
     /// The same, before the client introduced itself.
     pub(crate) fn without_greeting(&self) -> Self {
         Self { greeting: None, identity: None, ..self.clone() }
+    }
+
+    pub(crate) fn authenticated(&self, identity: Identity) -> Arc<Self> {
+        Arc::new(Self { identity: Some(identity), ..self.clone() })
     }
 
     pub(crate) fn greeted(&self, greeting: Greeting) -> Arc<Self> {

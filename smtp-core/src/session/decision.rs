@@ -10,6 +10,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::message::header_field::HeaderField;
+use crate::sasl::keys::ScramHash;
 use crate::syntax::address::Mailbox;
 use crate::syntax::reply::{EnhancedStatusCode, Reply, ReplyCode};
 use crate::syntax::text::SafeText;
@@ -207,6 +208,16 @@ impl AuthError {
     }
 }
 
+/// Whose keys a SCRAM mechanism needs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct ScramUser {
+    /// The authentication identity, prepared by RFC 4013.
+    pub user: String,
+    /// Of which hash function.
+    pub hash: ScramHash,
+}
+
 /// What a delivery took.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
@@ -324,6 +335,14 @@ pub enum Question {
     Helo(Ask<kinds::Helo>),
     /// It wants TLS; may the handshake begin now?
     StartTls(Ask<kinds::StartTls>),
+    /// It gave a credential; whose is it?
+    Authenticate(Ask<kinds::Authenticate>),
+    /// It wants to prove that it knows a password; what keys has that user? `None` where there is no such user.
+    ScramKeys(Ask<kinds::FindKeys>),
+    /// It is one and wants to be another; may it?
+    ActAs(Ask<kinds::ActAs>),
+    /// It is authenticated; may it use that reverse-path? The subject is the transaction as it would become.
+    SendAs(Ask<kinds::SendAs>),
     /// It named the reverse-path; the subject is the transaction as it would become.
     Mail(Ask<kinds::Mail>),
     /// Is there such a mailbox?
@@ -385,12 +404,14 @@ pub mod kinds {
     use std::sync::Arc;
     use std::time::Instant;
 
+    use crate::sasl::credential::Credential;
+    use crate::sasl::keys::ScramKeys;
     use crate::session::connection::Connection;
     use crate::session::server::ServerSession;
     use crate::session::transaction::{self, Transaction};
     use crate::syntax::path::ForwardPath;
 
-    use super::{Accepted, Decision, Kind, LookupAnswer, Refusal, sealed};
+    use super::{Accepted, AuthError, Decision, Identity, Kind, LookupAnswer, Refusal, ScramUser, sealed};
 
     macro_rules! kinds {
         ($($(#[$doc:meta])* $name:ident($subject:ty) -> $answer:ty = $resume:ident;)*) => {$(
@@ -423,6 +444,14 @@ pub mod kinds {
         Helo(Arc<Connection>) -> Decision = greeted;
         /// Of [`Question::StartTls`](super::Question::StartTls). `false`: not now.
         StartTls(()) -> bool = tls_decided;
+        /// Of [`Question::Authenticate`](super::Question::Authenticate).
+        Authenticate(Credential) -> Result<Identity, AuthError> = credential_checked;
+        /// Of [`Question::ScramKeys`](super::Question::ScramKeys).
+        FindKeys(ScramUser) -> Result<Option<(ScramKeys, Identity)>, AuthError> = keys_found;
+        /// Of [`Question::ActAs`](super::Question::ActAs).
+        ActAs((Identity, String)) -> Result<Identity, AuthError> = acted_as;
+        /// Of [`Question::SendAs`](super::Question::SendAs).
+        SendAs(Box<Transaction>) -> Result<bool, AuthError> = sender_checked;
         /// Of [`Question::Mail`](super::Question::Mail).
         Mail(Box<Transaction>) -> Decision = mail_decided;
         /// Of [`Question::Lookup`](super::Question::Lookup).

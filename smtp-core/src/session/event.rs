@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::syntax::mechanism::Mechanism;
 use crate::syntax::path::{ForwardPath, ReversePath};
 use crate::syntax::reply::Reply;
 use crate::syntax::text::SafeText;
 
 use super::connection::{Connection, TransactionId};
+use super::decision::Identity;
 
 /// Where something was refused or failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,6 +19,8 @@ pub enum Stage {
     Connect,
     /// `EHLO` or `HELO`.
     Helo,
+    /// `AUTH`, and whether an authenticated client may use its reverse-path.
+    Authentication,
     /// `MAIL`.
     Mail,
     /// `RCPT`: the lookup.
@@ -39,6 +43,7 @@ impl Stage {
         match self {
             Self::Connect => "connect",
             Self::Helo => "helo",
+            Self::Authentication => "authentication",
             Self::Mail => "mail",
             Self::Lookup => "lookup",
             Self::Recipient => "recipient",
@@ -125,6 +130,13 @@ pub enum SessionEvent {
     TlsFailed {
         /// Why.
         cause: SafeText,
+    },
+    /// It proved who it is.
+    Authenticated {
+        /// Who.
+        identity: Identity,
+        /// How.
+        mechanism: Mechanism,
     },
     /// Something was refused.
     Refused {

@@ -27,6 +27,11 @@ pub struct Limits {
     pub command_line_octets: usize,
     /// Octets of a too long command line that are discarded before the session ends: 1 MiB.
     pub command_line_discard_octets: u64,
+    /// Octets of a line of `AUTH` and of the exchange behind it, CRLF included: 12,288 (RFC 4954 §4). Longer: `500 5.5.6`.
+    pub authentication_line_octets: usize,
+    /// How late the first wrong credential is answered: 1 s; each further one twice as late as the one before, up to 32
+    /// times as late as the first.
+    pub authentication_delay: Duration,
     /// Octets of a message, as RFC 1870 §3 counts them: 50 MiB. More: `552 5.3.4`.
     pub message_octets: u64,
     /// Recipients of a transaction: 1,000. RFC 5321 §4.5.3.1.8 asks for 100 at least. More: `452 4.5.3`.
@@ -48,7 +53,7 @@ pub struct Limits {
     /// How late: 1 s.
     pub error_delay: Duration,
     /// Errors that are answered as such: 20. The next: `421 4.7.0`. Errors are lines that are no commands or not at this
-    /// point, commands and parameters that are not offered, unknown recipients, and recipients elsewhere.
+    /// point, commands and parameters that are not offered, failed `AUTH`, unknown recipients, and recipients elsewhere.
     pub errors: u32,
     /// The same while the server is under stress: 1.
     pub errors_under_stress: u32,
@@ -95,6 +100,8 @@ impl Default for Limits {
         Self {
             command_line_octets: 2048,
             command_line_discard_octets: MIB,
+            authentication_line_octets: 12_288,
+            authentication_delay: Duration::from_secs(1),
             message_octets: 50 * MIB,
             recipients: 1000,
             excess_recipients: 1000,
@@ -143,6 +150,7 @@ impl Limits {
         let minimum = Duration::from_secs(1);
         [
             ("command_line_octets", self.command_line_octets < 512),
+            ("authentication_line_octets", self.authentication_line_octets < 12_288),
             ("message_octets", self.message_octets < 65_536),
             ("recipients", self.recipients < 100),
             ("mailboxes", self.mailboxes < 100),

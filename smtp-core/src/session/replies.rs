@@ -38,6 +38,7 @@ replies! {
     SENDER_OK = fixed(250, 2, 1, 0, "Sender ok");
     RECIPIENT_OK = fixed(250, 2, 1, 5, "Recipient ok");
     MESSAGE_OK = fixed(250, 2, 0, 0, "Message accepted");
+    AUTHENTICATED = fixed(235, 2, 7, 0, "Authentication succeeded");
     BYE = fixed(221, 2, 0, 0, "Bye");
     HELP = fixed(214, 2, 0, 0, "EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT (RFC 5321)");
     CANNOT_VERIFY = fixed(252, 2, 0, 0, "Send some mail, I will try my best");
@@ -51,10 +52,22 @@ replies! {
     BAD_REVERSE_PATH = fixed(501, 5, 1, 7, "Invalid reverse-path");
     BAD_FORWARD_PATH = fixed(501, 5, 1, 3, "Invalid forward-path");
     NOT_OFFERED = fixed(502, 5, 5, 1, "Command not offered");
+    UNKNOWN_MECHANISM = fixed(504, 5, 5, 4, "Authentication mechanism not offered");
     BAD_SEQUENCE = fixed(503, 5, 5, 1, "Bad sequence of commands");
     SAY_EHLO_FIRST = fixed(503, 5, 5, 1, "Say EHLO first");
     NO_VALID_RECIPIENTS = fixed(554, 5, 5, 1, "No valid recipients");
     UNKNOWN_PARAMETER = fixed(555, 5, 5, 4, "Parameter not recognized");
+
+    START_TLS_FIRST = fixed(530, 5, 7, 0, "Must issue a STARTTLS command first");
+    BAD_BASE64 = fixed(501, 5, 5, 2, "Cannot decode the Base64 of the response");
+    MALFORMED_RESPONSE = fixed(501, 5, 5, 2, "The response is not what the mechanism has");
+    AUTHENTICATION_CANCELLED = fixed(501, 5, 7, 0, "Authentication cancelled");
+    RESPONSE_TOO_LONG = fixed(500, 5, 5, 6, "Authentication exchange line is too long");
+    CREDENTIAL_REJECTED = fixed(535, 5, 7, 8, "Authentication credentials invalid");
+    MECHANISM_TOO_WEAK = fixed(534, 5, 7, 9, "Authentication mechanism is too weak");
+    PASSWORD_CHANGE_NEEDED = fixed(432, 4, 7, 12, "A password transition is needed");
+    AUTHENTICATION_UNAVAILABLE = fixed(454, 4, 7, 0, "Temporary authentication failure");
+    NOT_YOUR_ADDRESS = fixed(550, 5, 7, 1, "This sender address is not yours");
 
     MESSAGE_TOO_LARGE = fixed(552, 5, 3, 4, "Message too large");
     NO_ROOM = fixed(452, 4, 3, 1, "Insufficient storage, try again later");

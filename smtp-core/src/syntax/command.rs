@@ -2,8 +2,10 @@
 
 use super::address::Host;
 use super::cursor::{Cursor, SyntaxError};
+use super::mechanism::Mechanism;
 use super::parameter::{MailParameters, RcptParameters};
 use super::path::{ForwardPath, ReversePath};
+use super::secret::Secret;
 
 /// One command line, understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub enum Command {
     Noop,
     /// `STARTTLS` (RFC 3207 §4).
     StartTls,
+    /// `AUTH` (RFC 4954 §4): the mechanism, where it is one that is known, and the initial response as it was sent.
+    Auth(Option<Mechanism>, Option<Secret>),
     /// `QUIT` (RFC 5321 §4.1.1.10).
     Quit,
     /// A verb of an extension that is not offered.
@@ -69,8 +73,8 @@ impl CommandError {
 }
 
 /// Verbs of extensions that this server knows of and does not offer: `502 5.5.1`.
-const NOT_OFFERED: [&str; 12] =
-    ["AUTH", "BDAT", "BURL", "ETRN", "ATRN", "TURN", "SEND", "SOML", "SAML", "XCLIENT", "XFORWARD", "LHLO"];
+const NOT_OFFERED: [&str; 11] =
+    ["BDAT", "BURL", "ETRN", "ATRN", "TURN", "SEND", "SOML", "SAML", "XCLIENT", "XFORWARD", "LHLO"];
 
 impl Command {
     /// Parses a line without its CRLF. Verbs compare without case (RFC 5321 §2.4).
@@ -108,6 +112,8 @@ impl Command {
             with_argument(cursor, Self::Vrfy)
         } else if is("EXPN") {
             with_argument(cursor, Self::Expn)
+        } else if is("AUTH") {
+            parse_auth(cursor)
         } else if NOT_OFFERED.iter().any(|word| is(word)) {
             Ok(Self::NotOffered)
         } else {
@@ -144,6 +150,19 @@ fn introduce(cursor: &mut Cursor<'_>, word: &'static str, expected: &'static str
 fn parse_host(mut cursor: Cursor<'_>) -> Result<Host, CommandError> {
     cursor.skip_spaces();
     Host::parse(trim_end(cursor.rest())).map_err(CommandError::Host)
+}
+
+/// The response is looked at where it is decoded: what is wrong with it has a reply of its own.
+fn parse_auth(mut cursor: Cursor<'_>) -> Result<Command, CommandError> {
+    cursor.skip_spaces();
+    let name = cursor.take_while(|octet| octet != b' ' && octet != b'\t');
+    if name.is_empty() {
+        return Err(CommandError::Argument(cursor.error("a mechanism")));
+    }
+    cursor.skip_spaces();
+    let response = trim_end(cursor.rest());
+    let response = (!response.is_empty()).then(|| Secret::new(String::from_utf8_lossy(response)));
+    Ok(Command::Auth(Mechanism::parse(name), response))
 }
 
 /// Trailing white space is let pass (RFC 5321 §4.1.1).
@@ -211,6 +230,11 @@ mod tests {
             ("RFC 5321 §4.1.1.3", "RCPT TO:<a@b.example>", "ok"),
             ("RFC 3207 §4", "STARTTLS", "ok"),
             ("RFC 3207 §4", "STARTTLS now", "501 5.5.4"),
+            ("RFC 4954 §4", "AUTH PLAIN", "ok"),
+            ("RFC 4954 §4", "auth plain AHRpbQB0YW4=", "ok"),
+            ("RFC 4954 §4", "AUTH FOO =", "ok"),
+            ("RFC 4954 §4", "AUTH", "501 5.5.4"),
+            ("RFC 4954 §4", "AUTH ", "501 5.5.4"),
             ("RFC 1985 §5", "ETRN example.org", "502 5.5.1"),
             ("RFC 5321 §4.2.4", "FOO", "500 5.5.1"),
             ("RFC 5321 §4.2.4", "", "500 5.5.1"),

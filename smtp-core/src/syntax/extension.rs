@@ -1,5 +1,7 @@
 //! Service extensions, by the keyword that `EHLO` lists.
 
+use super::mechanism::Mechanisms;
+
 /// What the answer to `EHLO` offers (RFC 5321 §4.1.1.1). Everything here is honoured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -23,6 +25,8 @@ pub enum ServiceExtension {
         /// `RCPTMAX`.
         rcpt_max: u32,
     },
+    /// `AUTH` (RFC 4954): with these mechanisms.
+    Auth(Mechanisms),
 }
 
 impl std::fmt::Display for ServiceExtension {
@@ -34,6 +38,7 @@ impl std::fmt::Display for ServiceExtension {
             Self::StartTls => f.write_str("STARTTLS"),
             Self::EnhancedStatusCodes => f.write_str("ENHANCEDSTATUSCODES"),
             Self::Dsn => f.write_str("DSN"),
+            Self::Auth(mechanisms) => write!(f, "AUTH {mechanisms}"),
             Self::Limits { mail_max, rcpt_max } => write!(f, "LIMITS MAILMAX={mail_max} RCPTMAX={rcpt_max}"),
         }
     }

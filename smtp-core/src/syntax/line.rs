@@ -49,6 +49,13 @@ impl LineReader {
         memchr_iter(b'\n', &self.partial).any(|at| at == 0 || self.partial[at - 1] != b'\r')
     }
 
+    /// Whether the next line begins with `word`, in any case of letters. `None` where its beginning was discarded.
+    pub(crate) fn begins_with(&self, input: &[u8], word: &[u8]) -> Option<bool> {
+        let line = self.partial.iter().chain(input);
+        let alike = line.zip(word).filter(|(octet, expected)| octet.eq_ignore_ascii_case(expected)).count();
+        self.discarded.is_none().then_some(alike == word.len())
+    }
+
     /// Takes the next line from the front of `input` and gives it to `parse`, without its CRLF.
     ///
     /// `None` when the end of the line has not arrived; all of `input` is taken then.

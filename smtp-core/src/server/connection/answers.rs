@@ -32,6 +32,9 @@ use super::{Driver, in_time, now};
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
     pub(super) async fn answer(&mut self, question: Question) {
         match question {
+            Question::Authenticate(_) | Question::ScramKeys(_) | Question::ActAs(_) | Question::SendAs(_) => {
+                self.answer_authentication(question).await;
+            }
             Question::Connect(ask) => {
                 let decision = self.decide(Stage::Connect, None, &Asked::Connect).await;
                 self.give(ask, decision);
@@ -91,7 +94,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
     }
 
     /// Gives an answer to the session; there is none where the client has left.
-    fn give<K: Kind>(&mut self, ask: Ask<K>, answer: Option<K::Answer>) {
+    pub(super) fn give<K: Kind>(&mut self, ask: Ask<K>, answer: Option<K::Answer>) {
         self.time = now();
         if let Some(answer) = answer {
             self.session.answer(self.time, ask, answer);
@@ -169,7 +172,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
     }
 
     /// Reports a failed hook; `false` where the client has left, so that there is nobody to answer.
-    fn failed(&mut self, site: &Site, failure: HookFailure) -> bool {
+    pub(super) fn failed(&mut self, site: &Site, failure: HookFailure) -> bool {
         self.report_events();
         site.report(failure);
         let has_left = failure == HookFailure::ClientLeft;
@@ -235,7 +238,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
         receiver.try_recv().unwrap_or(waited)
     }
 
-    fn site(&self, stage: Stage) -> Site {
+    pub(super) fn site(&self, stage: Stage) -> Site {
         Site {
             hooks: self.profile.shared.hooks.clone(),
             connection: self.session.connection().clone(),

@@ -1,4 +1,5 @@
-//! The loop that drives one session: read, ask, write. How it is answered stands in [`answers`].
+//! The loop that drives one session: read, ask, write. How it is answered stands in [`answers`] and
+//! [`authentication`].
 
 use std::future::poll_fn;
 use std::io;
@@ -31,6 +32,7 @@ use super::proxy_protocol;
 use super::shutdown::{Phase, Presence, Shutdown};
 
 mod answers;
+mod authentication;
 
 /// Replies are written before a group of commands is through where they have grown to this, or have waited so long.
 const OUTPUT_OCTETS: usize = 16 << 10;

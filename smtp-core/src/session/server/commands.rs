@@ -91,7 +91,7 @@ impl ServerSession {
 
     /// The order of commands (RFC 5321 §4.1.4).
     pub(super) fn execute(&mut self, now: Instant, command: Command, line: &[u8]) {
-        use Command::{Data, Ehlo, Expn, Helo, Help, Mail, Noop, NotOffered, Quit, Rcpt, Rset, StartTls, Vrfy};
+        use Command::{Auth, Data, Ehlo, Expn, Helo, Help, Mail, Noop, NotOffered, Quit, Rcpt, Rset, StartTls, Vrfy};
         match (self.state, command) {
             (_, Quit) => self.close(CloseReason::Quit, Some(replies::BYE)),
             (_, Ehlo(host)) => self.introduce(host, Protocol::Esmtp),
@@ -103,6 +103,7 @@ impl ServerSession {
             (_, Expn) => self.error(now, Stage::Command, replies::NOT_OFFERED, line),
             (_, NotOffered) => self.not_offered(now, line),
             (_, StartTls) => self.start_tls(now, line),
+            (_, Auth(mechanism, initial)) => self.auth(now, mechanism, initial.as_ref()),
             (State::Ready, Mail(path, parameters)) => self.mail(now, path, parameters, line),
             (State::Envelope, Rcpt(path, parameters)) => self.rcpt(now, path, parameters, line),
             (State::Envelope, Data) => self.data(),
@@ -206,6 +207,10 @@ impl ServerSession {
         if self.offers_dsn() {
             offered.push(ServiceExtension::Dsn);
         }
+        let mechanisms = self.mechanisms();
+        if !mechanisms.is_empty() {
+            offered.push(ServiceExtension::Auth(mechanisms));
+        }
         offered
     }
 
@@ -244,6 +249,14 @@ impl ServerSession {
         }
         let id = TransactionId::new(self.connection.session_id(), self.transactions + 1);
         let transaction = Box::new(Transaction::new(id, path, parameters));
+        if self.connection.identity().is_some() {
+            self.ask(Question::SendAs, transaction);
+        } else {
+            self.consider_sender(transaction);
+        }
+    }
+
+    pub(super) fn consider_sender(&mut self, transaction: Box<Transaction>) {
         if self.config.stages.contains(Stages::MAIL) {
             self.ask(Question::Mail, transaction);
         } else {

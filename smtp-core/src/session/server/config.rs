@@ -2,7 +2,10 @@
 
 use crate::syntax::address::{Domain, Mailbox};
 
+use crate::sasl::keys::ScramKeys;
+use crate::sasl::secret::ServerSecret;
 use crate::session::limits::Limits;
+use crate::syntax::mechanism::Mechanisms;
 
 /// Which stages some policy wants to be asked about; the others cost nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -53,6 +56,29 @@ pub enum DsnOffer {
     Everybody,
 }
 
+/// How clients may authenticate (RFC 4954).
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Authentication {
+    /// With what. `SCRAM-SHA-256-PLUS` is offered only where the TLS connection has an exporter, `EXTERNAL` only where the
+    /// client showed a certificate.
+    pub mechanisms: Mechanisms,
+    /// What nonces and the salts of unknown users derive from.
+    pub secret: ServerSecret,
+    /// How many iterations an unknown user seems to have: as many as others. [`ScramKeys::DEFAULT_ITERATIONS`].
+    pub iterations_of_nobody: u32,
+    /// Whether it is offered without TLS, so that everybody on the way can read the passwords: no.
+    pub dangerously_in_clear: bool,
+}
+
+impl Authentication {
+    /// With those mechanisms, under TLS only.
+    pub fn new(mechanisms: Mechanisms, secret: ServerSecret) -> Self {
+        let iterations_of_nobody = ScramKeys::DEFAULT_ITERATIONS;
+        Self { mechanisms, secret, iterations_of_nobody, dangerously_in_clear: false }
+    }
+}
+
 /// What all sessions of a listener have in common.
 #[derive(Debug, Clone)]
 pub struct SessionConfig {
@@ -73,6 +99,8 @@ pub struct SessionConfig {
     /// Whether `STARTTLS` is offered in clear (RFC 3207). Who drives the session makes the handshake when
     /// [`ServerSession::is_starting_tls`](super::ServerSession::is_starting_tls) says so.
     pub offers_starttls: bool,
+    /// How clients may authenticate; `None` where they cannot.
+    pub authentication: Option<Authentication>,
     /// Whether events are collected.
     pub observed: bool,
 }
@@ -89,6 +117,7 @@ impl SessionConfig {
             stages: Stages::ALL,
             refuse_early_talkers: true,
             offers_starttls: false,
+            authentication: None,
             observed: false,
         }
     }

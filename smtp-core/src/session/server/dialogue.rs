@@ -1,6 +1,6 @@
 //! What commands and content have in common: asking, saying, counting, waiting, closing, reporting.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::session::decision::{Ask, Decision, Kind, Question, Refusal, Verdict};
 use crate::session::event::{CloseReason, SessionEvent, Stage};
@@ -79,14 +79,28 @@ impl ServerSession {
 
     /// An error of the client (STANDARDS LI11): counted, answered late after some, and not at all after too many.
     pub(super) fn error(&mut self, now: Instant, stage: Stage, reply: Fixed, subject: &[u8]) {
+        self.error_after(now, stage, reply, subject, Duration::ZERO);
+    }
+
+    /// The same, answered so late at least.
+    pub(super) fn error_after(
+        &mut self,
+        now: Instant,
+        stage: Stage,
+        reply: Fixed,
+        subject: &[u8],
+        least_delay: Duration,
+    ) {
         self.errors += 1;
         self.refused_fixed(stage, reply, subject);
         let limits = &self.config.limits;
         let most = if self.under_stress { limits.errors_under_stress } else { limits.errors };
+        let of_errors = if self.errors > limits.errors_before_delay { limits.error_delay } else { Duration::ZERO };
+        let delay = of_errors.max(least_delay);
         if self.errors > most {
             self.close(CloseReason::Limit, Some(replies::TOO_MANY_ERRORS));
-        } else if self.errors > limits.errors_before_delay && !limits.error_delay.is_zero() {
-            self.delayed = Some(Box::new(Delayed { until: after(now, limits.error_delay), reply: reply.reply() }));
+        } else if !delay.is_zero() {
+            self.delayed = Some(Box::new(Delayed { until: after(now, delay), reply: reply.reply() }));
         } else {
             self.say_fixed(reply);
         }
@@ -144,6 +158,7 @@ impl ServerSession {
         self.question = None;
         self.awaited = None;
         self.delayed = None;
+        self.authenticating = None;
         self.state = State::Closed;
         self.close_reason = Some(reason);
     }

@@ -1,9 +1,10 @@
 //! The state machine of a server session (RFC 5321 §4.1.4).
 //!
 //! [`ServerSession::poll`] takes input and says what to do next; [`ServerSession::answer`] takes the result. Between the
-//! two the session waits. The order of commands stands in `execute` in [`commands`], what follows `354` in [`content`];
-//! [`dialogue`] has what both use, [`config`] what sessions share.
+//! two the session waits. The order of commands stands in `execute` in [`commands`], what follows `354` in [`content`],
+//! `AUTH` in [`auth`]; [`dialogue`] has what they use, [`config`] what sessions share.
 
+mod auth;
 mod commands;
 mod config;
 mod content;
@@ -20,13 +21,15 @@ use crate::syntax::text::SafeText;
 use super::connection::{Connection, TransactionId};
 use super::content_phase::ContentPhase;
 use super::decision::{Ask, Kind, Question, Refusal};
-use super::event::{CloseReason, SessionEvent, Stage};
+use super::event::{CloseReason, SessionEvent};
 use super::extensions::Extensions;
 use super::replies;
 use super::tls::TlsFacts;
 use super::transaction::Transaction;
 
-pub use config::{DsnOffer, SessionConfig, Stages};
+pub use config::{Authentication, DsnOffer, SessionConfig, Stages};
+
+use auth::{Authenticating, LineKind};
 
 /// What [`ServerSession::poll`] wants done.
 #[derive(Debug)]
@@ -97,6 +100,13 @@ pub struct ServerSession {
     transaction_id: Option<TransactionId>,
     content: Option<Box<ContentPhase>>,
     held: Held,
+    /// The client authenticates: its next line is a response.
+    authenticating: Option<Box<Authenticating>>,
+    /// Exchanges so far.
+    exchanges: u32,
+    /// How many times as late as the first the next wrong credential is answered.
+    guesses_delay: u32,
+    line_kind: LineKind,
     /// A question that was not handed out yet.
     question: Option<Question>,
     /// The number of the question whose answer is awaited.
@@ -135,6 +145,10 @@ impl ServerSession {
             transaction_id: None,
             content: None,
             held: Held::default(),
+            authenticating: None,
+            exchanges: 0,
+            guesses_delay: 1,
+            line_kind: LineKind::default(),
             question: None,
             awaited: None,
             questions: 0,
@@ -195,13 +209,15 @@ impl ServerSession {
 
     /// Whether there was a whole line.
     fn next_command(&mut self, now: Instant, input: &mut &[u8]) -> bool {
-        let limits = self.config.limits.line();
         let mut lines = std::mem::take(&mut self.lines);
-        let line = lines.next(input, limits, |line| self.command(now, line));
+        let limits = self.line_limits(&lines, input);
+        let line = lines.next(input, limits, |line| {
+            if self.authenticating.is_some() { self.authentication_line(now, line) } else { self.command(now, line) }
+        });
         self.lines = lines;
         match line {
             Some(Line::Complete(())) => {}
-            Some(Line::TooLong) => self.error(now, Stage::Command, replies::LINE_TOO_LONG, &[]),
+            Some(Line::TooLong) => self.line_too_long(now),
             Some(Line::Endless) => self.close(CloseReason::Limit, Some(replies::LINE_TOO_LONG)),
             None => return false,
         }
@@ -341,6 +357,8 @@ impl ServerSession {
         session.started = self.started;
         session.progress = self.progress;
         session.errors = self.errors;
+        session.exchanges = self.exchanges;
+        session.guesses_delay = self.guesses_delay;
         session.idle_commands = self.idle_commands;
         session.transactions = self.transactions;
         session.introductions = self.introductions;
