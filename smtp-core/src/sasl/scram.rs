@@ -311,7 +311,7 @@ mod tests {
     }
 
     /// The last response of a client that knows the password.
-    fn last(hash: ScramHash, bare: &str, challenge: &str, binding: &[u8], password: &str) -> String {
+    fn last(hash: ScramHash, bare: &str, challenge: &str, nonce: &str, binding: &[u8], password: &str) -> String {
         let attribute = |name: char| {
             let found = challenge.split(',').find_map(|attribute| attribute.strip_prefix(name)?.strip_prefix('='));
             found.expect("in the challenge")
@@ -319,7 +319,7 @@ mod tests {
         let salt = base64::decode(attribute('s').as_bytes()).expect("Base64");
         let salted = hash.salted_password(password.as_bytes(), &salt, attribute('i').parse().expect("a number"));
         let key = hash.hmac(&salted, b"Client Key");
-        let without_proof = format!("c={},r={}", base64::encode(binding), attribute('r'));
+        let without_proof = format!("c={},r={nonce}", base64::encode(binding));
         let signature = hash.hmac(&hash.digest(&key), format!("{bare},{challenge},{without_proof}").as_bytes());
         let proof: Vec<u8> = key.iter().zip(signature).map(|(key, signature)| key ^ signature).collect();
         format!("{without_proof},p={}", base64::encode(&proof))
@@ -335,7 +335,7 @@ mod tests {
             };
             let challenge = String::from_utf8(challenge).expect("ASCII");
             let binding = [&b"p=tls-exporter,a=boss,"[..], &exporter].concat();
-            let last = last(ScramHash::Sha256, "n=user,r=x", &challenge, &binding, "pencil");
+            let last = last(ScramHash::Sha256, "n=user,r=x", &challenge, "xnonce", &binding, "pencil");
             let progress = scram.respond(last.as_bytes());
             assert_eq!(matches!(progress, Progress::Challenge(_)), accepted, "{progress:?}");
             let done = if accepted {
@@ -344,6 +344,21 @@ mod tests {
                 Progress::Failed(Failure::Rejected)
             };
             assert_eq!(scram.respond(b""), done);
+        }
+    }
+
+    #[test] // RFC 5802 §5.1: a proof that is right for another nonce is of no use either.
+    fn r5802_the_nonce_is_that_of_this_exchange() {
+        for (nonce, accepted) in [("xnonce", true), ("xnonce2", false), ("x", false)] {
+            let mut scram = scram(Mechanism::ScramSha256, "nonce", None);
+            scram.respond(b"n,,n=user,r=x");
+            let Progress::Challenge(challenge) = scram.found(Some(keys(ScramHash::Sha256, "c2FsdA=="))) else {
+                panic!("a challenge")
+            };
+            let challenge = String::from_utf8(challenge).expect("ASCII");
+            let last = last(ScramHash::Sha256, "n=user,r=x", &challenge, nonce, b"n,,", "pencil");
+            let progress = scram.respond(last.as_bytes());
+            assert_eq!(matches!(progress, Progress::Challenge(_)), accepted, "{nonce}: {progress:?}");
         }
     }
 
@@ -356,7 +371,7 @@ mod tests {
             let Progress::Challenge(challenge) = scram.found(found) else { panic!("a challenge") };
             let challenge = String::from_utf8(challenge).expect("ASCII");
             assert!(challenge.starts_with("r=xnonce,s=") && challenge.ends_with("==,i=4096"), "{challenge}");
-            let last = last(ScramHash::Sha256, "n=nobody,r=x", &challenge, b"n,,", "pencil");
+            let last = last(ScramHash::Sha256, "n=nobody,r=x", &challenge, "xnonce", b"n,,", "pencil");
             assert_eq!(scram.respond(last.as_bytes()), Progress::Failed(Failure::Rejected));
         }
     }
