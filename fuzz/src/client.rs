@@ -1,11 +1,12 @@
 //! Drives a [`ServerSession`] from the outside, as the target [`session`](crate::session) does: feeds it, answers its
 //! questions, lets time pass, and keeps what came of it.
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use smtp_core::{
-    Accepted, CloseReason, Decision, ForwardPath, Lookup, LookupAnswer, LookupError, Mailbox, Question, Recipient,
-    Refusal, ServerSession, Step, Transaction, Verdict,
+    Accepted, AuthError, CloseReason, Credential, Decision, ForwardPath, Identity, Lookup, LookupAnswer, LookupError,
+    Mailbox, Question, Recipient, Refusal, ScramHash, ScramKeys, Secret, ServerSession, Step, Transaction, Verdict,
 };
 
 use crate::control::Control;
@@ -25,6 +26,12 @@ pub(crate) struct Record {
     pub(crate) events: Vec<String>,
     /// Envelopes and contents that were given to a delivery.
     pub(crate) delivered: Vec<(String, Vec<u8>)>,
+    /// Credentials that the application was asked about.
+    pub(crate) credentials: Vec<Credential>,
+    /// Everybody that the application took the client for, or gave keys of.
+    pub(crate) vouched_for: Vec<Identity>,
+    /// Who the client was at the end.
+    pub(crate) identity: Option<Identity>,
 }
 
 /// The other side of a session: client, hooks and clock in one.
@@ -137,6 +144,7 @@ impl<'a> Client<'a> {
         self.send(b"NOOP\r\n");
         assert_eq!(self.record.output.len(), before, "a closed session says nothing");
         assert!(self.unread.is_empty(), "a closed session takes what comes");
+        self.record.identity = self.session.connection().identity().cloned();
         self.record
     }
 
@@ -207,8 +215,38 @@ impl<'a> Client<'a> {
                 };
                 self.session.answer(now, ask, result);
             }
+            Question::Authenticate(ask) => {
+                self.record.credentials.push(ask.subject().clone());
+                let answer = self.vouch(choice, "alice");
+                self.session.answer(now, ask, answer);
+            }
+            Question::ScramKeys(ask) => {
+                let hash = ask.subject().hash;
+                let answer = self.vouch(choice, "alice").map(|who| (choice % 8 != 1).then(|| (keys(hash), who)));
+                self.session.answer(now, ask, answer);
+            }
+            Question::ActAs(ask) => {
+                let answer = self.vouch(choice, &ask.subject().1);
+                self.session.answer(now, ask, answer);
+            }
+            Question::SendAs(ask) => {
+                let answer = self.vouch(choice, "alice").map(|_| choice % 8 != 1);
+                self.session.answer(now, ask, answer);
+            }
             other => panic!("unknown question: {other:?}"),
         }
+    }
+
+    fn vouch(&mut self, choice: u8, name: &str) -> Result<Identity, AuthError> {
+        let identity = match choice % 8 {
+            4 => Err(AuthError::Rejected),
+            5 => Err(AuthError::TooWeak),
+            6 => Err(AuthError::ChangeNeeded),
+            7 => Err(AuthError::Unavailable),
+            _ => Ok(Identity::new(name)),
+        }?;
+        self.record.vouched_for.push(identity.clone());
+        Ok(identity)
     }
 
     fn look_up(&mut self, choice: u8, path: &ForwardPath) -> LookupAnswer {
@@ -268,6 +306,17 @@ impl<'a> Client<'a> {
         let envelope = format!("{} {recipients:?} {:?}", transaction.reverse_path(), transaction.parameters());
         self.record.delivered.push((envelope, content));
     }
+}
+
+/// Of the password `wonderland`.
+fn keys(hash: ScramHash) -> ScramKeys {
+    static KEYS: OnceLock<[ScramKeys; 2]> = OnceLock::new();
+    let derive = |hash| {
+        let (password, salt) = (Secret::new("wonderland"), b"salt of 16 octet");
+        ScramKeys::derive(hash, &password, salt, ScramKeys::LEAST_ITERATIONS).expect("a password, a salt, enough work")
+    };
+    let [sha1, sha256] = KEYS.get_or_init(|| [derive(ScramHash::Sha1), derive(ScramHash::Sha256)]);
+    if hash == ScramHash::Sha1 { sha1.clone() } else { sha256.clone() }
 }
 
 fn decision(choice: u8) -> Decision {

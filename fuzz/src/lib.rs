@@ -13,6 +13,7 @@
 //! | [`text`] | what is shown or sent is one line, printable, and not too long |
 //! | [`mod@proxy`] | a header of a proxy is the same whatever follows it, and can be said again |
 //! | [`session`] | replies, events and deliveries do not depend on how the octets were cut |
+//! | [`sasl`] | a client is who a hook said, asked about what the client sent; nothing secret is said or reported |
 //! | [`content`] | the decoder equals a slow reading of RFC 5321 §4.1.1.4 and §4.5.2, and undoes the encoder |
 //! | [`received`] | a generated trace field parses back to what went in |
 //! | [`dsn`] | a strict reader finds in a notification what went in, and nothing else |
@@ -33,6 +34,7 @@ pub mod parameter;
 pub mod path;
 pub mod proxy;
 pub mod received;
+pub mod sasl;
 mod sender;
 pub mod session;
 pub mod spool_record;
@@ -51,6 +53,7 @@ pub const LAWS: [(&str, Law); 14] = [
     ("text", text::law),
     ("proxy", proxy::law),
     ("session", session::law),
+    ("sasl", sasl::law),
     ("content", content::law),
     ("received", received::law),
     ("dsn", dsn::law),
