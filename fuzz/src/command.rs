@@ -65,9 +65,13 @@ fn format_parameters(parameters: &MailParameters) -> String {
         Body::EightBitMime => " BODY=8BITMIME",
         _ => " BODY=7BIT",
     });
+    let auth = parameters.auth.as_ref().map(|path| {
+        let text = path.mailbox().map_or_else(|| "<>".to_owned(), ToString::to_string);
+        text.bytes().fold(" AUTH=".to_owned(), |xtext, octet| format!("{xtext}+{octet:02X}"))
+    });
     let dsn = &parameters.dsn;
     let dsn = parameter("RET", dsn.ret.as_ref()) + &parameter("ENVID", dsn.envelope_id.as_ref());
-    size.unwrap_or_default() + body.unwrap_or_default() + &dsn
+    size.unwrap_or_default() + body.unwrap_or_default() + &auth.unwrap_or_default() + &dsn
 }
 
 fn parameter(keyword: &str, value: Option<&impl std::fmt::Display>) -> String {

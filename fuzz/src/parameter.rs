@@ -1,8 +1,9 @@
 //! The law of parameters: those of `MAIL` and `RCPT` mean what a slow reading of RFC 5321 §4.1.2, RFC 1870 §4, RFC 6152
-//! §3 and RFC 3461 §4 says, and what of them is passed on means the same there.
+//! §3, RFC 3461 §4 and RFC 4954 §5 says, and what of them is passed on means the same there.
 
 use smtp_core::{
-    Body, Command, CommandError, EnvelopeId, MailParameters, Notify, OriginalRecipient, RcptParameters, Ret,
+    Body, Command, CommandError, EnvelopeId, MailParameters, Mailbox, Notify, OriginalRecipient, RcptParameters, Ret,
+    ReversePath,
 };
 
 /// Checks what follows `MAIL FROM:<> ` and `RCPT TO:<postmaster> `.
@@ -96,6 +97,17 @@ fn mail_parameters(words: &[Word]) -> Option<MailParameters> {
                     _ => return None,
                 };
                 if parameters.dsn.ret.replace(ret).is_some() {
+                    return None;
+                }
+                continue;
+            }
+            ("AUTH", _) => {
+                let text = decoded(as_written.as_deref()?)?;
+                let path = match &*text {
+                    "<>" => ReversePath::Null,
+                    mailbox => ReversePath::Mailbox(Mailbox::parse(mailbox).ok()?),
+                };
+                if parameters.auth.replace(path).is_some() {
                     return None;
                 }
                 continue;

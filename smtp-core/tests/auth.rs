@@ -257,6 +257,27 @@ fn s25_an_authenticated_client_sends_as_itself() {
     assert!(talk.asked.is_empty(), "who is not authenticated is nobody's business here");
 }
 
+#[test] // STANDARDS R4954b: believed of those who may relay, `<>` of others, and not known where there is no AUTH.
+fn r4954b_the_auth_parameter_is_trusted_of_authorised_clients_only() {
+    let mail = "MAIL FROM:<alice@example.org> AUTH=e+3Dmc2@example.com";
+    let auth = |talk: &Talk| {
+        let transaction = talk.session.transaction().expect("there is one");
+        transaction.parameters().auth.as_ref().map(ToString::to_string)
+    };
+    let mut talk = Talk::new(Below::Tls);
+    play(&mut talk, "unknown client", &[row(mail, "250 2.1.0")]);
+    assert_eq!(auth(&talk).as_deref(), Some("<>"));
+    let login = format!("AUTH PLAIN {}", plain("alice", PASSWORD));
+    play(&mut talk, "authenticated", &[row("RSET", "250"), row(login, "235"), row(mail, "250 2.1.0")]);
+    assert_eq!(auth(&talk).as_deref(), Some("<e=mc2@example.com>"));
+    let bad = "MAIL FROM:<alice@example.org> AUTH=e=mc2@example.com";
+    play(&mut talk, "no xtext", &[row("RSET", "250"), row(bad, "501 5.5.4"), row("MAIL FROM:<>", "250")]);
+    assert_eq!(auth(&talk), None);
+    let without = SessionConfig { authentication: None, ..config(Below::Tls) };
+    let mut talk = Talk::connected(without, Below::Tls);
+    play(&mut talk, "not offered", &[row("EHLO client.example", "250"), row(mail, "555 5.5.4")]);
+}
+
 #[test] // DESIGN.md: NotLocal is let through for an authenticated identity, and the transaction survives nothing else.
 fn an_authenticated_client_may_relay() {
     let path = ["MAIL FROM:<alice@example.org>", "RCPT TO:<bob@elsewhere.example>"];

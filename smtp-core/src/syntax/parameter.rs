@@ -1,7 +1,10 @@
 //! The parameters behind a path: `SIZE=1000 BODY=8BITMIME` (RFC 5321 §4.1.2).
 
+use super::address::Mailbox;
 use super::cursor::{Cursor, SyntaxError};
 use super::notification::{EnvelopeId, MessageDsn, Notify, OriginalRecipient, RecipientDsn, Ret};
+use super::path::ReversePath;
+use super::xtext;
 
 /// The value of `BODY=` (RFC 6152 §3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -21,6 +24,9 @@ pub struct MailParameters {
     pub size_octets: Option<u64>,
     /// `BODY=`.
     pub body: Option<Body>,
+    /// `AUTH=`: who gave the message to the first server (RFC 4954 §5). Of a message that was received, what a client said
+    /// that may relay; of all others `<>`.
+    pub auth: Option<ReversePath>,
     /// `RET=` and `ENVID=` (RFC 3461 §4.3, §4.4).
     pub dsn: MessageDsn,
     /// The first keyword that is not known here, or whose value is not.
@@ -54,6 +60,8 @@ impl MailParameters {
                     }
                     _ => Err(cursor.error("BODY=7BIT or BODY=8BITMIME")),
                 }
+            } else if keyword.eq_ignore_ascii_case(b"AUTH") {
+                set_once(cursor, &mut parameters.auth, parsed(cursor, value, submitter)?)
             } else if keyword.eq_ignore_ascii_case(b"RET") {
                 set_once(cursor, &mut parameters.dsn.ret, parsed(cursor, value, Ret::parse)?)
             } else if keyword.eq_ignore_ascii_case(b"ENVID") {
@@ -128,6 +136,14 @@ fn each(
     }
 }
 
+/// `<>` or a mailbox, as xtext (RFC 4954 §5).
+fn submitter(value: &[u8]) -> Result<ReversePath, SyntaxError> {
+    match &*xtext::decode(value)? {
+        "<>" => Ok(ReversePath::Null),
+        mailbox => Mailbox::parse(mailbox).map(ReversePath::Mailbox),
+    }
+}
+
 /// A value that has a grammar of its own; the error is told at its place in the line.
 fn parsed<'v, T>(
     cursor: &Cursor<'_>,
@@ -164,6 +180,7 @@ mod tests {
         let sized = |octets| Some(MailParameters { size_octets: Some(octets), ..none.clone() });
         let bodied = |body| Some(MailParameters { body: Some(body), ..none.clone() });
         let unknown = |word: &str| Some(MailParameters { unrecognized: Some(word.into()), ..none.clone() });
+        let by = |path| Some(MailParameters { auth: ReversePath::parse(path).ok(), ..none.clone() });
         let asked = |dsn| Some(MailParameters { dsn, ..none.clone() });
         let returning = |ret| asked(MessageDsn { ret: Some(ret), ..MessageDsn::default() });
         let named = |name| asked(MessageDsn { envelope_id: EnvelopeId::new(name).ok(), ..MessageDsn::default() });
@@ -183,6 +200,18 @@ mod tests {
             ("RFC 6152 §3", " BODY=9BIT", None),
             ("RFC 3030 §3", " BODY=BINARYMIME", unknown("BODY=BINARYMIME")),
             ("RFC 5321 §4.1.1.11", " HOLDFOR=60", unknown("HOLDFOR")),
+            ("RFC 4954 §5", " AUTH=<>", by("<>")),
+            ("RFC 4954 §5", " auth=e+3Dmc2@example.com", by("<e=mc2@example.com>")),
+            ("RFC 4954 §5", " AUTH=e+3Dmc2@EXAMPLE.com", by("<e=mc2@EXAMPLE.com>")),
+            ("RFC 4954 §5", " AUTH=", None),
+            ("RFC 4954 §5", " AUTH", None),
+            ("RFC 4954 §5", " AUTH=alice", None),
+            ("RFC 4954 §5", " AUTH=<alice@example.com>", None),
+            ("RFC 4954 §5", " AUTH=+3C+3E", by("<>")),
+            ("RFC 4954 §5", " AUTH=e+3dmc2@example.com", None),
+            ("R4954b: given twice", " AUTH=<> AUTH=<>", None),
+            ("D-9", " AUTH=a+0D+0A@example.com", None),
+            ("D-9", " AUTH=a+20b@example.com", None),
             ("RFC 3461 §4.3", " RET=HDRS", returning(Ret::Headers)),
             ("RFC 3461 §4.3", " ret=full", returning(Ret::Full)),
             ("RFC 3461 §4.3", " RET=ALL", None),

@@ -234,7 +234,7 @@ impl ServerSession {
         self.say_fixed(replies::OK);
     }
 
-    pub(super) fn mail(&mut self, now: Instant, path: ReversePath, parameters: MailParameters, line: &[u8]) {
+    pub(super) fn mail(&mut self, now: Instant, path: ReversePath, mut parameters: MailParameters, line: &[u8]) {
         let limits = &self.config.limits;
         if self.transactions >= limits.transactions {
             return self.close(CloseReason::Limit, Some(replies::TOO_MANY_TRANSACTIONS));
@@ -243,9 +243,16 @@ impl ServerSession {
         if !(is_understood && (self.is_esmtp() || parameters.is_empty())) {
             return self.error(now, Stage::Mail, replies::UNKNOWN_PARAMETER, line);
         }
+        if parameters.auth.is_some() && self.config.authentication.is_none() {
+            return self.error(now, Stage::Mail, replies::UNKNOWN_PARAMETER, line);
+        }
         if parameters.size_octets.is_some_and(|octets| octets > limits.message_octets) {
             self.refused_fixed(Stage::Mail, replies::MESSAGE_TOO_LARGE, line);
             return self.idle_command(|session| session.say_fixed(replies::MESSAGE_TOO_LARGE));
+        }
+        if !self.connection.may_relay() {
+            // RFC 4954 §5: what a client says that we do not trust is read, and means nothing.
+            parameters.auth = parameters.auth.map(|_| ReversePath::Null);
         }
         let id = TransactionId::new(self.connection.session_id(), self.transactions + 1);
         let transaction = Box::new(Transaction::new(id, path, parameters));
