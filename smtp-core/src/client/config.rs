@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::sasl::client::ClientAuth;
 use crate::session::client::limits::ClientLimits;
 use crate::syntax::SyntaxError;
 use crate::syntax::address::{AddressLiteral, Host};
@@ -22,6 +23,7 @@ pub struct ClientConfig {
     limits: ClientLimits,
     local_address: Option<IpAddr>,
     tls: Option<ClientTls>,
+    auth: Option<ClientAuth>,
 }
 
 impl ClientConfig {
@@ -55,6 +57,17 @@ impl ClientConfig {
     #[must_use]
     pub fn with_tls(self, tls: ClientTls) -> Self {
         Self { tls: Some(tls), ..self }
+    }
+
+    /// Authenticates before any message. Default: not at all.
+    #[must_use]
+    pub fn with_auth(self, auth: ClientAuth) -> Self {
+        Self { auth: Some(auth), ..self }
+    }
+
+    /// With what the client authenticates.
+    pub fn auth(&self) -> Option<&ClientAuth> {
+        self.auth.as_ref()
     }
 
     /// What is demanded of a connection; `None` where all is said in clear.

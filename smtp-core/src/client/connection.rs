@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, ToSocketAddrs};
 use tokio::time::{Instant, Sleep, timeout_at};
 
+use crate::sasl::base64;
 use crate::session::client::envelope::Envelope;
 use crate::session::client::offers::Offers;
 use crate::session::client::report::{SendCause, SendError, SendReport, SendStage};
@@ -30,6 +31,14 @@ use super::tls::{Channel, ClientTls};
 /// The clock of tokio, which tests can stop.
 fn now() -> std::time::Instant {
     Instant::now().into_std()
+}
+
+/// Random, for one exchange of SCRAM.
+fn nonce() -> Result<String, SendError> {
+    let mut random = [0; 18];
+    let failed = |_| SendError::new(SendStage::Auth, SendCause::Source(io::ErrorKind::Other));
+    getrandom::fill(&mut random).map_err(failed)?;
+    Ok(base64::encode(&random))
 }
 
 /// What ended a wait.
@@ -161,12 +170,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> ClientConnection<S> {
         let opened = Instant::now();
         let to = peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.ip());
         let session = ClientSession::new(config.name_at(local), config.limits().clone(), opened.into_std());
+        let session = match config.auth() {
+            Some(auth) => session.with_auth(auth.clone(), nonce()?),
+            None => session,
+        };
         let (stream, tls, session) = match config.tls() {
             Some(tls) if tls.is_implicit() => {
                 let made = Box::pin(tls.connect(stream, to, config.limits().handshake_timeout)).await;
                 let failed = |why| SendError::new(SendStage::Connect, SendCause::Handshake(why));
                 let (stream, facts) = made.map_err(failed)?;
-                (Channel::Tls(Box::new(stream)), Some(facts), session)
+                (Channel::Tls(Box::new(stream)), Some(facts), session.under_tls())
             }
             tls => {
                 let starttls = tls.map_or(StartTls::Never, ClientTls::use_of_starttls);

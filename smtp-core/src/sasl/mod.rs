@@ -1,4 +1,5 @@
-//! SASL (RFC 4422), the side of the server: exchanges of challenges and responses, without any I/O.
+//! SASL (RFC 4422): exchanges of challenges and responses, without any I/O. The side of the client is in [`client`]; all
+//! else is the side of the server.
 //!
 //! An [`Exchange`] takes decoded responses and says what comes next: a challenge, a question for the application, or the
 //! end. One file for each mechanism: [`plain`], [`login`], [`scram`], [`oauth`], [`external`]. [`keys`] has what SCRAM
@@ -6,6 +7,7 @@
 //! responses, and [`prepare`] the form in which names and passwords are compared.
 
 pub(crate) mod base64;
+pub(crate) mod client;
 pub(crate) mod credential;
 pub(crate) mod keys;
 pub(crate) mod secret;

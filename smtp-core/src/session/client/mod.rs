@@ -2,11 +2,12 @@
 //!
 //! [`ClientSession::begin`] gives it a message; [`ClientSession::poll`] takes input and says what to do next. It sends,
 //! waits and gives up by itself, and always ends a message with one report. What each reply means stands in `answered`
-//! in [`replies`]; what is sent when, in [`commands`]; how messages and the session end, in [`ending`].
+//! in [`replies`]; what is sent when, in [`commands`]; `AUTH`, in [`auth`]; how messages and the session end, in [`ending`].
 //!
 //! No reply is believed that came before its command was written: a server that says more than it was asked is out of
 //! step, and its next words would reach the wrong recipient.
 
+mod auth;
 mod commands;
 mod content;
 mod ending;
@@ -30,6 +31,7 @@ use crate::syntax::reply::Reply;
 use crate::syntax::reply_reader::{ReplyError, ReplyReader};
 use crate::syntax::text::SafeText;
 
+use self::auth::Authenticating;
 use self::content::OutgoingContent;
 use self::limits::ClientLimits;
 use self::offers::Offers;
@@ -62,7 +64,7 @@ pub enum StartTls {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Waiting for the greeting, then for the answer to `EHLO` or `HELO`, and to `STARTTLS`.
+    /// Waiting for the greeting, then for the answer to `EHLO` or `HELO`, to `STARTTLS` and to `AUTH`.
     Opening,
     /// The server waits for the TLS handshake.
     Handshake,
@@ -90,6 +92,7 @@ enum Awaited {
     Ehlo,
     Helo,
     StartTls,
+    Auth,
     Mail,
     /// With the number of the recipient, from 0.
     Rcpt(usize),
@@ -105,6 +108,7 @@ impl Awaited {
             Self::Greeting => SendStage::Greeting,
             Self::Ehlo | Self::Helo => SendStage::Hello,
             Self::StartTls => SendStage::Tls,
+            Self::Auth => SendStage::Auth,
             Self::Mail => SendStage::Mail,
             Self::Rcpt(_) => SendStage::Rcpt,
             Self::Data => SendStage::Data,
@@ -128,6 +132,9 @@ pub struct ClientSession {
     name: Host,
     limits: ClientLimits,
     starttls: StartTls,
+    is_under_tls: bool,
+    /// Until the client has authenticated.
+    authenticating: Option<Box<Authenticating>>,
     state: State,
     replies: ReplyReader,
     greeting: Option<Reply>,
@@ -162,6 +169,8 @@ impl ClientSession {
             name,
             limits,
             starttls: StartTls::Never,
+            is_under_tls: false,
+            authenticating: None,
             state: State::Opening,
             replies: ReplyReader::new(),
             greeting: None,
@@ -201,6 +210,7 @@ impl ClientSession {
     pub fn tls_started(&mut self, now: Instant) {
         if self.state == State::Handshake {
             self.starttls = StartTls::Never;
+            self.is_under_tls = true;
             self.offers = Offers::default();
             self.replies = ReplyReader::new();
             self.state = State::Opening;

@@ -1,5 +1,7 @@
 //! What a server offers in its answer to `EHLO` (RFC 5321 §4.1.1.1), as far as the client uses it.
 
+use crate::syntax::mechanism::{Mechanism, Mechanisms};
+
 /// The service extensions that a server offers. None of them after `HELO`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an extension that is offered or not")]
@@ -10,6 +12,7 @@ pub struct Offers {
     enhanced_status_codes: bool,
     starttls: bool,
     dsn: bool,
+    mechanisms: Mechanisms,
 }
 
 impl Offers {
@@ -48,12 +51,22 @@ impl Offers {
         self.dsn
     }
 
+    /// `AUTH` (RFC 4954): with those mechanisms that are known here.
+    pub fn mechanisms(&self) -> Mechanisms {
+        self.mechanisms
+    }
+
     /// Takes one line behind the first; what is not known is not offered to us.
     pub(super) fn read_line(&mut self, line: &[u8]) {
         let mut words = line.split(|&octet| octet == b' ').filter(|word| !word.is_empty());
         let Some(keyword) = words.next() else { return };
-        let parameters = (words.next(), words.next());
         let is = |word: &str| keyword.eq_ignore_ascii_case(word.as_bytes());
+        if is("AUTH") {
+            let known = words.filter_map(Mechanism::parse);
+            self.mechanisms = known.chain(self.mechanisms.iter()).collect();
+            return;
+        }
+        let parameters = (words.next(), words.next());
         if is("PIPELINING") {
             self.pipelining = true;
         } else if is("8BITMIME") {
@@ -110,6 +123,8 @@ mod tests {
             let offers = offers(lines);
             assert_eq!((offers.size(), offers.size_limit_octets()), (size, limit), "{rfc}: {lines:?}");
         }
+        let auth = offers(&[b"AUTH LOGIN x plain", b"auth SCRAM-SHA-256", b"AUTH=EXTERNAL"]).mechanisms();
+        assert_eq!(auth.to_string(), "SCRAM-SHA-256 PLAIN LOGIN");
         let some = offers(&[b"Pipelining", b"8bitmime ", b"ENHANCEDSTATUSCODES x"]);
         assert!(some.pipelining() && some.eight_bit_mime() && some.enhanced_status_codes());
         assert!(!some.size() && !some.dsn() && offers(&[b"dsn"]).dsn());

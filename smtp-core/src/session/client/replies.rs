@@ -20,10 +20,17 @@ impl ClientSession {
         }
         let is_starttls = self.outstanding.front().is_some_and(|command| command.awaited == Awaited::StartTls);
         let is_ehlo = self.outstanding.front().is_some_and(|command| command.awaited == Awaited::Ehlo);
+        let is_auth = self.outstanding.front().is_some_and(|command| command.awaited == Awaited::Auth);
+        let challenge =
+            self.authenticating.as_mut().filter(|_| is_auth).map(|authenticating| &mut authenticating.challenge);
+        let mut challenge = challenge;
         let offers = &mut self.offers;
         let reply = self.replies.next(input, self.limits.reply, |number, line| {
             if is_ehlo && number > 0 {
                 offers.read_line(line);
+            }
+            if let Some(challenge) = &mut challenge {
+                line.clone_into(challenge);
             }
         });
         match reply {
@@ -45,7 +52,7 @@ impl ClientSession {
 
     /// The whole state machine.
     fn answered(&mut self, now: Instant, awaited: Awaited, reply: Reply) {
-        use Awaited::{Data, Ehlo, EndOfContent, Greeting, Helo, Mail, Quit, Rcpt, Rset, StartTls};
+        use Awaited::{Auth, Data, Ehlo, EndOfContent, Greeting, Helo, Mail, Quit, Rcpt, Rset, StartTls};
         self.transaction.is_answered |= self.state == State::Envelope && !is_farewell(&reply);
         match (awaited, reply.code().class()) {
             (Quit, 2) if self.state == State::Resetting && reply.code().get() == 221 => self.reset_done(),
@@ -63,8 +70,10 @@ impl ClientSession {
             }
             (Ehlo | Helo, 2) => self.introduced(now),
             (StartTls, 2) => self.state = State::Handshake,
-            (StartTls, 4 | 5) if self.starttls == super::StartTls::IfOffered => self.state = State::Ready,
-            (Greeting | Ehlo | Helo | StartTls, 4 | 5) => self.refused(awaited, reply),
+            (StartTls, 4 | 5) if self.starttls == super::StartTls::IfOffered => self.authenticate(now),
+            (Auth, 3) => self.challenged(now),
+            (Auth, 2) => self.authenticated(reply),
+            (Greeting | Ehlo | Helo | StartTls | Auth, 4 | 5) => self.refused(awaited, reply),
 
             (Mail, 2) => {}
             (Rcpt(index), 2) => self.transaction.accept(index),
@@ -90,7 +99,7 @@ impl ClientSession {
                 // SECURITY D-6: somebody between the two may have taken it out.
                 self.end(SendError::new(SendStage::Tls, SendCause::TlsNotOffered));
             }
-            _ => self.state = State::Ready,
+            _ => self.authenticate(now),
         }
     }
 

@@ -22,6 +22,8 @@ pub enum SendStage {
     Hello,
     /// `STARTTLS` or the handshake.
     Tls,
+    /// `AUTH`.
+    Auth,
     /// `MAIL`.
     Mail,
     /// `RCPT`.
@@ -47,6 +49,7 @@ impl SendStage {
             Self::Greeting => "greeting",
             Self::Hello => "EHLO",
             Self::Tls => "STARTTLS",
+            Self::Auth => "AUTH",
             Self::Mail => "MAIL",
             Self::Rcpt => "RCPT",
             Self::Data => "DATA",
@@ -85,6 +88,14 @@ pub enum SendCause {
     TlsNotOffered,
     /// The TLS handshake failed, or the certificate is not that of the server; why.
     Handshake(SafeText),
+    /// The client is to authenticate, and there is no TLS: the password is not sent.
+    AuthInClear,
+    /// The client is to authenticate, and the server offers none of the mechanisms that it may use.
+    AuthNotOffered,
+    /// User, password or token cannot be said in the mechanism: empty, or with characters that cannot be in it.
+    Credential,
+    /// The server says what does not belong in the exchange, or has not proved that it knows the user.
+    AuthBroken,
     /// The source of the content failed, or had another length than it said.
     Source(io::ErrorKind),
     /// The connection was not fit for another message.
@@ -115,6 +126,10 @@ impl fmt::Display for SendCause {
             Self::Lookup(text) => text.fmt(f),
             Self::TlsNotOffered => f.write_str("TLS is demanded, and the server does not offer it"),
             Self::Handshake(why) => write!(f, "the TLS handshake failed: {why}"),
+            Self::AuthInClear => f.write_str("there is no TLS to authenticate under"),
+            Self::AuthNotOffered => f.write_str("the server offers no mechanism to authenticate with"),
+            Self::Credential => f.write_str("the user or the password cannot be sent"),
+            Self::AuthBroken => f.write_str("the server does not keep to the mechanism"),
             Self::Source(kind) => write!(f, "the content cannot be read: {kind}"),
             Self::NotUsable => f.write_str("the connection is not fit for another message"),
             Self::Defect(defect) => write!(f, "the content has a {defect}"),
@@ -165,7 +180,9 @@ impl SendError {
     /// the host, not about the message, and so is transient even with 5yz.
     pub fn is_transient(&self) -> bool {
         match &self.cause {
-            SendCause::Refused(_) if matches!(self.stage, SendStage::Greeting | SendStage::Hello | SendStage::Tls) => {
+            SendCause::Refused(_)
+                if matches!(self.stage, SendStage::Greeting | SendStage::Hello | SendStage::Tls | SendStage::Auth) =>
+            {
                 true
             }
             SendCause::Refused(reply) => !reply.code().is_permanent(),
@@ -192,7 +209,10 @@ impl SendError {
             SendCause::Network(_) | SendCause::TimedOut if self.stage == SendStage::Connect => (4, 1),
             SendCause::TimedOut | SendCause::Closed | SendCause::Network(_) | SendCause::NotUsable => (4, 2),
             SendCause::TlsNotOffered => (7, 10),
-            SendCause::Handshake(_) => (7, 5),
+            SendCause::Handshake(_) | SendCause::AuthBroken => (7, 5),
+            SendCause::AuthInClear => (7, 11),
+            SendCause::AuthNotOffered => (7, 4),
+            SendCause::Credential => (7, 8),
             SendCause::Source(_) => (3, 0),
             SendCause::Defect(_) => (6, 0),
             SendCause::TooLarge { .. } => (3, 4),
