@@ -264,7 +264,8 @@ async fn d15_forged_parameters_open_nothing() {
         }
         let mut client = open_from(&server, "192.0.2.1:40000");
         client.greet().await;
-        client.ask("MAIL FROM:<a@client.example> AUTH=<alice@example.org>", "555 5.5.4").await;
+        client.ask("MAIL FROM:<a@client.example> AUTH=alice@example.org", "555 5.5.4").await;
+        client.ask("MAIL FROM:<a@client.example> AUTH=<alice@example.org>", "501 5.5.4").await;
         assert_eq!(inbox.len(), 0);
     })
     .await;
