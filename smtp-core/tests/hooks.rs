@@ -12,7 +12,6 @@ use smtp_core::{
     SessionId, Stage, Stages, Transaction, Verdict, async_trait,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use support::client::Client;
@@ -41,13 +40,22 @@ struct Trouble {
     stage: Stage,
     fault: Fault,
     victim: Arc<OnceLock<SessionId>>,
+    /// A hook that blocks waits for this.
+    may_return: Arc<AtomicBool>,
     has_returned: Arc<AtomicBool>,
     inbox: Inbox,
 }
 
 impl Trouble {
     fn new(stage: Stage, fault: Fault, inbox: &Inbox) -> Self {
-        Self { stage, fault, victim: Arc::default(), has_returned: Arc::default(), inbox: inbox.clone() }
+        Self {
+            stage,
+            fault,
+            victim: Arc::default(),
+            may_return: Arc::default(),
+            has_returned: Arc::default(),
+            inbox: inbox.clone(),
+        }
     }
 
     async fn strike(&self, stage: Stage, connection: &Connection) {
@@ -62,7 +70,18 @@ impl Trouble {
                 panic!("a fault on purpose");
             }
             Fault::Hangs => std::future::pending().await,
-            Fault::Blocks => std::thread::sleep(Duration::from_secs(2)),
+            Fault::Blocks => {
+                // What this task has woken waits for its thread otherwise, and tokio lets no other thread have it.
+                tokio::task::yield_now().await;
+                std::thread::sleep(3 * MAY_BLOCK);
+                // However slow the machine is, the others are faster than this.
+                for _ in 0..2000 {
+                    if self.may_return.load(Ordering::SeqCst) {
+                        break;
+                    }
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            }
             Fault::IsSlow => sleep(Duration::from_secs(20)).await,
         }
         self.has_returned.store(true, Ordering::SeqCst);
@@ -252,6 +271,9 @@ async fn t22_a_slow_hook_is_waited_for_and_delays_nobody_else() {
     .await;
 }
 
+/// How long a hook may keep its thread: longer than a loaded machine makes one wait that keeps it for nothing.
+const MAY_BLOCK: Duration = Duration::from_secs(1);
+
 /// A hook that keeps its thread cannot be ended; it is named, and others go on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 16)]
 async fn t22_a_hook_that_blocks_its_thread_is_named() {
@@ -261,19 +283,19 @@ async fn t22_a_hook_that_blocks_its_thread_is_named() {
             let (inbox, log) = (Inbox::default(), Log::default());
             let trouble = Trouble::new(stage, Fault::Blocks, &inbox);
             let mut limits = Limits::default();
-            limits.hook_may_block = Duration::from_millis(300);
+            limits.hook_may_block = MAY_BLOCK;
             let server = start(trouble.server(&log).limits(limits)).await;
             let mut victim = Client::connect(server.address).await;
             let patient = tokio::spawn(async move { conversation(&mut victim).await });
-            let is_named = trouble.is_failure(
-                |failure| matches!(failure, HookFailure::Blocks(time) if time >= Duration::from_millis(300)),
-            );
+            let is_named =
+                trouble.is_failure(|failure| matches!(failure, HookFailure::Blocks(time) if time >= MAY_BLOCK));
             log.wait_for(&is_named).await;
             for _ in 0..5 {
                 let mut other = Client::connect(server.address).await;
                 assert_replies(&conversation(&mut other).await, &WELL, stage.as_str());
             }
             assert!(!trouble.has_returned.load(Ordering::SeqCst), "{}: others did not wait", stage.as_str());
+            trouble.may_return.store(true, Ordering::SeqCst);
             assert_replies(&patient.await.expect("no panic"), &WELL, stage.as_str());
             assert!(trouble.has_returned.load(Ordering::SeqCst));
             let times = if stage == Stage::Lookup { 2 } else { 1 };
@@ -381,103 +403,6 @@ async fn t22_changes_of_a_failed_hook_are_dropped() {
                 let expected = if is_changed { all } else { &[] };
                 assert_eq!(*changer.seen.lock().expect("no panic"), expected, "{what}");
             }
-        }
-    })
-    .await;
-}
-
-/// A delivery that waits until it is let go.
-fn gated(inbox: &Inbox, log: &Log) -> (ServerBuilder<Decided, Decided>, Arc<Notify>, Arc<Notify>) {
-    let (begun, gate) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (inbox_of_it, begun_of_it, gate_of_it) = (inbox.clone(), begun.clone(), gate.clone());
-    let builder = builder(inbox, log).deliver(move |message: Message| {
-        let (inbox, begun, gate) = (inbox_of_it.clone(), begun_of_it.clone(), gate_of_it.clone());
-        async move {
-            begun.notify_one();
-            gate.notified().await;
-            inbox.deliver(message).await
-        }
-    });
-    (builder, begun, gate)
-}
-
-/// C5, RFC 1047: nobody who leaves ends a delivery; that the client may not know of it is said.
-#[tokio::test]
-async fn c5_a_client_that_leaves_while_its_message_is_delivered() {
-    for resets in [true, false] {
-        let (inbox, log) = (Inbox::default(), Log::default());
-        let (builder, begun, gate) = gated(&inbox, &log);
-        let server = start(builder).await;
-        let mut client = Client::connect(server.address).await;
-        client.greet().await;
-        client.send_message().await;
-        begun.notified().await;
-        if resets {
-            client.stream.set_zero_linger().expect("the socket lives");
-        }
-        drop(client);
-        sleep(Duration::from_millis(200)).await; // The server notices.
-        assert_eq!((inbox.len(), server.handle.connections() > 0), (0, true));
-        gate.notify_one();
-        log.wait_for(|event| matches!(event, SessionEvent::Closed(_))).await;
-        assert_eq!(inbox.len(), 1, "the delivery completes");
-        let unconfirmed = |event: &SessionEvent| matches!(event, SessionEvent::AcknowledgementUnconfirmed { .. });
-        assert_eq!(log.count(unconfirmed), 1, "resets: {resets}: {:?}", log.events());
-        assert_eq!(log.count(|event| matches!(event, SessionEvent::Accepted { .. })), 1);
-        assert_eq!(log.count(|event| matches!(event, SessionEvent::HookFailed { .. })), 0);
-        server.run.abort();
-    }
-}
-
-/// A client that says QUIT and closes its side can still read: that is no doubt.
-#[tokio::test]
-async fn c5_a_client_that_half_closes_behind_quit_has_its_acknowledgement() {
-    let (inbox, log) = (Inbox::default(), Log::default());
-    let (builder, begun, gate) = gated(&inbox, &log);
-    let server = start(builder).await;
-    let mut client = Client::connect(server.address).await;
-    client.greet().await;
-    client.send_message().await;
-    client.send("QUIT\r\n").await;
-    tokio::io::AsyncWriteExt::shutdown(&mut client.stream).await.expect("the socket lives");
-    begun.notified().await;
-    sleep(Duration::from_millis(100)).await;
-    gate.notify_one();
-    client.expect("250 2.0.0").await;
-    client.expect("221 2.0.0").await;
-    client.expect_closed().await;
-    log.wait_for(|event| matches!(event, SessionEvent::Closed(_))).await;
-    assert_eq!(log.count(|event| matches!(event, SessionEvent::AcknowledgementUnconfirmed { .. })), 0);
-    server.run.abort();
-}
-
-#[tokio::test(start_paused = true)] // DESIGN: at its deadline 451 4.3.0, and a later success is an event.
-async fn to12_a_late_delivery_is_said_to_be_late() {
-    in_process(async {
-        for (takes, is_late) in [(299, false), (301, true), (420, true)] {
-            let (inbox, log) = (Inbox::default(), Log::default());
-            let kept = inbox.clone();
-            let server = unbound(builder(&inbox, &log).deliver(move |message: Message| {
-                let inbox = kept.clone();
-                async move {
-                    sleep(Duration::from_secs(takes)).await;
-                    inbox.deliver(message).await
-                }
-            }))
-            .await;
-            let mut client = open(&server);
-            client.greet().await;
-            let begin = Instant::now();
-            client.send_message().await;
-            client.expect(if is_late { "451 4.3.0" } else { "250 2.0.0" }).await;
-            assert_eq!(begin.elapsed().as_secs(), takes.min(300));
-            client.ask("QUIT", "221 2.0.0").await;
-            drop(client);
-            sleep(Duration::from_secs(200)).await;
-            assert_eq!(inbox.len(), 1, "{takes}");
-            let late = log.count(|event| matches!(event, SessionEvent::DeliveredLate { .. }));
-            let accepted = log.count(|event| matches!(event, SessionEvent::Accepted { .. }));
-            assert_eq!((late, accepted), if is_late { (1, 0) } else { (0, 1) }, "{takes}");
         }
     })
     .await;
