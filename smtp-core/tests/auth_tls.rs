@@ -1,0 +1,112 @@
+//! AUTH under a TLS that was really negotiated: submission from our client to our server (RFC 4954, RFC 6409).
+
+mod support;
+
+use smtp_core::{
+    AuthError, Authenticator, Bytes, ClientAuth, ClientConfig, ClientConnection, ClientTls, Connection, Envelope,
+    Identity, Lookup, Mechanism, Mechanisms, ReversePath, ScramHash, ScramKeys, Secret, SendStage, async_trait,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use support::client::Client;
+use support::tls::{root_pem, server_tls};
+use support::world::{Inbox, Log, Users, builder, find, start};
+
+const PASSWORD: &str = "wonderland";
+
+/// `alice`, who sends from her own address only.
+struct Alice;
+
+#[async_trait]
+impl Authenticator for Alice {
+    fn mechanisms(&self) -> Mechanisms {
+        Mechanisms::PASSWORD.with(Mechanism::ScramSha256).with(Mechanism::ScramSha256Plus)
+    }
+
+    async fn password(&self, connection: &Connection, user: &str, password: &Secret) -> Result<Identity, AuthError> {
+        assert!(connection.tls().is_some(), "never in clear");
+        if user == "alice" && *password == Secret::new(PASSWORD) {
+            Ok(Identity::new("alice"))
+        } else {
+            Err(AuthError::Rejected)
+        }
+    }
+
+    async fn scram(
+        &self,
+        connection: &Connection,
+        user: &str,
+        hash: ScramHash,
+    ) -> Result<Option<(ScramKeys, Identity)>, AuthError> {
+        assert!(connection.tls().is_some_and(|tls| tls.exporter.is_some()), "never in clear");
+        let keys = ScramKeys::derive(hash, &Secret::new(PASSWORD), b"salt of alice", 4096).expect("good parameters");
+        Ok((user == "alice").then(|| (keys, Identity::new("alice"))))
+    }
+
+    async fn may_send_as(&self, _: &Connection, _: &Identity, from: &ReversePath) -> Result<bool, AuthError> {
+        Ok(from.to_string() == "<alice@example.org>")
+    }
+}
+
+fn config(password: &str, mechanism: Mechanism) -> ClientConfig {
+    let tls = ClientTls::verified_with_roots(["mx.example.org"], root_pem().as_bytes()).expect("a name and a root");
+    let auth = ClientAuth::password("alice", Secret::new(password)).only(Mechanisms::from([mechanism]));
+    ClientConfig::new("client.example").expect("a name").with_tls(tls).with_auth(auth)
+}
+
+#[tokio::test]
+async fn r4954_who_has_proved_who_it_is_may_send_anywhere_and_only_as_itself() {
+    let (inbox, log) = (Inbox::default(), Log::default());
+    let server = start(builder(&inbox, &log).recipients(Users).tls(server_tls()).authenticate(Alice)).await;
+    let elsewhere = "carol@elsewhere.example";
+    assert!(matches!(find(&format!("<{elsewhere}>").parse().expect("a path")), Ok(Lookup::NotLocal)));
+    for mechanism in [Mechanism::ScramSha256, Mechanism::Plain] {
+        let mut connection =
+            ClientConnection::connect(server.address, &config(PASSWORD, mechanism)).await.expect("alice");
+        for (from, is_taken) in [("alice@example.org", true), ("bob@example.org", false)] {
+            let envelope = Envelope::parse(from, [elsewhere]).expect("valid");
+            let report = connection.send(&envelope, Bytes::from("Subject: x\r\n\r\nx\r\n")).await;
+            assert_eq!(report.is_delivered(), is_taken, "{mechanism} {from}: {report:?}");
+        }
+        connection.quit().await;
+        let message = inbox.messages().pop().expect("delivered");
+        assert_eq!(message.connection().identity(), Some(&Identity::new("alice")));
+        let prefix = String::from_utf8(message.header_prefix()).expect("ASCII").replace("\r\n", "");
+        assert!(prefix.contains(" with ESMTPSA id "), "RFC 3848: {prefix}");
+
+        let wrong = ClientConnection::connect(server.address, &config("looking-glass", mechanism)).await.map(drop);
+        let wrong = wrong.expect_err("another password");
+        assert_eq!(wrong.stage(), SendStage::Auth, "{wrong}");
+        assert!(wrong.to_string().contains("535 5.7.8") && !wrong.to_string().contains("looking-glass"), "{wrong}");
+    }
+    let events = format!("{:?}", log.events());
+    assert!(!events.contains(PASSWORD) && !events.contains("looking-glass"));
+}
+
+#[tokio::test] // PRACTICES S26, RFC 9266: what binds to the connection is offered where the connection can be bound to.
+async fn s26_mechanisms_are_offered_under_tls_only() {
+    let (inbox, log) = (Inbox::default(), Log::default());
+    let server = start(builder(&inbox, &log).tls(server_tls()).authenticate(Alice)).await;
+    let mut clear = Client::connect(server.address).await;
+    clear.expect("220").await;
+    let in_clear = ehlo(&mut clear).await;
+    assert!(!in_clear.iter().any(|line| line.contains("AUTH")), "{in_clear:?}");
+    clear.ask("AUTH PLAIN AGFsaWNlAHdvbmRlcmxhbmQ=", "530 5.7.0").await;
+    let mut client = Client::connect(server.address).await.start_tls().await;
+    let under_tls = ehlo(&mut client).await;
+    let offered = under_tls.iter().find(|line| line.contains("AUTH")).expect("it is offered");
+    assert!(offered.contains(" SCRAM-SHA-256-PLUS") && offered.contains(" PLAIN"), "{offered}");
+}
+
+async fn ehlo<S: AsyncRead + AsyncWrite + Unpin>(client: &mut Client<S>) -> Vec<String> {
+    client.send("EHLO client.example\r\n").await;
+    let mut lines = Vec::new();
+    while let Some(line) = client.line().await {
+        let is_last = line.starts_with("250 ");
+        lines.push(line);
+        if is_last {
+            break;
+        }
+    }
+    lines
+}
