@@ -4,7 +4,8 @@ mod support;
 
 use smtp_core::{
     AuthError, Authenticator, Bytes, ClientAuth, ClientConfig, ClientConnection, ClientTls, Connection, Envelope,
-    Identity, Lookup, Mechanism, Mechanisms, ReversePath, ScramHash, ScramKeys, Secret, SendStage, async_trait,
+    Identity, Listener, Lookup, Mechanism, Mechanisms, ReversePath, ScramHash, ScramKeys, Secret, SendStage,
+    async_trait,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -96,6 +97,48 @@ async fn s26_mechanisms_are_offered_under_tls_only() {
     let under_tls = ehlo(&mut client).await;
     let offered = under_tls.iter().find(|line| line.contains("AUTH")).expect("it is offered");
     assert!(offered.contains(" SCRAM-SHA-256-PLUS") && offered.contains(" PLAIN"), "{offered}");
+}
+
+#[tokio::test] // PRACTICES S25, RFC 4954 §6, RFC 6409 §4.3: for mailboxes of this server, too, and in every spelling.
+async fn s25_where_authentication_is_demanded_strangers_send_nothing() {
+    let (inbox, log) = (Inbox::default(), Log::default());
+    let listener = || Listener::new("127.0.0.1:0").require_authentication();
+    let server = builder(&inbox, &log).tls(server_tls()).authenticate(Alice).listener(listener()).bind().await;
+    let server = server.expect("loopback has free ports");
+    let address = server.local_addresses()[0];
+    tokio::spawn(server.run());
+    let mut clear = Client::connect(address).await;
+    clear.greet().await;
+    let mut protected = Client::connect(address).await.start_tls().await;
+    protected.ask("EHLO client.example", "250").await;
+    for line in [
+        "MAIL FROM:<alice@example.org>",
+        "mail from: <alice@example.org>",
+        "Mail FROM:<> SIZE=10",
+        "MAIL FROM:<alice@example.org> AUTH=alice@example.org",
+        "MAIL FROM:<alice@example.org> BODY=8BITMIME",
+        "VRFY alice",
+    ] {
+        clear.ask(line, "530 5.7.0 Must issue a STARTTLS command first").await;
+        protected.ask(line, "530 5.7.0 Authentication required").await;
+    }
+    for client_line in ["RCPT TO:<alice@example.org>", "DATA"] {
+        protected.ask(client_line, "503 5.5.1").await;
+    }
+    for harmless in ["NOOP", "RSET", "EHLO again.example"] {
+        protected.ask(harmless, "250").await;
+    }
+    protected.ask("AUTH PLAIN AGFsaWNlAHdvbmRlcmxhbmQ=", "235 2.7.0").await;
+    protected.send_message_from("alice@example.org").await;
+    protected.expect("250").await;
+    assert_eq!(inbox.len(), 1);
+    for wrong in [
+        builder(&inbox, &log).tls(server_tls()).listener(listener()),
+        builder(&inbox, &log).authenticate(Alice).listener(listener()),
+        builder(&inbox, &log).tls(server_tls()).authenticate(Alice).listener(listener().authenticate(false)),
+    ] {
+        assert!(wrong.bind().await.is_err_and(|error| error.to_string().contains("nobody can authenticate there")));
+    }
 }
 
 async fn ehlo<S: AsyncRead + AsyncWrite + Unpin>(client: &mut Client<S>) -> Vec<String> {

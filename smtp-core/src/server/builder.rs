@@ -70,6 +70,10 @@ pub enum ConfigError {
     /// The system gives no random octets.
     #[error("the system gives no random octets")]
     NoRandomness,
+    /// A listener demands authentication, and nobody can authenticate there: the server has no authenticator, the listener
+    /// offers none, or it has no TLS under which it would be offered.
+    #[error("the listener {0} demands authentication, and nobody can authenticate there")]
+    NoAuthentication(String),
     /// A network of relay clients (wider than `/8`, or `/16` for public IPv6) so wide that the server would be an open relay.
     #[error("relaying for {0} would make an open relay")]
     OpenRelay(IpNet),
@@ -360,7 +364,13 @@ impl Profile {
             dangerously_in_clear: listener.authentication == OffersAuth::AlsoInClear,
             ..offered
         });
+        let can_authenticate =
+            authentication.as_ref().is_some_and(|offered| tls.is_some() || offered.dangerously_in_clear);
+        if listener.requires_authentication && !can_authenticate {
+            return Err(ConfigError::NoAuthentication(listener.address.clone()));
+        }
         let session = SessionConfig {
+            requires_authentication: listener.requires_authentication,
             offers_starttls: tls.is_some() && !listener.is_implicit,
             authentication,
             limits: listener.limits.clone().unwrap_or_else(|| self.session.limits.clone()),

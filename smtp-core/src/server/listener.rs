@@ -54,6 +54,7 @@ pub struct Listener {
     pub(crate) proxies: Vec<IpNet>,
     pub(crate) dsn: DsnOffer,
     pub(crate) authentication: OffersAuth,
+    pub(crate) requires_authentication: bool,
 }
 
 impl Listener {
@@ -69,6 +70,7 @@ impl Listener {
             proxies: Vec::new(),
             dsn: DsnOffer::KnownClients,
             authentication: OffersAuth::UnderTls,
+            requires_authentication: false,
         }
     }
 
@@ -83,6 +85,16 @@ impl Listener {
     #[must_use]
     pub fn authenticate(mut self, offer: bool) -> Self {
         self.authentication = if offer { OffersAuth::UnderTls } else { OffersAuth::Never };
+        self
+    }
+
+    /// Takes mail of clients that have authenticated and of nobody else, as a submission server does on ports 587 and 465
+    /// (RFC 6409 §4.3): others get `530 5.7.0`, also for mailboxes of this server. Since nobody else can send anything,
+    /// `DSN` is offered to everybody then, where the delivery honours it.
+    #[must_use]
+    pub fn require_authentication(mut self) -> Self {
+        self.requires_authentication = true;
+        self.dsn = DsnOffer::Everybody;
         self
     }
 

@@ -58,6 +58,7 @@ replies! {
     NO_VALID_RECIPIENTS = fixed(554, 5, 5, 1, "No valid recipients");
     UNKNOWN_PARAMETER = fixed(555, 5, 5, 4, "Parameter not recognized");
 
+    AUTHENTICATE_FIRST = fixed(530, 5, 7, 0, "Authentication required");
     START_TLS_FIRST = fixed(530, 5, 7, 0, "Must issue a STARTTLS command first");
     BAD_BASE64 = fixed(501, 5, 5, 2, "Cannot decode the Base64 of the response");
     MALFORMED_RESPONSE = fixed(501, 5, 5, 2, "The response is not what the mechanism has");

@@ -93,16 +93,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.ask("EHLO client.example", "250").await;
     }
 
+    /// A message from that address up to the end of its content; the reply to it is left to be read.
+    pub(crate) async fn send_message_from(&mut self, from: &str) {
+        self.begin_content_from(from).await;
+        self.send("Subject: test\r\n\r\nHello\r\n.\r\n").await;
+    }
+
     /// A transaction up to `354`.
     pub(crate) async fn begin_content(&mut self) {
-        self.ask("MAIL FROM:<a@client.example>", "250 2.1.0").await;
+        self.begin_content_from("a@client.example").await;
+    }
+
+    async fn begin_content_from(&mut self, from: &str) {
+        self.ask(&format!("MAIL FROM:<{from}>"), "250 2.1.0").await;
         self.ask("RCPT TO:<alice@example.org>", "250 2.1.5").await;
         self.ask("DATA", "354").await;
     }
 
     /// Everything up to the end of the content; the reply to it is left to be read.
     pub(crate) async fn send_message(&mut self) {
-        self.begin_content().await;
-        self.send("Subject: test\r\n\r\nHello\r\n.\r\n").await;
+        self.send_message_from("a@client.example").await;
     }
 }

@@ -99,6 +99,7 @@ impl ServerSession {
             (_, Rset) => self.idle_command(Self::reset),
             (_, Noop) => self.idle_command(|session| session.say_fixed(replies::OK)),
             (_, Help) => self.idle_command(|session| session.say_fixed(replies::HELP)),
+            (_, Vrfy | Mail(..)) if self.is_a_stranger() => self.authenticate_first(now, line),
             (_, Vrfy) => self.idle_command(|session| session.say_fixed(replies::CANNOT_VERIFY)),
             (_, Expn) => self.error(now, Stage::Command, replies::NOT_OFFERED, line),
             (_, NotOffered) => self.not_offered(now, line),
@@ -144,6 +145,18 @@ impl ServerSession {
             self.state = State::Ready;
             self.error(now, Stage::Command, replies::TLS_UNAVAILABLE, b"STARTTLS");
         }
+    }
+
+    /// Whether the client has to prove first who it is.
+    fn is_a_stranger(&self) -> bool {
+        self.config.requires_authentication && self.state == State::Ready && self.connection.identity().is_none()
+    }
+
+    /// RFC 4954 §6.
+    fn authenticate_first(&mut self, now: Instant, line: &[u8]) {
+        let needs_tls = self.config.offers_starttls && self.connection.tls().is_none() && self.mechanisms().is_empty();
+        let reply = if needs_tls { replies::START_TLS_FIRST } else { replies::AUTHENTICATE_FIRST };
+        self.error(now, Stage::Mail, reply, line);
     }
 
     /// `EHLO` and `HELO`. The first one is progress.

@@ -101,6 +101,9 @@ pub struct SessionConfig {
     pub offers_starttls: bool,
     /// How clients may authenticate; `None` where they cannot.
     pub authentication: Option<Authentication>,
+    /// Whether only clients that have authenticated may send anything, to mailboxes of this server as well (RFC 4954 §6):
+    /// others get `530 5.7.0`.
+    pub requires_authentication: bool,
     /// Whether events are collected.
     pub observed: bool,
 }
@@ -118,6 +121,7 @@ impl SessionConfig {
             refuse_early_talkers: true,
             offers_starttls: false,
             authentication: None,
+            requires_authentication: false,
             observed: false,
         }
     }
