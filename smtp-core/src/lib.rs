@@ -66,6 +66,7 @@ pub use hooks::delivery_event::{AttemptResult, DeliveryAttempt, DeliveryEvent, T
 pub use hooks::message::{Message, MessageReader};
 pub use hooks::observer::Observer;
 pub use hooks::outbound::{Outbound, OutboundPolicy, OutboundRecipient, Transient};
+pub use hooks::passwords::{PasswordFile, PasswordFileError};
 pub use hooks::policy::{Policy, PolicyContext};
 pub use hooks::recipient_lookup::RecipientLookup;
 pub use hooks::tables::{LocalDomains, MailboxTable, TableError};

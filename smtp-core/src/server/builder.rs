@@ -362,6 +362,7 @@ impl Profile {
         let offered = self.session.authentication.clone().filter(|_| listener.authentication != OffersAuth::Never);
         let authentication = offered.map(|offered| Authentication {
             dangerously_in_clear: listener.authentication == OffersAuth::AlsoInClear,
+            is_required: listener.requires_authentication,
             ..offered
         });
         let can_authenticate =
@@ -370,7 +371,6 @@ impl Profile {
             return Err(ConfigError::NoAuthentication(listener.address.clone()));
         }
         let session = SessionConfig {
-            requires_authentication: listener.requires_authentication,
             offers_starttls: tls.is_some() && !listener.is_implicit,
             authentication,
             limits: listener.limits.clone().unwrap_or_else(|| self.session.limits.clone()),

@@ -149,7 +149,8 @@ impl ServerSession {
 
     /// Whether the client has to prove first who it is.
     fn is_a_stranger(&self) -> bool {
-        self.config.requires_authentication && self.state == State::Ready && self.connection.identity().is_none()
+        let is_required = self.config.authentication.as_ref().is_some_and(|authentication| authentication.is_required);
+        is_required && self.state == State::Ready && self.connection.identity().is_none()
     }
 
     /// RFC 4954 §6.

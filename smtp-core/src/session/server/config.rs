@@ -69,13 +69,16 @@ pub struct Authentication {
     pub iterations_of_nobody: u32,
     /// Whether it is offered without TLS, so that everybody on the way can read the passwords: no.
     pub dangerously_in_clear: bool,
+    /// Whether only clients that have authenticated may send anything, to mailboxes of this server as well (RFC 4954 §6):
+    /// others get `530 5.7.0`.
+    pub is_required: bool,
 }
 
 impl Authentication {
     /// With those mechanisms, under TLS only.
     pub fn new(mechanisms: Mechanisms, secret: ServerSecret) -> Self {
         let iterations_of_nobody = ScramKeys::DEFAULT_ITERATIONS;
-        Self { mechanisms, secret, iterations_of_nobody, dangerously_in_clear: false }
+        Self { mechanisms, secret, iterations_of_nobody, dangerously_in_clear: false, is_required: false }
     }
 }
 
@@ -101,9 +104,6 @@ pub struct SessionConfig {
     pub offers_starttls: bool,
     /// How clients may authenticate; `None` where they cannot.
     pub authentication: Option<Authentication>,
-    /// Whether only clients that have authenticated may send anything, to mailboxes of this server as well (RFC 4954 §6):
-    /// others get `530 5.7.0`.
-    pub requires_authentication: bool,
     /// Whether events are collected.
     pub observed: bool,
 }
@@ -121,7 +121,6 @@ impl SessionConfig {
             refuse_early_talkers: true,
             offers_starttls: false,
             authentication: None,
-            requires_authentication: false,
             observed: false,
         }
     }
