@@ -1,7 +1,7 @@
 //! The command line of `mta`, a mail server assembled from the crates of this workspace.
 //!
 //! [`config`] says what is served, [`run`] serves it, [`queue`] keeps and delivers what arrives, [`send`] tries it out,
-//! [`logging`] says what happened.
+//! [`password`] makes users, [`logging`] says what happened.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -10,12 +10,14 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::Config;
+use crate::password::PasswordOptions;
 use crate::queue::QueueCommand;
 use crate::run::RunOptions;
 use crate::send::SendOptions;
 
 mod config;
 mod logging;
+mod password;
 mod queue;
 mod recipients;
 mod run;
@@ -39,6 +41,8 @@ enum Command {
     /// Look at the queue of a running server, and change what happens
     #[command(subcommand)]
     Queue(QueueCommand),
+    /// Read a password from standard input, and print the line of its user for the file `passwords`
+    Password(PasswordOptions),
     /// Look at a configuration without running it
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -64,6 +68,7 @@ fn main() -> ExitCode {
         Command::Run(options) => run::run(&options),
         Command::Queue(command) => queue::run(&command),
         Command::Send(options) => send::send(&options),
+        Command::Password(options) => password::password(&options),
         Command::Config(ConfigCommand::Show { file }) => show(file.as_deref()),
         Command::Config(ConfigCommand::Check { file }) => check(&file),
     };

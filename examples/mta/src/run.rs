@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use clap::Args;
-use smtp_core::{Listener, Server, ServerTls, TlsError, TracingObserver};
+use smtp_core::{Listener, PasswordFile, Server, ServerTls, TlsError, TracingObserver};
 use smtp_queue::{MaildirStore, mailbox_directory};
 use thiserror::Error;
 
@@ -83,16 +83,23 @@ async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
         .shutdown_grace(config.shutdown_grace)
         .graceful_shutdown(signals.first(log.clone()));
     let tls = certificates(&config.certificates)?;
-    for ListenerConfig { address, tls: how, proxies } in &config.listeners {
+    for ListenerConfig { address, tls: how, submission, proxies } in &config.listeners {
         let mut listener = config.relay_clients.iter().copied().fold(Listener::new(address), Listener::relay_for);
         listener = proxies.iter().copied().fold(listener, Listener::behind_proxy);
         if let Some(tls) = tls.clone().filter(|_| *how != ListenerTls::None) {
             listener = listener.tls(tls);
         }
+        if *submission {
+            listener = listener.require_authentication();
+        }
         builder = builder.listener(if *how == ListenerTls::Implicit { listener.implicit_tls() } else { listener });
     }
-    if let Some(tls) = tls {
-        reload_on_hangup(tls)?;
+    let users = config.passwords.as_ref().map(PasswordFile::open).transpose()?;
+    if let Some(users) = users.clone() {
+        builder = builder.authenticate(users);
+    }
+    if tls.is_some() || users.is_some() {
+        reload_on_hangup(tls, users)?;
     }
     let server = builder.bind().await?;
     let addresses = server.local_addresses();
@@ -153,7 +160,8 @@ fn introduce(
             ListenerTls::StartTls => "  STARTTLS",
             ListenerTls::Implicit => "  TLS from the start",
         };
-        writeln!(output, "listening on  {address}{how}")?;
+        let who = if listener.submission { "  for users with a password" } else { "" };
+        writeln!(output, "listening on  {address}{how}{who}")?;
     }
     for user in config.users.iter().take(SHOWN) {
         let maildir = mailbox_directory(user).map(|maildir| config.data.join(maildir)).unwrap_or_default();

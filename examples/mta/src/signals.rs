@@ -1,9 +1,9 @@
-//! SIGTERM and SIGINT: the first asks the server to stop, the second ends the program. SIGHUP: certificates are read
-//! again.
+//! SIGTERM and SIGINT: the first asks the server to stop, the second ends the program. SIGHUP: certificates
+//! and users are read again.
 
 use std::io;
 
-use smtp_core::ServerTls;
+use smtp_core::{PasswordFile, ServerTls};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::logging::LogLines;
@@ -46,24 +46,34 @@ impl StopSignals {
     }
 }
 
-/// Reads the certificates again whenever SIGHUP comes. Where they are of no use, the old ones stay.
+/// Reads certificates and users again whenever SIGHUP comes. What is of no use leaves those that there were.
 ///
 /// # Errors
 /// Where the system does not allow it.
-pub(crate) fn reload_on_hangup(tls: ServerTls) -> io::Result<()> {
+pub(crate) fn reload_on_hangup(tls: Option<ServerTls>, users: Option<PasswordFile>) -> io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            let tls = tls.clone();
-            match tokio::task::spawn_blocking(move || tls.reload()).await {
-                Ok(Ok(())) => tracing::info!(target: "mta", "certificates read again"),
-                Ok(Err(error)) => {
-                    let error = crate::describe(&error);
-                    tracing::error!(target: "mta", error, "certificates stay as they were");
-                }
-                Err(error) => tracing::error!(target: "mta", %error, "certificates stay as they were"),
+            let (tls, users) = (tls.clone(), users.clone());
+            let reload = move || {
+                report("certificates", tls.map(|tls| tls.reload()));
+                report("users", users.map(|users| users.reload()));
+            };
+            if let Err(error) = tokio::task::spawn_blocking(reload).await {
+                tracing::error!(target: "mta", %error, "certificates and users may stay as they were");
             }
         }
     });
     Ok(())
+}
+
+fn report<E: std::error::Error + 'static>(what: &str, result: Option<Result<(), E>>) {
+    match result {
+        None => {}
+        Some(Ok(())) => tracing::info!(target: "mta", "{what} read again"),
+        Some(Err(error)) => {
+            let error = crate::describe(&error);
+            tracing::error!(target: "mta", error, "{what} stay as they were");
+        }
+    }
 }

@@ -52,10 +52,13 @@ fn config(report: &mut Report<'_>, file: ConfigFile) -> Option<Config> {
         Some(text) => parsed(report, "hostname", "a domain", text),
         None => Domain::parse(DEFAULT_DOMAIN).ok(),
     };
-    let listeners = listeners(report, file.listener, !file.certificate.is_empty());
+    let listeners = listeners(report, file.listener, !file.certificate.is_empty(), file.passwords.is_some());
     let (limits, connection_limits, shutdown_grace) = limits(report, file.limits);
     let relay_tls = file.relay.tls.unwrap_or_default();
     let (smart_host, relay_clients) = relay(report, file.relay);
+    if let Some(passwords) = file.passwords.as_ref().filter(|_| smart_host.is_none()) {
+        report.add(passwords.span(), "passwords", "their mail would have nowhere to go: name a `relay.smart_host`");
+    }
     let (queue, schedule, concurrency) = queue(report, file.queue);
     let mailboxes = file.mailboxes.unwrap_or(Mailboxes::Listed);
     // Whether a mailbox is local can be said only once the domains are known.
@@ -77,6 +80,7 @@ fn config(report: &mut Report<'_>, file: ConfigFile) -> Option<Config> {
         smart_host,
         relay_clients,
         relay_tls,
+        passwords: file.passwords.map(Spanned::into_inner),
         certificates: file.certificate.into_iter().map(|files| (files.chain, files.key)).collect(),
         mailboxes,
         users,
@@ -219,6 +223,7 @@ fn listeners(
     report: &mut Report<'_>,
     tables: Placed<Vec<ListenerTable>>,
     has_certificate: bool,
+    has_passwords: bool,
 ) -> Vec<ListenerConfig> {
     let usual = Config::usual_tls(has_certificate);
     let Some(tables) = tables else {
@@ -241,6 +246,13 @@ fn listeners(
             report.add(said.span(), "listener.tls", "TLS needs a `[[certificate]]` with `chain` and `key`");
         }
         let mut listener = ListenerConfig::new(address, tls);
+        if let Some(said) = table.submission {
+            listener.submission = *said.get_ref();
+            if listener.submission && !(has_passwords && tls != ListenerTls::None) {
+                let problem = "users authenticate under TLS: it needs a `[[certificate]]` and `passwords`";
+                report.add(said.span(), "listener.submission", problem);
+            }
+        }
         for text in table.proxies.iter().flatten() {
             listener.proxies.extend(parsed::<IpNet>(report, "listener.proxies", "a network like `10.0.0.0/8`", text));
         }

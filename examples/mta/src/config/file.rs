@@ -30,6 +30,7 @@ pub(super) struct ConfigFile {
     pub(super) limits: LimitsTable,
     #[serde(default)]
     pub(super) log: Log,
+    pub(super) passwords: Placed<PathBuf>,
     pub(super) listener: Placed<Vec<ListenerTable>>,
     #[serde(default)]
     pub(super) certificate: Vec<CertificateTable>,
@@ -136,6 +137,7 @@ impl LogLevel {
 pub(super) struct ListenerTable {
     pub(super) address: Spanned<String>,
     pub(super) tls: Placed<ListenerTls>,
+    pub(super) submission: Placed<bool>,
     pub(super) proxies: Option<Vec<Spanned<String>>>,
 }
 
@@ -182,6 +184,7 @@ impl From<&Config> for ConfigFile {
         let listeners = config.listeners.iter().map(|listener| ListenerTable {
             address: unplaced(listener.address.clone()),
             tls: Some(unplaced(listener.tls)),
+            submission: Some(unplaced(listener.submission)),
             proxies: Some(texts(&listener.proxies)),
         });
         let certificates =
@@ -223,6 +226,7 @@ impl From<&Config> for ConfigFile {
                 shutdown_grace_seconds: Some(unplaced(config.shutdown_grace.as_secs())),
             },
             log: config.log,
+            passwords: config.passwords.clone().map(unplaced),
             listener: Some(unplaced(listeners.collect())),
             certificate: certificates.collect(),
         }

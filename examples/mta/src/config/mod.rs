@@ -49,6 +49,8 @@ pub(crate) struct Config {
     pub(crate) relay_tls: RelayTls,
     /// Where to listen: at least one.
     pub(crate) listeners: Vec<ListenerConfig>,
+    /// The file of users with passwords.
+    pub(crate) passwords: Option<PathBuf>,
     /// Files of certificates and their keys. Without any there is no TLS.
     pub(crate) certificates: Vec<(PathBuf, PathBuf)>,
     /// Limits of a session.
@@ -68,13 +70,15 @@ pub(crate) struct ListenerConfig {
     pub(crate) address: String,
     /// How its connections are protected.
     pub(crate) tls: ListenerTls,
+    /// Whether only users with a password may send anything.
+    pub(crate) submission: bool,
     /// Networks of the proxies behind which it is; with none, clients connect themselves.
     pub(crate) proxies: Vec<IpNet>,
 }
 
 impl ListenerConfig {
     fn new(address: impl Into<String>, tls: ListenerTls) -> Self {
-        Self { address: address.into(), tls, proxies: Vec::new() }
+        Self { address: address.into(), tls, submission: false, proxies: Vec::new() }
     }
 }
 

@@ -9,7 +9,7 @@ fn errors(text: &str) -> String {
 #[test] // Each row: what is wrong, and the whole message.
 fn an_error_names_file_line_column_and_key() {
     let keys = "expected one of `hostname`, `domains`, `data`, `mailboxes`, `users`, `postmaster`, `aliases`, `queue`, \
-                `relay`, `limits`, `log`, `listener`, `certificate`";
+                `relay`, `limits`, `log`, `passwords`, `listener`, `certificate`";
     for (text, expected) in [
         ("hostnam = \"mx\"", format!("mta.toml:1:1: unknown key `hostnam`, {keys}")),
         ("# no\n\nrelay_clients = []\n", format!("mta.toml:3:1: unknown key `relay_clients`, {keys}")),
@@ -17,7 +17,7 @@ fn an_error_names_file_line_column_and_key() {
         ("[log]\nlevle = \"info\"\n", "mta.toml:2:1: in `log`: unknown key `levle`, expected `format` or `level`".into()),
         (
             "[[listener]]\naddress = \"[::1]:25\"\n\n[[listener]]\naddress = \"x:25\"\nport = 25\n",
-            "mta.toml:6:1: in `listener`: unknown key `port`, expected one of `address`, `tls`, `proxies`".into(),
+            "mta.toml:6:1: in `listener`: unknown key `port`, expected one of `address`, `tls`, `submission`, `proxies`".into(),
         ),
         (
             "[log]\n  level = \"loud\"\n",
@@ -151,6 +151,11 @@ fn tls_needs_a_certificate_and_has_one_where_nothing_else_is_said() {
     assert_eq!(
         errors(&format!("{listener}tls = \"implicit\"\n")),
         "mta.toml:3:7: listener.tls: TLS needs a `[[certificate]]` with `chain` and `key`"
+    );
+    assert_eq!(
+        errors(&format!("passwords = \"users\"\n{listener}submission = true\n")),
+        "mta.toml:1:13: passwords: their mail would have nowhere to go: name a `relay.smart_host`\n\
+         mta.toml:4:14: listener.submission: users authenticate under TLS: it needs a `[[certificate]]` and `passwords`"
     );
     assert_eq!(
         errors("[relay]\ntls = \"verify\"\n"),

@@ -36,11 +36,18 @@ pub(crate) struct Mta {
 impl Mta {
     /// Without configuration, but for the port.
     pub(crate) fn start() -> Self {
-        Self::spawn(&["run"], tempfile::tempdir().expect("a directory").into())
+        Self::spawn(&["run", "--listen", "127.0.0.1:0"], tempfile::tempdir().expect("a directory").into())
     }
 
     /// With a configuration, `[[listener]]` excepted.
     pub(crate) fn with_config(config: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::write(directory.path().join("mta.toml"), config).expect("written");
+        Self::spawn(&["run", "--config", "mta.toml", "--listen", "127.0.0.1:0"], directory.into())
+    }
+
+    /// With a configuration that says where to listen.
+    pub(crate) fn with_listeners(config: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         fs::write(directory.path().join("mta.toml"), config).expect("written");
         Self::spawn(&["run", "--config", "mta.toml"], directory.into())
@@ -56,7 +63,7 @@ impl Mta {
     fn spawn(arguments: &[&str], directory: Arc<tempfile::TempDir>) -> Self {
         let log = fs::File::options().append(true).create(true).open(directory.path().join("log")).expect("a file");
         let mut command = mta();
-        command.args(arguments).args(["--listen", "127.0.0.1:0"]).current_dir(directory.path());
+        command.args(arguments).current_dir(directory.path());
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("it starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
         let mut introduction = String::new();
