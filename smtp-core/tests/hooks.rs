@@ -28,7 +28,7 @@ enum Fault {
     /// After it gave its thread back once.
     PanicsLater,
     Hangs,
-    /// Keeps its thread for 2 s.
+    /// Keeps its thread until it may return.
     Blocks,
     /// Answers after 20 s.
     IsSlow,

@@ -1,9 +1,16 @@
-//! Names hooks that do not give their thread back: they cannot be ended from outside.
+//! Names hooks that do not give their thread back, which cannot be ended from outside, and lets the others go on.
+//!
+//! Of the threads of a runtime, one waits for sockets and timers. When work comes it wakes another to take its place, but
+//! that one may look too early and fall asleep again; if the work then blocks, nobody waits, and every session stands
+//! still. A task from outside wakes one of the sleepers, so the watchdog sends one at each look that finds a hook which
+//! still has its thread.
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
 use std::time::{Duration, Instant};
+
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::session::connection::Connection;
 use crate::session::event::{HookFailure, SessionEvent, Stage};
@@ -14,6 +21,7 @@ use super::hook_set::HookSet;
 const TICK: Duration = Duration::from_millis(250);
 
 /// What a thread is running.
+#[derive(Clone)]
 pub(crate) struct Running {
     pub(crate) hooks: Arc<HookSet>,
     pub(crate) connection: Arc<Connection>,
@@ -31,10 +39,18 @@ impl Running {
 }
 
 /// The place of one thread: how many hooks it has entered, and the one it is in.
-#[derive(Default)]
 struct Slot {
     entered: u64,
     running: Option<Running>,
+    /// The runtime of this thread, where it has others.
+    runtime: Option<Handle>,
+}
+
+/// What the watchdog knows of a thread that is in a hook.
+struct Seen {
+    entered: u64,
+    since: Instant,
+    is_named: bool,
 }
 
 type SharedSlot = Mutex<Slot>;
@@ -61,7 +77,8 @@ pub(crate) fn watched<T>(running: Running, work: impl FnOnce() -> T) -> T {
 }
 
 fn register() -> Arc<SharedSlot> {
-    let slot = Arc::new(SharedSlot::default());
+    let runtime = Handle::try_current().ok().filter(|of| of.runtime_flavor() == RuntimeFlavor::MultiThread);
+    let slot = Arc::new(Mutex::new(Slot { entered: 0, running: None, runtime }));
     let mut slots = SLOTS.lock().unwrap_or_else(PoisonError::into_inner);
     slots.retain(|other| other.strong_count() > 0);
     slots.push(Arc::downgrade(&slot));
@@ -82,24 +99,28 @@ pub(crate) fn start() {
     });
 }
 
-/// One round. `seen` holds, for each thread inside a hook, which one and since when.
-fn look(seen: &mut HashMap<usize, (u64, Instant)>) {
+/// One round. `seen` holds each thread that was inside a hook at the last one.
+fn look(seen: &mut HashMap<usize, Seen>) {
     let slots = SLOTS.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let mut still = HashMap::new();
     for slot in slots.iter().filter_map(Weak::upgrade) {
         let key = Arc::as_ptr(&slot) as usize;
-        let late = {
-            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let (entered, running, runtime) = {
+            let slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(running) = &slot.running else { continue };
-            let known = seen.get(&key).filter(|(entered, _)| *entered == slot.entered);
-            let since = known.map_or_else(Instant::now, |&(_, since)| since);
-            still.insert(key, (slot.entered, since));
-            let is_late = since.elapsed() > running.allowed;
-            // Taken out so that it is named once.
-            if is_late { slot.running.take().map(|running| (running, since)) } else { None }
+            (slot.entered, running.clone(), slot.runtime.clone())
         };
-        if let Some((running, since)) = late {
-            running.report(since);
+        let Some(known) = seen.remove(&key).filter(|known| known.entered == entered) else {
+            still.insert(key, Seen { entered, since: Instant::now(), is_named: false });
+            continue;
+        };
+        let is_late = known.since.elapsed() > running.allowed;
+        if is_late && !known.is_named {
+            running.report(known.since);
+        }
+        still.insert(key, Seen { is_named: is_late, ..known });
+        if let Some(runtime) = runtime {
+            runtime.spawn(std::future::ready(()));
         }
     }
     *seen = still;
