@@ -100,9 +100,10 @@ pub use session::server::{Authentication, DsnOffer, ServerSession, SessionConfig
 pub use session::tls::{TlsFacts, TlsVersion};
 pub use session::transaction::{Recipient, Transaction};
 pub use syntax::SyntaxError;
-pub use syntax::address::{AddressLiteral, Domain, Host, LocalPart, Mailbox, PATH_LIMIT_OCTETS};
+pub use syntax::address::{AddressLiteral, Host, LocalPart, Mailbox, PATH_LIMIT_OCTETS};
 pub use syntax::command::{Command, CommandError};
 pub use syntax::content::{DataDecoder, DataEncoder, Decoded, Defect};
+pub use syntax::domain::Domain;
 pub use syntax::extension::ServiceExtension;
 pub use syntax::line::{Line, LineLimits, LineReader};
 pub use syntax::mechanism::{Mechanism, Mechanisms};

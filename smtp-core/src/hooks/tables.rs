@@ -9,7 +9,8 @@ use thiserror::Error;
 use crate::session::connection::Connection;
 use crate::session::decision::{Lookup, LookupError};
 use crate::session::transaction::Transaction;
-use crate::syntax::address::{Domain, Mailbox};
+use crate::syntax::address::Mailbox;
+use crate::syntax::domain::Domain;
 use crate::syntax::path::ForwardPath;
 
 use super::recipient_lookup::RecipientLookup;

@@ -21,7 +21,8 @@ use crate::sasl::secret::ServerSecret;
 use crate::session::limits::Limits;
 use crate::session::server::{Authentication, DsnOffer, SessionConfig};
 use crate::syntax::SyntaxError;
-use crate::syntax::address::{Domain, Mailbox};
+use crate::syntax::address::Mailbox;
+use crate::syntax::domain::Domain;
 
 use super::connection_limits::{ConnectionCounter, ConnectionLimits};
 use super::hook_set::{HookSet, NamedPolicy, Nobody};

@@ -7,6 +7,7 @@
 pub(crate) mod address;
 pub(crate) mod command;
 pub(crate) mod content;
+pub(crate) mod domain;
 pub(crate) mod extension;
 pub(crate) mod line;
 pub(crate) mod mechanism;

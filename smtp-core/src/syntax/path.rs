@@ -3,8 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::address::{Domain, Mailbox, PATH_LIMIT_OCTETS, is_too_long, parse_whole};
+use super::address::{Mailbox, PATH_LIMIT_OCTETS, is_too_long, parse_whole};
 use super::cursor::{Cursor, SyntaxError};
+use super::domain::Domain;
 
 /// Where notifications about a message go: the `<reverse-path>` of `MAIL`.
 ///

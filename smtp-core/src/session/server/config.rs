@@ -1,6 +1,7 @@
 //! What all sessions of a listener have in common.
 
-use crate::syntax::address::{Domain, Mailbox};
+use crate::syntax::address::Mailbox;
+use crate::syntax::domain::Domain;
 
 use crate::sasl::keys::ScramKeys;
 use crate::sasl::secret::ServerSecret;
