@@ -168,7 +168,7 @@ fn reads_back(report: &Report<'_>, notification: &Notification, content: &[u8]) 
     let boundary = header[7].1.split('"').nth(1).expect("a boundary in quotes").to_owned();
     assert!(boundary.len() <= 70 && boundary.starts_with(&format!("=_{id}.")), "{boundary:?}");
     let is_eight_bit = notification.envelope.body.is_some();
-    assert_eq!(is_eight_bit, !octets.is_ascii());
+    assert_eq!(is_eight_bit, notification.envelope.smtputf8 || !octets.is_ascii());
 
     let mut expected: Vec<(String, String)> = Vec::new();
     let mut expect = |name: &str, value: &str| expected.push((name.to_owned(), value.to_owned()));
@@ -197,18 +197,31 @@ fn reads_back(report: &Report<'_>, notification: &Notification, content: &[u8]) 
 
     let parts = parts(body, &boundary);
     let [text, status, returned @ ..] = &parts[..] else { panic!("{} parts", parts.len()) };
-    assert_eq!(text.0, [("Content-Type".to_owned(), "text/plain; charset=us-ascii".to_owned())]);
+    // RFC 6533: only where the reader needs SMTPUTF8 anyway.
+    let is_ascii = recipient.mailbox.is_ascii();
+    assert_eq!(notification.envelope.smtputf8, !is_ascii);
+    let (text_type, status_type) = if is_ascii {
+        ("text/plain; charset=us-ascii", "message/delivery-status")
+    } else {
+        ("text/plain; charset=utf-8", "message/global-delivery-status")
+    };
+    for (part, media_type) in [(text, text_type), (status, status_type)] {
+        let encoding = ("Content-Transfer-Encoding".to_owned(), "8bit".to_owned());
+        let expected = [("Content-Type".to_owned(), media_type.to_owned()), encoding];
+        assert_eq!(part.0, expected[..if is_ascii { 1 } else { 2 }]);
+        assert!(!is_ascii || part.1.is_ascii());
+    }
+    assert!(!is_ascii || header.iter().all(|(_, value)| value.is_ascii()));
     readable(text.1, report);
-    assert_eq!(status.0, [("Content-Type".to_owned(), "message/delivery-status".to_owned())]);
     let blocks = blocks(status.1);
     assert_eq!(blocks.len(), 1 + report.recipients.len());
     about_message(&fields(blocks[0]), report);
     for (block, failed) in blocks[1..].iter().zip(report.recipients) {
-        about_recipient(&fields(block), report, failed);
+        about_recipient(&fields(block), report, failed, is_ascii);
     }
     match returned {
         [] => assert!(header_section(content).is_empty()),
-        [part] => goes_back(part, content, is_eight_bit),
+        [part] => goes_back(part, content, is_eight_bit, is_ascii),
         _ => panic!("{} parts", parts.len()),
     }
 }
@@ -217,7 +230,7 @@ fn reads_back(report: &Report<'_>, notification: &Notification, content: &[u8]) 
 fn readable(text: &[u8], report: &Report<'_>) {
     let text = std::str::from_utf8(text).expect("ASCII");
     for line in text.strip_suffix("\r\n").expect("a last CRLF").split("\r\n") {
-        assert!(line.len() <= 998 && line.bytes().all(|octet| matches!(octet, b' '..=b'~')), "{line:?}");
+        assert!(line.len() <= 998 && !line.chars().any(char::is_control), "{line:?}");
     }
     let words = |text: &str| text.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
     if let Some(last) = &report.recipients[0].last {
@@ -239,7 +252,7 @@ fn about_message(found: &[(String, String)], report: &Report<'_>) {
     assert_eq!(found.iter().map(|(name, value)| (&**name, &**value)).collect::<Vec<_>>(), expected);
 }
 
-fn about_recipient(found: &[(String, String)], report: &Report<'_>, failed: &ReportedRecipient) {
+fn about_recipient(found: &[(String, String)], report: &Report<'_>, failed: &ReportedRecipient, is_ascii: bool) {
     let recipient = &report.envelope.recipients[failed.index as usize];
     let mut found = found.iter();
     let mut field = |expected: &str| {
@@ -248,8 +261,18 @@ fn about_recipient(found: &[(String, String)], report: &Report<'_>, failed: &Rep
         value.as_str()
     };
     let is_address = |value: &str, address: &str| {
-        let is_cut = value.strip_prefix("x-truncated; ").is_some_and(|start| address.starts_with(start));
-        assert!(value == format!("rfc822; {address}") || is_cut && is_long(address), "{value:?}, not {address:?}");
+        let beginning = value.strip_prefix("x-truncated; ").map(str::to_owned);
+        let escape = |c: char| if c.is_ascii() { c.to_string() } else { format!("\\x{{{:02X}}}", c as u32) };
+        let (kind, written) = match (address.is_ascii(), is_ascii) {
+            (true, _) => ("rfc822", address.to_owned()),
+            (false, false) => ("utf-8", address.to_owned()),
+            (false, true) => ("utf-8", address.chars().map(escape).collect()),
+        };
+        let question: String = address.chars().map(|c| if c.is_ascii() || !is_ascii { c } else { '?' }).collect();
+        let is_cut = beginning.is_some_and(|beginning| question.starts_with(&beginning));
+        // Escapes are limited by what ORCPT= can say.
+        let is_long = is_long(address) || (kind == "utf-8" && is_ascii && written.len() > 160);
+        assert!(value == format!("{kind}; {written}") || is_cut && is_long, "{value:?}, not {address:?}");
     };
     if let Some(original) = &recipient.dsn.original_recipient {
         let value = format!("{}; {}", original.address_type(), original.address());
@@ -260,7 +283,7 @@ fn about_recipient(found: &[(String, String)], report: &Report<'_>, failed: &Rep
     assert_eq!(field("Status"), status(report.action, failed.last.as_ref().map(|last| &last.reply)));
     if let Some(last) = &failed.last {
         if let Some(remote) = &last.remote {
-            is_next_hop(field("Remote-MTA"), remote.as_str());
+            is_next_hop(field("Remote-MTA"), remote.as_str(), is_ascii);
         }
         assert_eq!(field("Diagnostic-Code"), format!("smtp; {}", last.reply).trim_end());
     }
@@ -296,14 +319,15 @@ fn status(action: Action, last: Option<&Reply>) -> String {
 }
 
 /// A host, and in a comment what else is known; or something else.
-fn is_next_hop(value: &str, remote: &str) {
-    let remote: String = remote.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect();
-    let (name, rest) = remote.split_once(' ').unwrap_or((&remote, ""));
-    if Host::parse(name).is_err() {
-        assert_eq!(value, format!("x-next-hop; {remote}").trim_end());
+fn is_next_hop(value: &str, remote: &str, is_ascii: bool) {
+    let shown = |text: &str| text.chars().map(|c| if c.is_ascii() || !is_ascii { c } else { '?' }).collect::<String>();
+    let (name, rest) = remote.split_once(' ').unwrap_or((remote, ""));
+    let Ok(name) = Host::parse(name) else {
+        assert_eq!(value, format!("x-next-hop; {}", shown(remote)).trim_end());
         return;
-    }
-    let behind = value.strip_prefix("dns; ").and_then(|value| value.strip_prefix(name)).expect("the name");
+    };
+    let (name, rest) = (name.into_ascii().to_string(), shown(rest));
+    let behind = value.strip_prefix("dns; ").and_then(|value| value.strip_prefix(&name)).expect("the name");
     let mut characters = behind.strip_prefix(" (").and_then(|text| text.strip_suffix(')')).unwrap_or_default().chars();
     let mut comment = String::new();
     while let Some(c) = characters.next() {
@@ -314,16 +338,18 @@ fn is_next_hop(value: &str, remote: &str) {
 }
 
 /// What goes back is what was there: all of it, or its header section.
-fn goes_back((found, octets): &Part<'_>, content: &[u8], is_eight_bit: bool) {
+fn goes_back((found, octets): &Part<'_>, content: &[u8], is_eight_bit: bool, is_ascii: bool) {
     let [(first, media_type), (second, encoding)] = &found[..] else { panic!("{found:?}") };
     assert_eq!((&**first, &**second), ("Content-Type", "Content-Transfer-Encoding"));
     let limit_octets = ReturnedContent::LIMIT_OCTETS;
     match (&**media_type, &**encoding) {
-        ("message/rfc822", "7bit" | "8bit") => {
+        ("message/rfc822" | "message/global", "7bit" | "8bit") => {
+            assert_eq!(is_ascii, media_type == "message/rfc822");
             assert!(*octets == content && content.len() <= limit_octets && is_canonical(content));
-            assert_eq!(is_eight_bit, encoding == "8bit");
+            assert_eq!(is_eight_bit, encoding == "8bit" || !is_ascii);
         }
-        ("text/rfc822-headers", encoding) => {
+        ("text/rfc822-headers" | "message/global-headers", encoding) => {
+            assert_eq!(is_ascii, media_type == "text/rfc822-headers");
             assert!(content.len() > limit_octets || !is_canonical(content));
             let octets = match encoding {
                 "7bit" => octets.to_vec(),
@@ -414,7 +440,7 @@ fn fields(octets: &[u8]) -> Vec<(String, String)> {
     let text = std::str::from_utf8(octets).expect("ASCII");
     let mut fields: Vec<(String, String)> = Vec::new();
     for line in text.strip_suffix("\r\n").expect("a last CRLF").split("\r\n") {
-        assert!(line.len() <= 998 && line.bytes().all(|octet| matches!(octet, b' '..=b'~')), "{line:?}");
+        assert!(line.len() <= 998 && !line.chars().any(char::is_control), "{line:?}");
         assert!(!line.trim().is_empty(), "a line of white space in {text:?}");
         if line.starts_with(' ') {
             fields.last_mut().expect("a field before").1.push_str(line);

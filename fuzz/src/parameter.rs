@@ -6,6 +6,8 @@ use smtp_core::{
     ReversePath,
 };
 
+use crate::text::is_visible;
+
 /// Checks what follows `MAIL FROM:<> ` and `RCPT TO:<postmaster> `.
 ///
 /// # Panics
@@ -63,7 +65,8 @@ fn word(text: &str) -> Option<Word> {
     };
     let is_keyword = keyword.starts_with(|c: char| c.is_ascii_alphanumeric())
         && keyword.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
-    let is_value = |value: &str| !value.is_empty() && value.chars().all(|c| c.is_ascii_graphic() && c != '=');
+    let is_character = |c: char| (c.is_ascii_graphic() && c != '=') || !c.is_ascii();
+    let is_value = |value: &str| !value.is_empty() && value.chars().all(is_character) && is_visible(value);
     (is_keyword && value.is_none_or(is_value)).then(|| (keyword.into(), value.map(str::to_owned)))
 }
 
@@ -97,6 +100,12 @@ fn mail_parameters(words: &[Word]) -> Option<MailParameters> {
                     _ => return None,
                 };
                 if parameters.dsn.ret.replace(ret).is_some() {
+                    return None;
+                }
+                continue;
+            }
+            ("SMTPUTF8", value) => {
+                if value.is_some() || std::mem::replace(&mut parameters.smtputf8, true) {
                     return None;
                 }
                 continue;
@@ -136,7 +145,13 @@ fn rcpt_parameters(words: &[Word]) -> Option<RcptParameters> {
                 let value = value.as_deref().filter(|value| value.len() <= 500)?;
                 let (kind, xtext) = value.split_once(';')?;
                 let is_atom = kind.chars().all(|c| c.is_ascii_graphic() && !"()<>[]:;@\\,.\"".contains(c));
-                let address = decoded(xtext).filter(|_| is_atom && !kind.is_empty())?;
+                let escape = |c: char| if c.is_ascii() { c.to_string() } else { format!("\\x{{{:02X}}}", c as u32) };
+                let is_utf8 = kind.eq_ignore_ascii_case("utf-8");
+                let xtext = if is_utf8 { xtext.chars().map(escape).collect() } else { xtext.to_owned() };
+                if kind.len() + 1 + xtext.len() > 500 {
+                    return None;
+                }
+                let address = decoded(&xtext).filter(|_| is_atom && !kind.is_empty())?;
                 let original = OriginalRecipient::new(kind, &address).expect("printable, and no longer than it was");
                 parameters.dsn.original_recipient.replace(original).is_none()
             }

@@ -52,14 +52,17 @@ fn reads_back(received: &Received<'_>) {
     let (clauses, date) = read(&value);
     assert_eq!(seconds_of(date.trim()), shown_seconds(received.time), "{value:?}");
 
-    let recipient = received.recipient.map(ToString::to_string);
-    let reverse_path = received.reverse_path.to_string();
+    assert!(field.as_bytes().is_ascii(), "{value:?}");
+    let helo = received.helo.clone().into_ascii().to_string();
+    let recipient = received.recipient.filter(|recipient| recipient.is_ascii()).map(ToString::to_string);
+    let escape = |c: char| if c.is_ascii() { c.to_string() } else { format!("\\x{{{:02X}}}", c as u32) };
+    let reverse_path: String = received.reverse_path.to_string().chars().map(escape).collect();
     let client = match received.client {
         IpAddr::V4(address) => format!("[{address}]"),
         IpAddr::V6(address) => format!("[IPv6:{address}]"),
     };
     let word = |text: &str| Part::Word(text.to_owned());
-    let mut expected = vec![word("from"), word(&received.helo.to_string()), Part::Comment(client.clone())];
+    let mut expected = vec![word("from"), word(&helo), Part::Comment(client.clone())];
     expected.extend([word("by"), word(&received.by.to_string()), word("with"), word(received.with.as_str())]);
     expected.extend([word("id"), word(received.id)]);
     // What is too long for a line leaves out all that the client chose.
@@ -69,13 +72,12 @@ fn reads_back(received: &Received<'_>) {
         expected.extend([word("for"), word(recipient)]);
     }
     expected.push(Part::Comment(format!("envelope-from {reverse_path}")));
-    let is_long = [&reverse_path, &recipient.unwrap_or_default(), &received.helo.to_string()]
-        .iter()
-        .any(|text| text.len() > LONG_OCTETS);
+    let is_long = [&reverse_path, &recipient.unwrap_or_default(), &helo].iter().any(|text| text.len() > LONG_OCTETS);
     assert!(clauses == expected || is_long && clauses == less, "{clauses:?}, not {expected:?}");
 
     if let Some(Part::Comment(comment)) = clauses.iter().rev().find(|part| matches!(part, Part::Comment(_)))
         && let Some(path) = comment.strip_prefix("envelope-from ")
+        && received.reverse_path.is_ascii()
     {
         assert_eq!(ReversePath::parse(path).as_ref(), Ok(received.reverse_path));
     }

@@ -63,6 +63,17 @@ pub fn is_reply_line(line: &[u8]) {
     assert!(grammar, "not a reply: {line:?}");
 }
 
+/// Whether text has neither a control in it nor a character that reorders or hides others (SECURITY.md D-9, D-42). Those that
+/// join letters belong to words.
+pub(crate) fn is_visible(text: &str) -> bool {
+    let is_hidden = |c: char| {
+        let hidden =
+            ["\u{ad}\u{61c}\u{200b}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{feff}"];
+        c.is_control() || hidden.iter().any(|set| set.contains(c)) || ('\u{2060}'..='\u{206f}').contains(&c)
+    };
+    !text.chars().any(|c| is_hidden(c) || ('\u{fff9}'..='\u{fffb}').contains(&c))
+}
+
 /// SECURITY.md D-26.
 fn safe_text(octets: &[u8], text: &str) {
     for cleaned in [SafeText::from_octets(octets), SafeText::new(text.to_owned())] {

@@ -31,6 +31,8 @@ pub struct Envelope {
     pub origin: Origin,
     /// `BODY=` as it was received.
     pub body: Option<Body>,
+    /// Whether it was received with `SMTPUTF8` (RFC 6531 §3.4): its header section may have more than ASCII in it.
+    pub smtputf8: bool,
     /// What the sender asked of notifications about the message (RFC 3461 §4.3, §4.4).
     pub dsn: MessageDsn,
     /// Whether a notification may go to the reverse-path: a policy vouches for it, or the client may relay
@@ -97,6 +99,7 @@ impl Envelope {
             recipients: Vec::new(),
             origin: Origin::default(),
             body: None,
+            smtputf8: false,
             dsn: MessageDsn::default(),
             sender_confirmed: false,
             deadline: None,

@@ -38,7 +38,8 @@ impl ClientConfig {
 
     /// The same with a name that was parsed before.
     pub fn named(name: Host) -> Self {
-        Self { name: Some(name), ..Self::default() }
+        // RFC 6531 §3.7.1: nobody knows yet what the server understands.
+        Self { name: Some(name.into_ascii()), ..Self::default() }
     }
 
     /// With other limits and time limits.

@@ -126,11 +126,12 @@ impl Message {
     fn received(&self) -> HeaderField {
         let by = Host::Domain(self.hostname.clone());
         let greeting = self.connection.greeting();
+        let protocol = self.connection.protocol();
         let received = Received {
             helo: greeting.map_or(&by, Greeting::host),
             client: self.connection.peer().ip(),
             by: &by,
-            with: self.connection.protocol(),
+            with: if self.parameters.smtputf8 { protocol.with_smtputf8() } else { protocol },
             id: &to_text(&self.id),
             reverse_path: &self.reverse_path,
             recipient: match &self.recipients[..] {

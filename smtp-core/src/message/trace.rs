@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use crate::syntax::address::{AddressLiteral, Host, Mailbox};
 use crate::syntax::path::{ForwardPath, ReversePath};
 use crate::syntax::text::to_text;
+use crate::syntax::xtext::escaped;
 
 use super::date::DateTime;
 use super::header_field::HeaderField;
@@ -25,6 +26,14 @@ pub enum Protocol {
     Esmtpa,
     /// The same with both.
     Esmtpsa,
+    /// As ESMTP, in a transaction with `SMTPUTF8` (RFC 6531 §4.3).
+    Utf8Smtp,
+    /// As ESMTPS, with `SMTPUTF8`.
+    Utf8Smtps,
+    /// As ESMTPA, with `SMTPUTF8`.
+    Utf8Smtpa,
+    /// As ESMTPSA, with `SMTPUTF8`.
+    Utf8Smtpsa,
 }
 
 impl Protocol {
@@ -36,6 +45,22 @@ impl Protocol {
             Self::Esmtps => "ESMTPS",
             Self::Esmtpa => "ESMTPA",
             Self::Esmtpsa => "ESMTPSA",
+            Self::Utf8Smtp => "UTF8SMTP",
+            Self::Utf8Smtps => "UTF8SMTPS",
+            Self::Utf8Smtpa => "UTF8SMTPA",
+            Self::Utf8Smtpsa => "UTF8SMTPSA",
+        }
+    }
+
+    /// The word for a transaction with `SMTPUTF8` (RFC 6531 §4.3).
+    #[must_use]
+    pub fn with_smtputf8(self) -> Self {
+        match self {
+            Self::Esmtp => Self::Utf8Smtp,
+            Self::Esmtps => Self::Utf8Smtps,
+            Self::Esmtpa => Self::Utf8Smtpa,
+            Self::Esmtpsa => Self::Utf8Smtpsa,
+            other => other,
         }
     }
 }
@@ -63,19 +88,22 @@ pub struct Received<'a> {
 
 impl Received<'_> {
     /// The header field, with `(envelope-from <…>)` as a comment.
+    ///
+    /// It is ASCII, with A-labels in the names of hosts, so that a message is no harder to pass on for having come by here: a recipient that needs `SMTPUTF8` is
+    /// left out, and a reverse-path in the comment is written as RFC 6533 §3 does.
     pub fn to_field(&self) -> HeaderField {
         let client = AddressLiteral::from(self.client);
+        let (helo, by) = (self.helo.clone().into_ascii(), self.by.clone().into_ascii());
         let mut value = String::with_capacity(256);
-        let _ =
-            write!(value, "from {} ({client}) by {} with {} id {}", self.helo, self.by, self.with.as_str(), self.id);
-        if let Some(recipient) = self.recipient {
+        let _ = write!(value, "from {helo} ({client}) by {by} with {} id {}", self.with.as_str(), self.id);
+        if let Some(recipient) = self.recipient.filter(|recipient| recipient.is_ascii()) {
             let _ = write!(value, " for {recipient}");
         }
-        let envelope_from = in_comment(&to_text(self.reverse_path));
+        let envelope_from = in_comment(&escaped(&to_text(self.reverse_path)));
         let _ = write!(value, " (envelope-from {envelope_from}); {}", DateTime::new(self.time));
         let time = DateTime::new(self.time);
         field_or_less("Received", &value, || {
-            format!("from {client} ({client}) by {} with {} id {}; {time}", self.by, self.with.as_str(), self.id)
+            format!("from {client} ({client}) by {by} with {} id {}; {time}", self.with.as_str(), self.id)
         })
     }
 }
@@ -138,6 +166,13 @@ mod tests {
              Nov 2026 01:44:23 +0000"
         );
         assert!(!received("<>", None).contains(" for "));
+    }
+
+    #[test] // RFC 6531 §3.7.3 lets it have more; ours is read everywhere.
+    fn received_is_ascii_whoever_wrote_to_whom() {
+        let field = received("<J\u{f6}rg@b\u{fc}cher.example>", Some("<\u{fc}@example.org>"));
+        assert!(field.is_ascii() && field.contains(r"<J\\x{F6}rg@b\\x{FC}cher.example>"), "{field}");
+        assert!(!field.contains(" for "), "{field}");
     }
 
     #[test] // SECURITY.md D-11: a hostile reverse-path stays inside its comment.

@@ -284,7 +284,8 @@ impl ServerBuilder<Decided, Decided> {
 impl Settings {
     /// The profile that all listeners start from.
     fn check(&self) -> Result<Profile, ConfigError> {
-        let hostname = domain(&self.name)?;
+        // RFC 6531 §3.7.1: whoever reads the greeting may know nothing else.
+        let hostname = domain(&self.name)?.to_ascii();
         let domains = self.domains.iter().map(|text| domain(text)).collect::<Result<Vec<_>, _>>()?;
         let postmaster = match &self.postmaster {
             Some(text) => Mailbox::parse(text).map_err(|error| ConfigError::Mailbox { text: text.clone(), error })?,

@@ -1,27 +1,44 @@
 //! Mailboxes and their parts: local-part, domain, address literal (RFC 5321 §4.1.2 and §4.1.3).
 
+use std::borrow::Cow;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use unicode_normalization::UnicodeNormalization;
+
 use super::cursor::{Cursor, SyntaxError};
 use super::domain::{DOMAIN_LIMIT_OCTETS, Domain};
+use super::text::text;
 
 /// The most octets of a path, angle brackets included: 1,024. RFC 5321 §4.5.3.1.3 asks for 256 at least.
 pub const PATH_LIMIT_OCTETS: usize = 1024;
 
-/// What stands left of the `@`, without quotes: printable ASCII.
+/// What stands left of the `@`, without quotes: printable ASCII, and in a transaction with `SMTPUTF8` any characters but
+/// controls and those that reorder or hide text (RFC 6531 §3.3).
 ///
-/// Compares with its case of letters, because only its own host knows what it means (RFC 5321 §2.4).
-/// `"alice"` and `alice` are one value (§4.1.2); quotes are written where the grammar needs them. A clone shares the text.
-#[derive(Clone, PartialEq, Eq, Hash)]
+/// Compares with its case of letters, because only its own host knows what it means (RFC 5321 §2.4). Two ways to compose
+/// the same characters are one value (Unicode NFC, RFC 6530 §10.1), and so are `"alice"` and `alice` (RFC 5321 §4.1.2); quotes are
+/// written where the grammar needs them. A clone shares the text, which stays as it came.
+#[derive(Clone, Eq)]
 pub struct LocalPart(Arc<str>);
 
 impl LocalPart {
     /// The characters, unquoted.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether it needs no `SMTPUTF8`.
+    pub fn is_ascii(&self) -> bool {
+        self.0.is_ascii()
+    }
+
+    /// The characters, unquoted, in the one form that all ways to compose them have (Unicode NFC).
+    pub fn to_nfc(&self) -> Cow<'_, str> {
+        if self.is_ascii() { Cow::Borrowed(&self.0) } else { Cow::Owned(self.0.nfc().collect()) }
     }
 
     /// Whether it is `postmaster` in any case of letters (RFC 5321 §2.3.5 and §4.5.1).
@@ -34,7 +51,7 @@ impl LocalPart {
     }
 
     fn parse_dot_string(cursor: &mut Cursor<'_>) -> Result<Self, SyntaxError> {
-        let start = cursor.rest();
+        let (before, start) = (cursor.clone(), cursor.rest());
         loop {
             if cursor.take_while(is_atext).is_empty() {
                 return Err(cursor.error("a character of the local-part"));
@@ -43,19 +60,20 @@ impl LocalPart {
                 break;
             }
         }
-        Ok(Self(shared(&start[..start.len() - cursor.rest().len()])))
+        text(&before, &start[..start.len() - cursor.rest().len()]).map(|text| Self(text.into()))
     }
 
     fn parse_quoted(cursor: &mut Cursor<'_>) -> Result<Self, SyntaxError> {
+        let before = cursor.clone();
         let mut characters = Vec::new();
         loop {
             match cursor.next() {
-                Some(b'"') => return Ok(Self(shared(&characters))),
+                Some(b'"') => return text(&before, &characters).map(|text| Self(text.into())),
                 Some(b'\\') => match cursor.next() {
                     Some(octet @ b' '..=b'~') => characters.push(octet),
                     _ => return Err(cursor.error("a printable character after the backslash")),
                 },
-                Some(octet @ b' '..=b'~') => characters.push(octet),
+                Some(octet @ (b' '..=b'~' | 0x80..)) => characters.push(octet),
                 _ => return Err(cursor.error("a printable character or the closing quote")),
             }
         }
@@ -63,6 +81,18 @@ impl LocalPart {
 
     fn needs_quotes(&self) -> bool {
         self.0.split('.').any(|atom| atom.is_empty() || !atom.bytes().all(is_atext))
+    }
+}
+
+impl PartialEq for LocalPart {
+    fn eq(&self, other: &Self) -> bool {
+        self.to_nfc() == other.to_nfc()
+    }
+}
+
+impl Hash for LocalPart {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.to_nfc().hash(state);
     }
 }
 
@@ -122,8 +152,8 @@ impl AddressLiteral {
         if content.len() > DOMAIN_LIMIT_OCTETS {
             return Err(before.error("an address literal of at most 255 octets"));
         }
-        let text = shared(content);
-        let literal = if let Some(address) = strip_word(&text, "IPv6:") {
+        let text = text(&before, content)?;
+        let literal = if let Some(address) = strip_word(text, "IPv6:") {
             address.parse().map(Self::V6).map_err(|_| before.error("an IPv6 address"))?
         } else if let Some((tag, content)) = text.split_once(':') {
             let tag_is_valid = !tag.is_empty()
@@ -182,6 +212,20 @@ impl Host {
     /// [`SyntaxError`] where it is neither.
     pub fn parse(text: impl AsRef<[u8]>) -> Result<Self, SyntaxError> {
         parse_whole(text.as_ref(), Self::parse_at)
+    }
+
+    /// Whether it needs no `SMTPUTF8`.
+    pub fn is_ascii(&self) -> bool {
+        self.domain().is_none_or(Domain::is_ascii)
+    }
+
+    /// The same with A-labels in a domain (RFC 5890 §2.3.2.1).
+    #[must_use]
+    pub fn into_ascii(self) -> Self {
+        match self {
+            Self::Domain(domain) => Self::Domain(domain.to_ascii()),
+            Self::Literal(_) => self,
+        }
     }
 
     /// The domain, where it is one.
@@ -255,6 +299,17 @@ impl Mailbox {
         &self.host
     }
 
+    /// Whether it needs no `SMTPUTF8` (RFC 6531 §3.2).
+    pub fn is_ascii(&self) -> bool {
+        self.local_part.is_ascii() && self.host.is_ascii()
+    }
+
+    /// The same with A-labels in its domain; `None` where the local-part needs `SMTPUTF8`.
+    pub fn to_ascii(&self) -> Option<Self> {
+        let (local_part, host) = (self.local_part.clone(), self.host.clone().into_ascii());
+        local_part.is_ascii().then_some(Self { local_part, host })
+    }
+
     /// The domain, unless it is an address literal.
     pub fn domain(&self) -> Option<&Domain> {
         self.host.domain()
@@ -301,18 +356,13 @@ pub(super) fn parse_whole<T>(
     Ok(value)
 }
 
-/// RFC 5322 §3.2.3, for RFC 5321 §4.1.2.
+/// RFC 5322 §3.2.3, for RFC 5321 §4.1.2; RFC 6531 §3.3 adds all that is not ASCII.
 fn is_atext(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&octet)
+    octet.is_ascii_alphanumeric() || !octet.is_ascii() || b"!#$%&'*+-/=?^_`{|}~".contains(&octet)
 }
 
 fn strip_word<'a>(text: &'a str, word: &str) -> Option<&'a str> {
     text.get(..word.len())?.eq_ignore_ascii_case(word).then(|| &text[word.len()..])
-}
-
-/// The callers let only ASCII through, so nothing is lost.
-pub(super) fn shared(ascii: &[u8]) -> Arc<str> {
-    String::from_utf8_lossy(ascii).as_ref().into()
 }
 
 #[cfg(test)]
@@ -326,9 +376,36 @@ mod tests {
         assert_ne!(mailbox("bob@example.org"), mailbox("Bob@example.org"));
     }
 
+    #[test] // RFC 6531 §3.3, SECURITY D-9, D-42
+    fn d42_local_parts_of_other_scripts_are_text_and_compare_by_nfc() {
+        let mailbox = |text: &str| Mailbox::parse(text).ok();
+        for text in
+            ["J\u{f6}rg@example.org", "\u{7528}\u{6237}@example.org", "\"a \u{fc}\"@example.org", "\u{10a}@example.org"]
+        {
+            let parsed = mailbox(text).expect(text);
+            assert_eq!(parsed.to_string(), text);
+            assert!(!parsed.is_ascii() && parsed.to_ascii().is_none());
+        }
+        assert_eq!(mailbox("J\u{f6}rg@example.org"), mailbox("Jo\u{308}rg@example.org"), "NFC");
+        assert_ne!(mailbox("\u{fb01}x@example.org"), mailbox("fix@example.org"), "not NFKC");
+        assert_ne!(mailbox("\u{131}@example.org"), mailbox("i@example.org"), "a dotless i is no i");
+        for text in ["a\u{2028}b", "a\u{85}", "\u{202e}a", "a\u{200f}", "\u{feff}a", "a\u{ad}"] {
+            assert_eq!(mailbox(&format!("{text}@example.org")), None, "{text:?}");
+            assert_eq!(mailbox(&format!("\"{text}\"@example.org")), None, "{text:?}");
+        }
+        for octets in
+            [&b"\xff@example.org"[..], b"\"\xc3\"@example.org", b"\xc0\x8d@example.org", b"\"\xc3\\\xbc\"@example.org"]
+        {
+            assert!(Mailbox::parse(octets).is_err(), "{}", octets.escape_ascii());
+        }
+        let mixed = mailbox("alice@b\u{fc}cher.example").expect("a mailbox");
+        assert_eq!(mixed.to_ascii(), Some(mixed.clone()), "equal");
+        assert_eq!(mixed.to_ascii().expect("ASCII").to_string(), "alice@xn--bcher-kva.example");
+    }
+
     proptest::proptest! {
         #[test]
-        fn parse_undoes_format(local in "[ -~]{0,20}", domain in "[a-z0-9_]{1,10}(\\.[a-z0-9]{1,10}){0,3}") {
+        fn parse_undoes_format(local in "[ -~\u{a1}-\u{ac}\u{ae}-\u{17f}]{0,20}", domain in "[a-z0-9_]{1,10}(\\.[a-z0-9]{1,10}){0,3}") {
             let mailbox = Mailbox { local_part: LocalPart(local.into()), host: Host::Domain(Domain::parse(domain)?) };
             proptest::prop_assert_eq!(&Mailbox::parse(mailbox.to_string())?, &mailbox);
         }

@@ -149,7 +149,9 @@ fn introduce(cursor: &mut Cursor<'_>, word: &'static str, expected: &'static str
 
 fn parse_host(mut cursor: Cursor<'_>) -> Result<Host, CommandError> {
     cursor.skip_spaces();
-    Host::parse(trim_end(cursor.rest())).map_err(CommandError::Host)
+    // RFC 6531 §3.7.1: nobody knows yet whether the other side understands more than ASCII.
+    let host = Host::parse(trim_end(cursor.rest())).map_err(CommandError::Host)?;
+    if host.is_ascii() { Ok(host) } else { Err(CommandError::Host(cursor.error("a domain in ASCII"))) }
 }
 
 /// The response is looked at where it is decoded: what is wrong with it has a reply of its own.

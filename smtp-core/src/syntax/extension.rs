@@ -12,6 +12,8 @@ pub enum ServiceExtension {
     Size(u64),
     /// `8BITMIME` (RFC 6152): content with octets above 127.
     EightBitMime,
+    /// `SMTPUTF8` (RFC 6531): mailboxes and header fields with more than ASCII.
+    SmtpUtf8,
     /// `ENHANCEDSTATUSCODES` (RFC 2034).
     EnhancedStatusCodes,
     /// `STARTTLS` (RFC 3207).
@@ -35,6 +37,7 @@ impl std::fmt::Display for ServiceExtension {
             Self::Pipelining => f.write_str("PIPELINING"),
             Self::Size(octets) => write!(f, "SIZE {octets}"),
             Self::EightBitMime => f.write_str("8BITMIME"),
+            Self::SmtpUtf8 => f.write_str("SMTPUTF8"),
             Self::StartTls => f.write_str("STARTTLS"),
             Self::EnhancedStatusCodes => f.write_str("ENHANCEDSTATUSCODES"),
             Self::Dsn => f.write_str("DSN"),

@@ -6,7 +6,9 @@
 use std::fmt;
 use std::ops::BitOr;
 
+use super::address::Mailbox;
 use super::cursor::{Cursor, SyntaxError};
+use super::text;
 use super::xtext;
 
 /// What of a message goes back with a notification of a failure: the value of `RET=` (RFC 3461 §4.3).
@@ -215,7 +217,25 @@ impl OriginalRecipient {
         }
     }
 
-    /// From `type;xtext`, as `ORCPT=` has it.
+    /// What `ORCPT=` says of a mailbox: of the type `rfc822`, or `utf-8` where it needs `SMTPUTF8` (RFC 6533 §3).
+    ///
+    /// ```
+    /// use smtp_core::{Mailbox, OriginalRecipient};
+    ///
+    /// let mailbox = Mailbox::parse("J\u{f6}rg@example.org")?;
+    /// assert_eq!(OriginalRecipient::of(&mailbox)?.to_string(), r"utf-8;J\x{F6}rg@example.org");
+    /// # Ok::<(), smtp_core::SyntaxError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`SyntaxError`] where it is too long.
+    pub fn of(mailbox: &Mailbox) -> Result<Self, SyntaxError> {
+        let address_type = if mailbox.is_ascii() { "rfc822" } else { "utf-8" };
+        Self::new(address_type, &xtext::escaped(&text::to_text(mailbox)))
+    }
+
+    /// From `type;xtext`, as `ORCPT=` has it. Of the type `utf-8` it may have more than ASCII (RFC 6533 §3), and is kept in
+    /// the other form that such an address has, `\x{FC}`, which is good everywhere.
     ///
     /// # Errors
     /// [`SyntaxError`] where it is not that, too long, or decodes to something that is not printable ASCII.
@@ -230,8 +250,14 @@ impl OriginalRecipient {
             return Err(cursor.error("ORCPT= and the type of an address"));
         }
         cursor.expect(b';', "; and an address")?;
-        let address = xtext::decode(cursor.rest())?;
-        Ok(Self { text: format!("{};{address}", String::from_utf8_lossy(address_type)).into() })
+        let written = if address_type.eq_ignore_ascii_case(b"utf-8") {
+            xtext::escaped(text::text(&cursor, cursor.rest())?)
+        } else {
+            String::from_utf8_lossy(cursor.rest())
+        };
+        let address = xtext::decode(written.as_bytes())?;
+        let address_type = String::from_utf8_lossy(address_type);
+        Self::new(&address_type, &address)
     }
 
     /// The type of the address, as `rfc822`.
@@ -346,6 +372,8 @@ mod tests {
             ("RFC822;a+2Bb@c", Some(("RFC822", "a+b@c"))),
             ("x-local;a+3Bb;c", Some(("x-local", "a;b;c"))),
             ("utf-8;\\x{7f16}@b", Some(("utf-8", "\\x{7f16}@b"))),
+            ("utf-8;\u{fc}x@b\u{fc}cher.example", Some(("utf-8", "\\x{FC}x@b\\x{FC}cher.example"))),
+            ("utf-8;\u{202e}x@b", None),
             ("x400;/S+3DBob/C+3DXX/", Some(("x400", "/S=Bob/C=XX/"))),
             ("rfc822; a@b", None),
             ("rfc822;", None),

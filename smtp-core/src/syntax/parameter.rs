@@ -4,6 +4,7 @@ use super::address::Mailbox;
 use super::cursor::{Cursor, SyntaxError};
 use super::notification::{EnvelopeId, MessageDsn, Notify, OriginalRecipient, RecipientDsn, Ret};
 use super::path::ReversePath;
+use super::text::text;
 use super::xtext;
 
 /// The value of `BODY=` (RFC 6152 §3).
@@ -27,6 +28,8 @@ pub struct MailParameters {
     /// `AUTH=`: who gave the message to the first server (RFC 4954 §5). Of a message that was received, what a client said
     /// that may relay; of all others `<>`.
     pub auth: Option<ReversePath>,
+    /// `SMTPUTF8`: the envelope or the header section may have more than ASCII in it (RFC 6531 §3.4).
+    pub smtputf8: bool,
     /// `RET=` and `ENVID=` (RFC 3461 §4.3, §4.4).
     pub dsn: MessageDsn,
     /// The first keyword that is not known here, or whose value is not.
@@ -62,6 +65,11 @@ impl MailParameters {
                 }
             } else if keyword.eq_ignore_ascii_case(b"AUTH") {
                 set_once(cursor, &mut parameters.auth, parsed(cursor, value, submitter)?)
+            } else if keyword.eq_ignore_ascii_case(b"SMTPUTF8") {
+                if value.is_some() || std::mem::replace(&mut parameters.smtputf8, true) {
+                    return Err(cursor.error("SMTPUTF8, once and without a value"));
+                }
+                Ok(())
             } else if keyword.eq_ignore_ascii_case(b"RET") {
                 set_once(cursor, &mut parameters.dsn.ret, parsed(cursor, value, Ret::parse)?)
             } else if keyword.eq_ignore_ascii_case(b"ENVID") {
@@ -124,10 +132,12 @@ fn each(
             return Err(cursor.error("a parameter"));
         }
         let value = if cursor.eat(b'=') {
-            let value = cursor.take_while(|octet| matches!(octet, b'!'..=b'<' | b'>'..=b'~'));
+            // RFC 6531 §3.3 adds what is not ASCII; each value knows whether it may have any.
+            let value = cursor.take_while(|octet| matches!(octet, b'!'..=b'<' | b'>'..=b'~' | 0x80..));
             if value.is_empty() {
                 return Err(cursor.error("the value of the parameter"));
             }
+            text(cursor, value)?;
             Some(value)
         } else {
             None
@@ -210,6 +220,10 @@ mod tests {
             ("RFC 4954 §5", " AUTH=+3C+3E", by("<>")),
             ("RFC 4954 §5", " AUTH=e+3dmc2@example.com", None),
             ("R4954b: given twice", " AUTH=<> AUTH=<>", None),
+            ("RFC 6531 §3.4", " smtputf8", Some(MailParameters { smtputf8: true, ..none.clone() })),
+            ("RFC 6531 §3.4", " SMTPUTF8=yes", None),
+            ("RFC 6531 §3.4", " SMTPUTF8 SMTPUTF8", None),
+            ("RFC 6531 §3.3: where a value is ASCII", " ENVID=\u{fc}", None),
             ("D-9", " AUTH=a+0D+0A@example.com", None),
             ("D-9", " AUTH=a+20b@example.com", None),
             ("RFC 3461 §4.3", " RET=HDRS", returning(Ret::Headers)),

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::cursor::{Cursor, SyntaxError};
+
 /// One line of printable text that came from a peer, from DNS or from a library.
 ///
 /// Controls, line breaks and characters that change the direction of writing become `?`, and what exceeds
@@ -52,6 +54,14 @@ fn is_harmless(c: char) -> bool {
     !c.is_control()
         && !matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+}
+
+/// Octets as text without controls and without characters that reorder or hide it; the error names where `cursor` stands.
+pub(super) fn text<'a>(cursor: &Cursor<'_>, octets: &'a [u8]) -> Result<&'a str, SyntaxError> {
+    let text = std::str::from_utf8(octets).map_err(|_| cursor.error("UTF-8"))?;
+    // Joiners are part of words in some scripts.
+    let is_allowed = |c| is_harmless(c) || matches!(c, '\u{200c}' | '\u{200d}');
+    if text.is_ascii() || text.chars().all(is_allowed) { Ok(text) } else { Err(cursor.error("visible characters")) }
 }
 
 /// The text of a value that is usually as long as an address; formatting alone would begin with a few octets and grow.

@@ -2,6 +2,7 @@
 //!
 //! Nothing that it decodes to can end a line: octets that are not printable ASCII are refused however they are written.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write};
 
 use super::cursor::{Cursor, SyntaxError};
@@ -30,6 +31,19 @@ pub(crate) fn decode(octets: &[u8]) -> Result<String, SyntaxError> {
         text.push(char::from(decoded));
     }
     if is_blank(&text) { Err(cursor.error("text")) } else { Ok(text) }
+}
+
+/// Text as ASCII in the form of a `utf-8` address: `\x{FC}` for what is not (RFC 6533 §3).
+pub(crate) fn escaped(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(2 * text.len());
+    for c in text.chars() {
+        let written = if c.is_ascii() { escaped.write_char(c) } else { write!(escaped, "\\x{{{:02X}}}", u32::from(c)) };
+        written.expect("memory takes what is written");
+    }
+    Cow::Owned(escaped)
 }
 
 /// Whether text may be encoded: what [`decode`] can give back.

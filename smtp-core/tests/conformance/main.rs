@@ -20,3 +20,5 @@ mod rfc5321_shutdown;
 mod rfc5321_trace;
 mod rfc6152;
 mod rfc6152_client;
+mod rfc6531;
+mod rfc6531_client;

@@ -194,7 +194,7 @@ fn r5321e_each_error_has_its_reply() {
         ("RET, not offered", "MAIL FROM:<a@b.example> RET=HDRS", "555 5.5.4"),
         ("ENVID, not offered", "MAIL FROM:<a@b.example> ENVID=x", "555 5.5.4"),
         ("AUTH=, not offered", "MAIL FROM:<a@b.example> AUTH=<>", "555 5.5.4"),
-        ("SMTPUTF8, not offered", "MAIL FROM:<a@b.example> SMTPUTF8", "555 5.5.4"),
+        ("HOLDFOR, not offered", "MAIL FROM:<a@b.example> HOLDFOR=60", "555 5.5.4"),
         ("REQUIRETLS, not offered", "MAIL FROM:<a@b.example> REQUIRETLS", "555 5.5.4"),
         ("BINARYMIME, not offered", "MAIL FROM:<a@b.example> BODY=BINARYMIME", "555 5.5.4"),
         ("EXPN", "EXPN list", "502 5.5.1"),

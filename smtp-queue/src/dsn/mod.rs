@@ -9,6 +9,7 @@
 //! Nothing that a remote host, a sender or a recipient chose can end a line or a part (SECURITY.md D-11): what is
 //! written into a field passes [`status::field`], and the boundary is one that none of the parts contains.
 
+mod charset;
 mod permission;
 mod returned;
 mod status;
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use memchr::memmem;
 use smtp_core::{Body, DateTime, Domain, ForwardPath, Mailbox, ReversePath};
 
+use self::charset::Charset;
 use self::returned::Encoding;
 use crate::envelope::{Envelope, QueuedRecipient};
 use crate::id::QueueId;
@@ -131,61 +133,67 @@ impl Report<'_> {
             ..QueuedRecipient::new(mailbox.clone())
         });
         envelope.origin.notification_of = Some(self.envelope.id);
-        envelope.body = (self.returned.encoding() == Encoding::EightBit).then_some(Body::EightBitMime);
+        let charset = Charset::of(mailbox);
+        envelope.smtputf8 = charset == Charset::Utf8;
+        let has_eight_bits = envelope.smtputf8 || self.returned.encoding() == Encoding::EightBit;
+        envelope.body = has_eight_bits.then_some(Body::EightBitMime);
         Notification { kind, envelope, content: self.content(kind, id, mailbox, entries) }
     }
 
     /// The header section, then the three parts of RFC 6522 §3, in their order.
     fn content(&self, kind: NotificationKind, id: QueueId, to: &Mailbox, entries: &[Entry<'_>]) -> Bytes {
-        let (text, status) = self.description(kind, entries);
+        let charset = Charset::of(to);
+        let (text, status) = self.description(charset, kind, entries);
         let returned = self.returned.octets();
         let boundary = boundary(id, &[&text, &status, returned]);
-        let transfer_encoding = self.returned.encoding().as_str();
+        let returned_encoding = self.returned.encoding().as_str();
+        let described_encoding = (charset == Charset::Utf8).then_some(Encoding::EightBit.as_str());
 
-        let mut content = Vec::with_capacity(text.len() + status.len() + returned.len() + 2048);
-        status::field(&mut content, "From", &format!("Mail Delivery System <mailer-daemon@{}>", self.host));
-        status::field_or(&mut content, "To", &format!("<{to}>"), "undisclosed-recipients:;");
-        status::field(&mut content, "Subject", kind.subject());
-        status::field(&mut content, "Date", &DateTime::new(self.now).to_string());
-        status::field(&mut content, "Message-ID", &format!("<{id}@{}>", self.host));
-        status::field(&mut content, "Auto-Submitted", "auto-generated");
-        status::field(&mut content, "MIME-Version", "1.0");
+        let mut fields = status::Fields::new(charset, text.len() + status.len() + returned.len() + 2048);
+        fields.field("From", &format!("Mail Delivery System <mailer-daemon@{}>", self.host.to_ascii()));
+        fields.field_or("To", &format!("<{to}>"), "undisclosed-recipients:;");
+        fields.field("Subject", kind.subject());
+        fields.field("Date", &DateTime::new(self.now).to_string());
+        fields.field("Message-ID", &format!("<{id}@{}>", self.host.to_ascii()));
+        fields.field("Auto-Submitted", "auto-generated");
+        fields.field("MIME-Version", "1.0");
         let multipart = format!("multipart/report; report-type=delivery-status; boundary=\"{boundary}\"");
-        status::field(&mut content, "Content-Type", &multipart);
-        if self.returned.encoding() == Encoding::EightBit {
+        fields.field("Content-Type", &multipart);
+        if described_encoding.is_some() || self.returned.encoding() == Encoding::EightBit {
             // RFC 2045 §6.4: the whole says so where one of its parts does.
-            status::field(&mut content, "Content-Transfer-Encoding", transfer_encoding);
+            fields.field("Content-Transfer-Encoding", Encoding::EightBit.as_str());
         }
 
         let mut part = |media_type: &str, transfer_encoding: Option<&str>, octets: &[u8]| {
-            content.extend_from_slice(format!("\r\n--{boundary}\r\n").as_bytes());
-            status::field(&mut content, "Content-Type", media_type);
+            fields.octets.extend_from_slice(format!("\r\n--{boundary}\r\n").as_bytes());
+            fields.field("Content-Type", media_type);
             if let Some(transfer_encoding) = transfer_encoding {
-                status::field(&mut content, "Content-Transfer-Encoding", transfer_encoding);
+                fields.field("Content-Transfer-Encoding", transfer_encoding);
             }
-            content.extend_from_slice(b"\r\n");
-            content.extend_from_slice(octets);
+            fields.octets.extend_from_slice(b"\r\n");
+            fields.octets.extend_from_slice(octets);
         };
-        part("text/plain; charset=us-ascii", None, &text);
-        part("message/delivery-status", None, &status);
+        part(charset.text_type(), described_encoding, &text);
+        part(charset.status_type(), described_encoding, &status);
         if let Some(media_type) = self.returned.media_type() {
-            part(media_type, Some(transfer_encoding), returned);
+            part(charset.returned_type(media_type), Some(returned_encoding), returned);
         }
+        let mut content = fields.octets;
         content.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
         content.into()
     }
 
     /// The part for people and the part for programs, with as many recipients as the limit allows; at least one.
-    fn description(&self, kind: NotificationKind, entries: &[Entry<'_>]) -> (Vec<u8>, Vec<u8>) {
-        let mut text = text::Text::new(self, kind, entries.len());
-        let mut status = status::of_message(self);
+    fn description(&self, charset: Charset, kind: NotificationKind, entries: &[Entry<'_>]) -> (Vec<u8>, Vec<u8>) {
+        let mut text = text::Text::new(self, charset, kind, entries.len());
+        let mut status = status::of_message(self, charset);
         let mut written = 0;
-        while written < entries.len() && text.len() + status.len() < DESCRIPTION_LIMIT_OCTETS {
+        while written < entries.len() && text.len() + status.octets.len() < DESCRIPTION_LIMIT_OCTETS {
             text.recipient(self, entries[written]);
             status::of_recipient(&mut status, self, entries[written]);
             written += 1;
         }
-        (text.finish(self, entries.len() - written), status)
+        (text.finish(self, entries.len() - written), status.octets)
     }
 }
 

@@ -2,66 +2,81 @@
 
 use smtp_core::{AddressLiteral, DateTime, EnhancedStatusCode, HeaderField, Host, Mailbox, Reply};
 
+use super::charset::Charset;
 use super::{Action, Entry, Report};
 
 /// Characters of an address too long for any line that are shown all the same.
 const SHOWN_OF_LONG: usize = 512;
 
-/// Writes one field: what is not printable ASCII becomes `?`, what is too long for a line is cut.
-pub(super) fn field(output: &mut Vec<u8>, name: &str, value: &str) {
-    let shown: String = ascii(value).chars().take(SHOWN_OF_LONG).collect();
-    field_or(output, name, value, &shown);
+/// Header fields, and those of a delivery status, while they are written.
+#[derive(Debug)]
+pub(super) struct Fields {
+    pub(super) charset: Charset,
+    pub(super) octets: Vec<u8>,
 }
 
-/// Writes one field; where the value is too long for a line, with the other value instead.
-pub(super) fn field_or(output: &mut Vec<u8>, name: &str, value: &str, other: &str) {
-    let written = HeaderField::new(name, &ascii(value)).or_else(|_| HeaderField::new(name, &ascii(other)));
-    let field = written.expect("a name of ours and some 500 printable characters are a field");
-    output.extend_from_slice(field.as_bytes());
+impl Fields {
+    pub(super) fn new(charset: Charset, octets: usize) -> Self {
+        Self { charset, octets: Vec::with_capacity(octets) }
+    }
+
+    /// Writes one field: what the charset does not have becomes `?`, what is too long for a line is cut.
+    pub(super) fn field(&mut self, name: &str, value: &str) {
+        let shown = shown(value);
+        self.field_or(name, value, &shown);
+    }
+
+    /// Writes one field; where the value is too long for a line, with the other value instead.
+    pub(super) fn field_or(&mut self, name: &str, value: &str, other: &str) {
+        let written = HeaderField::new(name, &self.charset.clean(value))
+            .or_else(|_| HeaderField::new(name, &self.charset.clean(other)));
+        let field = written.expect("a name of ours and some 500 printable characters are a field");
+        self.octets.extend_from_slice(field.as_bytes());
+    }
 }
 
-/// Text as printable ASCII.
-pub(super) fn ascii(text: &str) -> String {
-    text.chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect()
+/// The beginning of a text that is too long for a line.
+fn shown(text: &str) -> String {
+    text.char_indices().take_while(|(at, c)| at + c.len_utf8() <= SHOWN_OF_LONG).map(|(_, c)| c).collect()
 }
 
 /// The fields about the message (RFC 3464 §2.2).
-pub(super) fn of_message(report: &Report<'_>) -> Vec<u8> {
-    let mut fields = Vec::with_capacity(512);
+pub(super) fn of_message(report: &Report<'_>, charset: Charset) -> Fields {
+    let mut fields = Fields::new(charset, 512);
     if let Some(id) = &report.envelope.dsn.envelope_id {
         // RFC 3461 §6.3 (a): as text, not as xtext.
-        field(&mut fields, "Original-Envelope-Id", id.as_str());
+        fields.field("Original-Envelope-Id", id.as_str());
     }
-    field(&mut fields, "Reporting-MTA", &format!("dns; {}", report.host));
+    fields.field("Reporting-MTA", &format!("dns; {}", report.host.to_ascii()));
     if let Some(client) = report.envelope.origin.client {
-        field(&mut fields, "Received-From-MTA", &format!("dns; {}", AddressLiteral::from(client)));
+        fields.field("Received-From-MTA", &format!("dns; {}", AddressLiteral::from(client)));
     }
-    field(&mut fields, "Arrival-Date", &DateTime::new(report.envelope.arrival).to_string());
+    fields.field("Arrival-Date", &DateTime::new(report.envelope.arrival).to_string());
     fields
 }
 
 /// An empty line and the fields about one recipient (RFC 3464 §2.3).
-pub(super) fn of_recipient(fields: &mut Vec<u8>, report: &Report<'_>, entry: Entry<'_>) {
+pub(super) fn of_recipient(fields: &mut Fields, report: &Report<'_>, entry: Entry<'_>) {
     let Entry { recipient, reported } = entry;
-    fields.extend_from_slice(b"\r\n");
+    fields.octets.extend_from_slice(b"\r\n");
     // RFC 3461 §6.3 (d): what the sender called it, and never anything else; an alias that we know of stands in the text.
     if let Some(original) = &recipient.dsn.original_recipient {
-        field(fields, "Original-Recipient", &format!("{}; {}", original.address_type(), original.address()));
+        fields.field("Original-Recipient", &format!("{}; {}", original.address_type(), original.address()));
     }
     address(fields, "Final-Recipient", &recipient.mailbox);
-    field(fields, "Action", action(report.action));
-    field(fields, "Status", &status(report.action, reported.last.as_ref().map(|last| &last.reply)).to_string());
+    fields.field("Action", action(report.action));
+    fields.field("Status", &status(report.action, reported.last.as_ref().map(|last| &last.reply)).to_string());
     if let Some(last) = &reported.last {
         if let Some(remote) = &last.remote {
-            field(fields, "Remote-MTA", &mta(remote.as_str()));
+            fields.field("Remote-MTA", &mta(remote.as_str()));
         }
-        field(fields, "Diagnostic-Code", &format!("smtp; {}", last.reply));
+        fields.field("Diagnostic-Code", &format!("smtp; {}", last.reply));
     }
     if let Some(time) = reported.last_attempt {
-        field(fields, "Last-Attempt-Date", &DateTime::new(time).to_string());
+        fields.field("Last-Attempt-Date", &DateTime::new(time).to_string());
     }
     if let Some(time) = report.retry_until.filter(|_| report.action == Action::Delayed) {
-        field(fields, "Will-Retry-Until", &DateTime::new(time).to_string());
+        fields.field("Will-Retry-Until", &DateTime::new(time).to_string());
     }
 }
 
@@ -77,11 +92,11 @@ fn action(action: Action) -> &'static str {
 }
 
 /// An address without xtext: RFC 3461 §5 wants that in parameters of `RCPT` only, and RFC 3464 §2.3.1 plain text here.
-fn address(fields: &mut Vec<u8>, name: &str, mailbox: &Mailbox) {
-    let text = mailbox.to_string();
+fn address(fields: &mut Fields, name: &str, mailbox: &Mailbox) {
     // Too long for a line: a type of our own, so that nobody takes what is left for an address.
-    let shown: String = text.chars().take(SHOWN_OF_LONG).collect();
-    field_or(fields, name, &format!("rfc822; {text}"), &format!("x-truncated; {shown}"));
+    let other = format!("x-truncated; {}", shown(&mailbox.to_string()));
+    let text = fields.charset.address(mailbox);
+    fields.field_or(name, text.as_ref().unwrap_or(&other), &other);
 }
 
 /// The status of a recipient: of the last reply, where that says the same as the action (STANDARDS.md Q3).
@@ -110,8 +125,8 @@ fn mta(remote: &str) -> String {
     let (name, rest) = remote.split_once(' ').unwrap_or((remote, ""));
     let rest = rest.trim();
     match Host::parse(name) {
-        Ok(name) if rest.is_empty() => format!("dns; {name}"),
-        Ok(name) => format!("dns; {name} ({})", in_comment(rest)),
+        Ok(name) if rest.is_empty() => format!("dns; {}", name.into_ascii()),
+        Ok(name) => format!("dns; {} ({})", name.into_ascii(), in_comment(rest)),
         // Something that has no name in DNS, such as a socket.
         Err(_) => format!("x-next-hop; {remote}"),
     }
@@ -181,6 +196,7 @@ mod tests {
         for (remote, expected) in [
             ("mx.example.net", "dns; mx.example.net"),
             ("mx.example.net [192.0.2.1]", "dns; mx.example.net ([192.0.2.1])"),
+            ("mx.\u{fc}.example [192.0.2.1]", "dns; mx.xn--tda.example ([192.0.2.1])"),
             ("mx.example.net ) evil (\\", "dns; mx.example.net (\\) evil \\(\\\\)"),
             ("[192.0.2.1]", "dns; [192.0.2.1]"),
             ("/run/lmtp", "x-next-hop; /run/lmtp"),

@@ -2,7 +2,7 @@
 
 use smtp_core::{DateTime, ForwardPath, SafeText};
 
-use super::status::ascii;
+use super::charset::Charset;
 use super::{Action, Entry, NotificationKind, Report};
 
 /// Octets after which a line is broken at a space.
@@ -15,13 +15,14 @@ const INDENT: &str = "    ";
 /// The text while it is written.
 #[derive(Debug)]
 pub(super) struct Text {
+    charset: Charset,
     octets: Vec<u8>,
 }
 
 impl Text {
     /// Begins with what all recipients share.
-    pub(super) fn new(report: &Report<'_>, kind: NotificationKind, count: usize) -> Self {
-        let mut text = Self { octets: Vec::with_capacity(1024) };
+    pub(super) fn new(report: &Report<'_>, charset: Charset, kind: NotificationKind, count: usize) -> Self {
+        let mut text = Self { charset, octets: Vec::with_capacity(1024) };
         text.paragraph("", &format!("This is the mail system at {}.", report.host));
         text.line();
         let whom = if count == 1 { "the mailbox below".to_owned() } else { format!("the {count} mailboxes below") };
@@ -110,21 +111,32 @@ impl Text {
         self.octets.extend_from_slice(b"\r\n");
     }
 
-    /// Writes lines of printable ASCII, broken at spaces.
+    /// Writes lines of printable characters, broken at spaces.
     fn paragraph(&mut self, indent: &str, text: &str) {
-        let text = ascii(text);
+        let text = self.charset.clean(text);
         let mut line = 0;
         let words = text.split(' ').filter(|word| !word.is_empty());
-        for word in words.flat_map(|word| word.as_bytes().chunks(WORD_OCTETS)) {
+        for word in words.flat_map(pieces) {
             if line > 0 && line + 1 + word.len() > LINE_OCTETS {
                 self.line();
                 line = 0;
             }
             let before = if line == 0 { indent } else { " " };
             self.octets.extend_from_slice(before.as_bytes());
-            self.octets.extend_from_slice(word);
+            self.octets.extend_from_slice(word.as_bytes());
             line += before.len() + word.len();
         }
         self.line();
     }
+}
+
+/// A word in pieces that fit into a line.
+fn pieces(word: &str) -> impl Iterator<Item = &str> {
+    let mut rest = word;
+    std::iter::from_fn(move || {
+        let end = (0..=WORD_OCTETS.min(rest.len())).rev().find(|&end| rest.is_char_boundary(end))?;
+        let piece = &rest[..end];
+        rest = &rest[piece.len()..];
+        (!piece.is_empty()).then_some(piece)
+    })
 }

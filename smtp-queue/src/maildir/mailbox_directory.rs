@@ -24,13 +24,10 @@ pub struct NoDirectory;
 /// [`NoDirectory`].
 pub fn mailbox_directory(mailbox: &Mailbox) -> Result<PathBuf, NoDirectory> {
     let domain = mailbox.domain().ok_or(NoDirectory)?;
-    Ok(PathBuf::from(name(domain.as_str())?).join(name(user(mailbox))?))
-}
-
-/// The local-part up to the first `+`.
-fn user(mailbox: &Mailbox) -> &str {
-    let local = mailbox.local_part().as_str();
-    local.split_once('+').map_or(local, |(user, _)| user)
+    let local = mailbox.local_part().to_nfc();
+    // RFC 5233
+    let user = local.split_once('+').map_or(&*local, |(user, _)| user);
+    Ok(PathBuf::from(name(domain.to_ascii().as_str())?).join(name(user)?))
 }
 
 fn name(text: &str) -> Result<String, NoDirectory> {
@@ -78,6 +75,8 @@ mod tests {
         let exactly = format!("{}@localhost", "a".repeat(200));
         for (mailbox, expected) in [
             ("alice@localhost", Some("localhost/alice")),
+            ("j\u{f6}rg@b\u{fc}cher.example", Some("xn--bcher-kva.example/j%c3%b6rg")),
+            ("jo\u{308}rg@xn--bcher-kva.example", Some("xn--bcher-kva.example/j%c3%b6rg")),
             ("ALICE@LocalHost", Some("localhost/alice")),
             ("alice+Lists+x@localhost", Some("localhost/alice")),
             ("first.last@mx.example.org", Some("mx.example.org/first.last")),

@@ -224,6 +224,7 @@ impl Queue {
             notification_of: None,
         };
         envelope.body = message.parameters().body;
+        envelope.smtputf8 = message.parameters().smtputf8;
         envelope.dsn = message.parameters().dsn.clone();
         let may_relay = connection.identity().is_some() || connection.treatment() == Treatment::RelayClient;
         envelope.sender_confirmed = message.sender_confirmed() || may_relay;

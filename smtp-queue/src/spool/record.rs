@@ -42,6 +42,7 @@ mod envelope_tag {
     pub(super) const DEADLINE: u16 = 12;
     pub(super) const RET: u16 = 13;
     pub(super) const ENVELOPE_ID: u16 = 14;
+    pub(super) const SMTPUTF8: u16 = 15;
 }
 
 mod recipient_tag {
@@ -104,6 +105,9 @@ pub(crate) fn encode_envelope(envelope: &Envelope, output: &mut Vec<u8>) {
         Some(Body::SevenBit) => put(output, tag::BODY, &[7]),
         Some(Body::EightBitMime) => put(output, tag::BODY, &[8]),
         _ => {}
+    }
+    if envelope.smtputf8 {
+        put(output, tag::SMTPUTF8, &[]);
     }
     if envelope.sender_confirmed {
         put(output, tag::SENDER_CONFIRMED, &[]);
@@ -185,6 +189,7 @@ pub(crate) fn decode_envelope(id: QueueId, octets: &[u8]) -> Result<Envelope, Re
                     _ => return Err(RecordError("body")),
                 }
             }
+            tag::SMTPUTF8 => found.smtputf8 = true,
             tag::SENDER_CONFIRMED => found.sender_confirmed = true,
             tag::DEADLINE => found.deadline = Some(time(value, "deadline")?),
             tag::RET => found.dsn.ret = Some(parsed(value, "RET", |text| Ret::parse(text))?),

@@ -3,5 +3,6 @@
 mod asked;
 mod case;
 mod golden;
+mod internationalized;
 mod second_parser;
 mod structure;

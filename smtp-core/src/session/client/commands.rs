@@ -45,6 +45,12 @@ impl ClientSession {
         if envelope.body() == Some(Body::EightBitMime) && !self.offers.eight_bit_mime() {
             return local(SendCause::EightBit);
         }
+        if !self.offers.smtputf8() {
+            let has_no_one = envelope.recipients().iter().all(|recipient| recipient.to_ascii().is_none());
+            if envelope.has_utf8_header() || envelope.reverse_path().to_ascii().is_none() || has_no_one {
+                return local(SendCause::NotAscii);
+            }
+        }
         self.too_large(octets).and_then(local)
     }
 

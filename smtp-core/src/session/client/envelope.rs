@@ -21,6 +21,7 @@ pub struct Envelope {
     reverse_path: ReversePath,
     recipients: Vec<ForwardPath>,
     body: Option<Body>,
+    utf8_header: bool,
     dsn: MessageDsn,
     /// One for each recipient, or none where nothing is asked for.
     recipients_dsn: Vec<RecipientDsn>,
@@ -33,6 +34,7 @@ impl Envelope {
             reverse_path,
             recipients: recipients.into_iter().collect(),
             body: None,
+            utf8_header: false,
             dsn: MessageDsn::default(),
             recipients_dsn: Vec::new(),
         }
@@ -63,6 +65,13 @@ impl Envelope {
         Self { body: Some(body), ..self }
     }
 
+    /// Says that the header section has more than ASCII in it (RFC 6532), so that the message only goes where `SMTPUTF8` is
+    /// offered. Mailboxes that need it are seen without being told.
+    #[must_use]
+    pub fn with_utf8_header(self) -> Self {
+        Self { utf8_header: true, ..self }
+    }
+
     /// Says what the sender wants to be told (RFC 3461): of the message, and of each recipient in their order; where there
     /// are fewer, nothing is said of the rest. It goes along where the server offers `DSN`; whether it did stands in
     /// [`SendReport::dsn_passed_on`](super::report::SendReport::dsn_passed_on).
@@ -84,6 +93,16 @@ impl Envelope {
     /// What octets the content has, if that was said.
     pub fn body(&self) -> Option<Body> {
         self.body
+    }
+
+    /// Whether that was said of the header section.
+    pub fn has_utf8_header(&self) -> bool {
+        self.utf8_header
+    }
+
+    /// Whether the message goes with `SMTPUTF8` where that is offered (RFC 6531 §3.4).
+    pub fn is_internationalized(&self) -> bool {
+        self.utf8_header || !self.reverse_path.is_ascii() || !self.recipients.iter().all(ForwardPath::is_ascii)
     }
 
     /// What the sender wants to be told of the message.

@@ -9,6 +9,7 @@ pub struct Offers {
     pipelining: bool,
     size: Option<u64>,
     eight_bit_mime: bool,
+    smtputf8: bool,
     enhanced_status_codes: bool,
     starttls: bool,
     dsn: bool,
@@ -34,6 +35,11 @@ impl Offers {
     /// `8BITMIME` (RFC 6152).
     pub fn eight_bit_mime(&self) -> bool {
         self.eight_bit_mime
+    }
+
+    /// `SMTPUTF8` (RFC 6531): mailboxes and header fields with more than ASCII.
+    pub fn smtputf8(&self) -> bool {
+        self.smtputf8
     }
 
     /// `ENHANCEDSTATUSCODES` (RFC 2034). Status codes in replies are read whether it is offered or not.
@@ -71,6 +77,8 @@ impl Offers {
             self.pipelining = true;
         } else if is("8BITMIME") {
             self.eight_bit_mime = true;
+        } else if is("SMTPUTF8") {
+            self.smtputf8 = true;
         } else if is("ENHANCEDSTATUSCODES") {
             self.enhanced_status_codes = true;
         } else if is("STARTTLS") {

@@ -111,6 +111,8 @@ pub enum SendCause {
     },
     /// Octets above 127, and a server that does not offer `8BITMIME` (RFC 6152).
     EightBit,
+    /// A mailbox or a header section with more than ASCII, and a server that does not offer `SMTPUTF8` (RFC 6531 §3.2).
+    NotAscii,
 }
 
 impl fmt::Display for SendCause {
@@ -137,6 +139,9 @@ impl fmt::Display for SendCause {
                 write!(f, "the message has {octets} octets, and the server takes at most {limit_octets}")
             }
             Self::EightBit => f.write_str("the message has 8-bit octets, and the server does not offer 8BITMIME"),
+            Self::NotAscii => {
+                f.write_str("the mailbox or the header section is not ASCII, and the server does not offer SMTPUTF8")
+            }
         }
     }
 }
@@ -186,7 +191,7 @@ impl SendError {
                 true
             }
             SendCause::Refused(reply) => !reply.code().is_permanent(),
-            SendCause::Defect(_) | SendCause::TooLarge { .. } | SendCause::EightBit => false,
+            SendCause::Defect(_) | SendCause::TooLarge { .. } | SendCause::EightBit | SendCause::NotAscii => false,
             _ => true,
         }
     }
@@ -217,6 +222,7 @@ impl SendError {
             SendCause::Defect(_) => (6, 0),
             SendCause::TooLarge { .. } => (3, 4),
             SendCause::EightBit => (6, 3),
+            SendCause::NotAscii => (6, 7),
         };
         status_code(if self.is_transient() { 4 } else { 5 }, subject, detail)
     }
@@ -346,6 +352,7 @@ mod tests {
             (Content, SendCause::Defect(Defect::BareLf), "5.6.0"),
             (Local, SendCause::TooLarge { octets: 2, limit_octets: 1 }, "5.3.4"),
             (Local, SendCause::EightBit, "5.6.3"),
+            (Local, SendCause::NotAscii, "5.6.7"),
         ] {
             let error = SendError::new(stage, cause);
             assert_eq!(error.status().to_string(), status, "{error}");

@@ -43,7 +43,15 @@ impl Transaction {
     /// Writes the commands, with the parameters that the server offers.
     pub(super) fn begin(&mut self, envelope: &Envelope, offers: Offers) {
         self.mail.clear();
-        write(&mut self.mail, format_args!("MAIL FROM:{}", envelope.reverse_path()));
+        let is_internationalized = envelope.is_internationalized();
+        let in_ascii = is_internationalized && !offers.smtputf8();
+        match envelope.reverse_path().to_ascii().filter(|_| in_ascii) {
+            Some(ascii) => write(&mut self.mail, format_args!("MAIL FROM:{ascii}")),
+            None => write(&mut self.mail, format_args!("MAIL FROM:{}", envelope.reverse_path())),
+        }
+        if is_internationalized && offers.smtputf8() {
+            self.mail.extend_from_slice(b" SMTPUTF8");
+        }
         match envelope.body() {
             Some(Body::EightBitMime) if offers.eight_bit_mime() => self.mail.extend_from_slice(b" BODY=8BITMIME"),
             Some(Body::SevenBit) if offers.eight_bit_mime() => self.mail.extend_from_slice(b" BODY=7BIT"),
@@ -59,7 +67,17 @@ impl Transaction {
         self.ends.clear();
         self.recipients.clear();
         for (place, recipient) in envelope.recipients().iter().enumerate() {
-            write(&mut self.lines, format_args!("RCPT TO:{recipient}"));
+            match recipient.to_ascii() {
+                Some(ascii) if in_ascii => write(&mut self.lines, format_args!("RCPT TO:{ascii}")),
+                None if in_ascii => {
+                    // A line of no octets is never sent.
+                    let error = SendError::new(SendStage::Local, SendCause::NotAscii);
+                    self.recipients.push(Recipient::Refused(error));
+                    self.ends.push(self.lines.len());
+                    continue;
+                }
+                _ => write(&mut self.lines, format_args!("RCPT TO:{recipient}")),
+            }
             if let Some(RecipientDsn { notify, original_recipient }) = envelope.recipient_dsn(place)
                 && self.passes_dsn_on
             {
@@ -86,15 +104,18 @@ impl Transaction {
 
     /// The next command, by its number, and its line; 0 is `MAIL`.
     pub(super) fn next_line(&mut self) -> Option<(usize, &[u8])> {
-        let number = self.sent;
-        let Some(index) = number.checked_sub(1) else {
+        let Some(mut index) = self.sent.checked_sub(1) else {
             self.sent = 1;
-            return Some((number, &self.mail));
+            return Some((0, &self.mail));
         };
-        let end = *self.ends.get(index)?;
         let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        while self.ends.get(index) == Some(&start) {
+            index += 1;
+        }
+        self.sent = index + 1;
+        let end = *self.ends.get(index)?;
         self.sent += 1;
-        Some((number, &self.lines[start..end]))
+        Some((index + 1, &self.lines[start..end]))
     }
 
     /// Whether there are commands left that it makes sense to send.

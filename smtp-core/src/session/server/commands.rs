@@ -79,6 +79,10 @@ impl ServerSession {
                 let reply = match error {
                     CommandError::UnknownVerb => replies::UNKNOWN_COMMAND,
                     CommandError::Host(_) => replies::BAD_HOST,
+                    // SECURITY D-42: the path may be none because the line is no text.
+                    CommandError::ReversePath(_) | CommandError::ForwardPath(_) if !line.is_ascii() => {
+                        replies::NOT_UTF8
+                    }
                     CommandError::ReversePath(_) => replies::BAD_REVERSE_PATH,
                     CommandError::ForwardPath(_) => replies::BAD_FORWARD_PATH,
                     CommandError::Argument(_) | CommandError::Parameter(_) => replies::BAD_ARGUMENT,
@@ -212,6 +216,7 @@ impl ServerSession {
             ServiceExtension::Pipelining,
             ServiceExtension::Size(limits.message_octets),
             ServiceExtension::EightBitMime,
+            ServiceExtension::SmtpUtf8,
             ServiceExtension::EnhancedStatusCodes,
             ServiceExtension::Limits { mail_max: limits.transactions, rcpt_max: limits.recipients },
         ];
@@ -259,6 +264,9 @@ impl ServerSession {
         }
         if parameters.auth.is_some() && self.config.authentication.is_none() {
             return self.error(now, Stage::Mail, replies::UNKNOWN_PARAMETER, line);
+        }
+        if !(parameters.smtputf8 || path.is_ascii()) {
+            return self.error(now, Stage::Mail, replies::NEEDS_SMTPUTF8, line);
         }
         if parameters.size_octets.is_some_and(|octets| octets > limits.message_octets) {
             self.refused_fixed(Stage::Mail, replies::MESSAGE_TOO_LARGE, line);
@@ -314,6 +322,9 @@ impl ServerSession {
             return self.error(now, Stage::Recipient, replies::UNKNOWN_PARAMETER, line);
         }
         let Some(transaction) = &mut self.transaction else { return };
+        if !(path.is_ascii() || transaction.parameters().smtputf8) {
+            return self.error(now, Stage::Recipient, replies::NEEDS_SMTPUTF8, line);
+        }
         if transaction.recipients().len() < recipients {
             transaction.asks_for_next(parameters.dsn);
             return self.ask(Question::Lookup, path);

@@ -12,7 +12,7 @@ fn envelope() -> Envelope {
     let mut envelope = Envelope::new(id, arrival, ReversePath::parse("<\"a b\"@client.example>").expect("valid"))
         .with_recipient(mailbox("bob@example.org"))
         .with_recipient(mailbox("\"odd\\\"one\"@[192.0.2.1]"))
-        .with_recipient(mailbox("carol@example.org"));
+        .with_recipient(mailbox("J\u{f6}rg@b\u{fc}cher.example"));
     envelope.outgoing.push(ReversePath::Null);
     envelope.recipients[1].outgoing = 1;
     envelope.recipients[1].disposition = Disposition::Quarantine("looks odd".into());
@@ -27,6 +27,7 @@ fn envelope() -> Envelope {
         notification_of: Some(QueueId::from_u128(u128::MAX)),
     };
     envelope.body = Some(Body::EightBitMime);
+    envelope.smtputf8 = true;
     envelope.sender_confirmed = true;
     envelope.deadline = Some(from_micros(u64::MAX));
     envelope.dsn = MessageDsn { ret: Some(Ret::Headers), envelope_id: Some(EnvelopeId::new("QQ 1=1").expect("valid")) };

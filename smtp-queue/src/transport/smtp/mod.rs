@@ -17,6 +17,7 @@ use thiserror::Error;
 use self::pool::Pool;
 use super::{Attempt, Transport};
 use crate::content::StoredContent;
+use crate::header_section::HeaderSection;
 use crate::outcome::Outcome;
 use crate::progress::Diagnosis;
 
@@ -120,9 +121,9 @@ impl SmtpTransport {
     }
 
     /// Sends to some recipients in one transaction: a result for each.
-    async fn transaction(&self, attempt: &Attempt, recipients: &[Recipient], body: Option<Body>) -> Answers {
+    async fn transaction(&self, attempt: &Attempt, recipients: &[Recipient], facts: Facts) -> Answers {
         if let Some(mut kept) = self.pool.take() {
-            let envelope = envelope(attempt, recipients, body, kept.offers());
+            let envelope = envelope(attempt, recipients, facts, kept.offers());
             let report = kept.send(&envelope, Leaving::new(attempt.content())).await;
             if !was_closed_before(&report) {
                 return self.finish(kept, &report);
@@ -135,7 +136,7 @@ impl SmtpTransport {
         };
         match connected {
             Ok(mut connection) => {
-                let envelope = envelope(attempt, recipients, body, connection.offers());
+                let envelope = envelope(attempt, recipients, facts, connection.offers());
                 let report = connection.send(&envelope, Leaving::new(attempt.content())).await;
                 self.finish(connection, &report)
             }
@@ -152,18 +153,13 @@ impl SmtpTransport {
 
     /// Sends to some recipients, in as many transactions as it takes: an outcome for each, and whether the server was lost
     /// without a word about them.
-    async fn transactions(
-        &self,
-        attempt: &Attempt,
-        recipients: &[Recipient],
-        body: Option<Body>,
-    ) -> (Vec<Outcome>, bool) {
+    async fn transactions(&self, attempt: &Attempt, recipients: &[Recipient], facts: Facts) -> (Vec<Outcome>, bool) {
         let limit = self.hop.settings.recipients_limit.max(1);
         let mut outcomes = Vec::with_capacity(recipients.len());
         let mut is_lost = false;
         while outcomes.len() < recipients.len() {
             let rest = &recipients[outcomes.len()..];
-            let answer = self.transaction(attempt, &rest[..rest.len().min(limit)], body).await;
+            let answer = self.transaction(attempt, &rest[..rest.len().min(limit)], facts).await;
             let Answers { peer, results, dsn_passed_on } = answer;
             // Who was too many in this transaction comes first in the next, unless nobody got through.
             let is_left = |result: &Result<Reply, SendError>| matches!(result, Err(error) if matches!(error.cause(), SendCause::TooManyRecipients(_)));
@@ -209,14 +205,15 @@ struct Answers {
 type Recipient = (ForwardPath, RecipientDsn);
 
 /// What one transaction says to a server that offers that.
-fn envelope(attempt: &Attempt, recipients: &[Recipient], body: Option<Body>, offers: Offers) -> smtp_core::Envelope {
+fn envelope(attempt: &Attempt, recipients: &[Recipient], facts: Facts, offers: Offers) -> smtp_core::Envelope {
     // RFC 3461 §5.2.2 (d): who is never to be told of these is nobody, where it cannot be said otherwise.
     let is_silent = recipients.iter().all(|(_, dsn)| dsn.notify == Some(Notify::NEVER));
     let is_null = is_silent && !offers.dsn();
     let reverse_path = if is_null { ReversePath::Null } else { attempt.reverse_path().clone() };
     let envelope = smtp_core::Envelope::new(reverse_path, recipients.iter().map(|(path, _)| path.clone()))
         .with_dsn(attempt.envelope().dsn.clone(), recipients.iter().map(|(_, dsn)| dsn.clone()));
-    match body {
+    let envelope = if facts.has_utf8_header { envelope.with_utf8_header() } else { envelope };
+    match facts.body {
         Some(body) => envelope.with_body(body),
         None => envelope,
     }
@@ -229,8 +226,8 @@ impl Transport for SmtpTransport {
             .recipients()
             .map(|recipient| (ForwardPath::Mailbox(recipient.mailbox.clone()), recipient.dsn.clone()))
             .collect();
-        let body = match body(&attempt).await {
-            Ok(body) => body,
+        let facts = match Facts::of(&attempt).await {
+            Ok(facts) => facts,
             Err(error) => {
                 let why = format!("The message cannot be read: {}", error.kind());
                 return recipients.iter().map(|_| Refusal::transient(3, 0, why.clone()).into()).collect();
@@ -246,10 +243,10 @@ impl Transport for SmtpTransport {
         };
         let ordered: Vec<Recipient> = places.iter().map(taken).collect();
         let (loud, silent) = ordered.split_at(loud);
-        let (mut sent, is_lost) = self.transactions(&attempt, loud, body).await;
+        let (mut sent, is_lost) = self.transactions(&attempt, loud, facts).await;
         match sent.last().filter(|_| is_lost).cloned() {
             Some(last) => sent.resize(ordered.len(), last),
-            None => sent.extend(self.transactions(&attempt, silent, body).await.0),
+            None => sent.extend(self.transactions(&attempt, silent, facts).await.0),
         }
         let mut outcomes: Vec<(usize, Outcome)> = places.into_iter().zip(sent).collect();
         outcomes.sort_by_key(|(place, _)| *place);
@@ -257,23 +254,46 @@ impl Transport for SmtpTransport {
     }
 }
 
-/// What `BODY=` says. Where the client said nothing, the octets do (RFC 6152 §3).
-async fn body(attempt: &Attempt) -> io::Result<Option<Body>> {
-    if attempt.body() == Some(Body::EightBitMime) {
-        return Ok(attempt.body());
-    }
-    let content = attempt.content();
-    let is_ascii = if let Some(parts) = content.as_parts() {
-        parts.iter().all(|part| part.is_ascii())
-    } else {
-        let content = content.clone();
-        let look = tokio::task::spawn_blocking(move || is_ascii(&content));
-        look.await.unwrap_or_else(|error| Err(io::Error::other(error)))?
-    };
-    Ok(if is_ascii { attempt.body() } else { Some(Body::EightBitMime) })
+/// What the content demands of a server.
+#[derive(Debug, Clone, Copy)]
+struct Facts {
+    /// What `BODY=` says. Where the client said nothing, the octets do (RFC 6152 §3).
+    body: Option<Body>,
+    /// Whether the header section needs `SMTPUTF8`: it has more than ASCII, and the client said that it may (RFC 6531 §3.4). What
+    /// clients send without saying so is as old as mail, and is passed on as 8-bit content.
+    has_utf8_header: bool,
 }
 
+impl Facts {
+    async fn of(attempt: &Attempt) -> io::Result<Self> {
+        let said = (attempt.body(), attempt.envelope().smtputf8);
+        if said == (Some(Body::EightBitMime), false) {
+            return Ok(Self { body: said.0, has_utf8_header: false });
+        }
+        let content = attempt.content();
+        if content.as_parts().is_some() {
+            return Self::look(content, said);
+        }
+        let content = content.clone();
+        let look = tokio::task::spawn_blocking(move || Self::look(&content, said));
+        look.await.unwrap_or_else(|error| Err(io::Error::other(error)))
+    }
+
+    fn look(content: &StoredContent, (body, smtputf8): (Option<Body>, bool)) -> io::Result<Self> {
+        let is_eight_bit = body == Some(Body::EightBitMime) || !is_ascii(content)?;
+        let has_utf8_header =
+            smtputf8 && is_eight_bit && !HeaderSection::read(content, HEADER_LIMIT_OCTETS)?.octets().is_ascii();
+        Ok(Self { body: if is_eight_bit { Some(Body::EightBitMime) } else { body }, has_utf8_header })
+    }
+}
+
+/// Octets of a header section that are looked at: 1 MiB. Servers of ours take a quarter of it (STANDARDS.md LI8).
+const HEADER_LIMIT_OCTETS: usize = 1 << 20;
+
 fn is_ascii(content: &StoredContent) -> io::Result<bool> {
+    if let Some(parts) = content.as_parts() {
+        return Ok(parts.iter().all(|part| part.is_ascii()));
+    }
     let mut place = 0;
     while let Some(chunk) = content.chunk(place, Leaving::CHUNK_OCTETS)? {
         if !chunk.is_ascii() {
