@@ -13,8 +13,10 @@ use smtp_core::{
 use support::machine::{Machine, config};
 use support::world::{Inbox, Log, builder, in_process, open, unbound};
 
-/// Octets that end a line, or that a careless decoder makes into some.
-const BREAKS: [&str; 9] = ["\r", "\n", "\0", "\u{2028}", "\u{10a}", "\u{560a}", "\u{85}", "\n.\n", "\r\u{b}"];
+/// Octets that end a line.
+const BREAKS: [&str; 7] = ["\r", "\n", "\0", "\u{2028}", "\u{85}", "\n.\n", "\r\u{b}"];
+/// Letters that a careless decoder makes into a line feed: it keeps the last octet of their number.
+const LETTERS: [&str; 2] = ["\u{10a}", "\u{560a}"];
 
 #[test]
 fn d9_constructors_refuse_line_breaks() {
@@ -75,6 +77,33 @@ fn d9_the_server_refuses_line_breaks_in_arguments() {
             assert_eq!(machine.replies(format!("{line}\r\n")), ["501 5.1.3"], "{line:?}");
             assert!(machine.looked_up.is_empty(), "{line:?}");
         }
+    }
+}
+
+#[test] // RFC 6531 §3.3: they are letters of a mailbox where the client says so, and of nothing else.
+fn d9_letters_that_look_like_a_line_feed_stay_letters() {
+    for letter in LETTERS {
+        let mailbox = Mailbox::parse(format!("a{letter}b@example.org")).expect("a letter");
+        assert!(mailbox.to_string().bytes().all(|octet| octet >= b' '), "{mailbox}");
+        assert!(Host::parse(format!("[192.0.2.1{letter}]")).is_err() && Host::parse(format!("[x:y{letter}]")).is_err());
+        assert!(HeaderField::new(&format!("X{letter}Y"), "value").is_err());
+        let reply = Refusal::permanent(7, 1, format!("no{letter}250 yes")).to_string();
+        assert!(reply.bytes().all(|octet| matches!(octet, b' '..=b'~')), "{reply:?}");
+        for (line, expected) in [
+            ("MAIL FROM:<a{}b@client.example>", "553 5.6.7"),
+            ("MAIL FROM:<\"a{}b\"@client.example>", "553 5.6.7"),
+            ("MAIL FROM:<a@client.example>{}", "501 5.5.4"),
+            ("MAIL FROM:<a@client.example> SIZE=1{}0", "501 5.5.4"),
+            ("MAIL FROM:<a@client.example> ENVID=1{}0", "501 5.5.4"),
+            ("EHLO client{}.example", "501 5.5.2"),
+            ("DATA{}", "500 5.5.1"),
+        ] {
+            let line = line.replace("{}", letter);
+            let mut machine = Machine::greeted(config());
+            assert_eq!(machine.replies(format!("{line}\r\n")), [expected], "{line:?}");
+        }
+        let mut machine = Machine::with_recipient(config());
+        assert_eq!(machine.replies(format!("RCPT TO:<al{letter}ice@example.org>\r\n")), ["553 5.6.7"]);
     }
 }
 

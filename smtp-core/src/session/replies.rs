@@ -50,7 +50,7 @@ replies! {
     BAD_HOST = fixed(501, 5, 5, 2, "A domain or address literal is needed");
     BAD_ARGUMENT = fixed(501, 5, 5, 4, "Wrong argument");
     BAD_REVERSE_PATH = fixed(501, 5, 1, 7, "Invalid reverse-path");
-    NOT_UTF8 = fixed(501, 5, 5, 2, "Not UTF-8, or not text");
+    NOT_UTF8 = fixed(501, 5, 5, 2, "Not UTF-8");
     NEEDS_SMTPUTF8 = fixed(553, 5, 6, 7, "This mailbox needs SMTPUTF8 (RFC 6531)");
     BAD_FORWARD_PATH = fixed(501, 5, 1, 3, "Invalid forward-path");
     NOT_OFFERED = fixed(502, 5, 5, 1, "Command not offered");

@@ -79,8 +79,10 @@ impl ServerSession {
                 let reply = match error {
                     CommandError::UnknownVerb => replies::UNKNOWN_COMMAND,
                     CommandError::Host(_) => replies::BAD_HOST,
-                    // SECURITY D-42: the path may be none because the line is no text.
-                    CommandError::ReversePath(_) | CommandError::ForwardPath(_) if !line.is_ascii() => {
+                    // SECURITY D-42
+                    CommandError::ReversePath(_) | CommandError::ForwardPath(_)
+                        if std::str::from_utf8(line).is_err() =>
+                    {
                         replies::NOT_UTF8
                     }
                     CommandError::ReversePath(_) => replies::BAD_REVERSE_PATH,
