@@ -3,14 +3,16 @@
 mod scripted;
 mod support;
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use smtp_core::{
-    Body, Chained, ClientConfig, ClientConnection, ContentSource, Envelope, FileContent, SendCause, SendError,
-    SendStage, Server, StoredContent, async_trait,
+    Body, Chained, ClientConfig, ClientConnection, ClientLimits, ContentSource, Envelope, FileContent, SendCause,
+    SendError, SendStage, Server, StoredContent, async_trait,
 };
 use tokio::io::{BufWriter, DuplexStream};
 
@@ -213,7 +215,7 @@ async fn a_dropped_send_leaves_the_connection_of_no_use() {
     }
     let inbox = Inbox::default();
     let server = unbound(builder(&inbox, &Log::default())).await;
-    in_process(async {
+    in_process(Box::pin(async {
         let mut connection = connect(&server, 1 << 16).await;
         let message = envelope(["alice@example.org"]);
         let content = Chained::new(text(80_000, 1), Hangs);
@@ -229,9 +231,44 @@ async fn a_dropped_send_leaves_the_connection_of_no_use() {
         let report = connection.send(&message, Hangs).await;
         assert_eq!(outcome(&report.recipients()[0]), "deferred 4.3.0");
         assert!(connection.is_reusable(), "nothing was sent");
-    })
+    }))
     .await;
     assert_eq!(inbox.len(), 0);
+}
+
+/// A loopback address that neither takes a connection nor refuses it: its listener has no room for one more.
+async fn silent_address() -> Option<(SocketAddr, Vec<Box<dyn std::any::Any>>)> {
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.bind("127.0.0.1:0".parse().expect("an address")).expect("loopback has free ports");
+    let listener = socket.listen(1).expect("a listener");
+    let address = listener.local_addr().expect("bound");
+    let mut kept: Vec<Box<dyn std::any::Any>> = vec![Box::new(listener)];
+    for _ in 0..64 {
+        match tokio::time::timeout(Duration::from_millis(500), tokio::net::TcpStream::connect(address)).await {
+            Ok(stream) => kept.push(Box::new(stream)),
+            Err(_elapsed) => return Some((address, kept)),
+        }
+    }
+    None
+}
+
+#[tokio::test] // RFC 8305 §5: whoever leads nowhere costs a moment.
+async fn an_address_that_does_not_answer_is_not_waited_for() {
+    let server = start(builder(&Inbox::default(), &Log::default())).await;
+    let Some((silent, _kept)) = silent_address().await else {
+        return eprintln!("skipped: a listener without room");
+    };
+    let mut limits = ClientLimits::default();
+    // Without the race this test would take an hour.
+    limits.connect_timeout = Duration::from_secs(3600);
+    let config = config().with_limits(limits.clone());
+    let connection =
+        ClientConnection::connect_to(&[silent, server.address], &config).await.expect("the second listens");
+    assert_eq!(connection.peer(), Some(server.address));
+    // And no longer than that where nobody else is left.
+    limits.connect_timeout = Duration::from_millis(300);
+    let error = ClientConnection::connect_to(&[silent, silent], &config.with_limits(limits)).await.expect_err("silent");
+    assert_eq!(error.cause(), &SendCause::TimedOut);
 }
 
 #[tokio::test] // TO1 and what a system does with sockets: the first address that takes the connection.

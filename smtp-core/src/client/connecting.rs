@@ -1,10 +1,14 @@
-//! From addresses to a connection: each in turn, each with its time limit (STANDARDS TO1).
+//! From addresses to a connection: the next is tried when one fails or takes long, and the first that answers is it (RFC
+//! 8305, STANDARDS TO1).
 
+use std::collections::VecDeque;
+use std::future::pending;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use tokio::net::{TcpSocket, TcpStream, ToSocketAddrs, lookup_host};
-use tokio::time::timeout;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
 use crate::session::client::report::{SendCause, SendError, SendStage};
 use crate::syntax::text::SafeText;
@@ -28,23 +32,50 @@ pub(super) async fn resolve(server: impl ToSocketAddrs, config: &ClientConfig) -
     }
 }
 
-/// Connects to the first address that takes the connection; otherwise the last failure counts.
+/// Connects to whichever address takes the connection first; where none does, the last failure counts.
+///
+/// An address that does not answer at once is waited for beside the next, so that one family of addresses that leads nowhere
+/// costs a moment and not a time limit (RFC 8305 §5). Attempts that lose are dropped before anything is said on them.
 pub(super) async fn connect(addresses: &[SocketAddr], config: &ClientConfig) -> Result<TcpStream, SendError> {
+    let limits = config.limits();
+    let mut waiting = by_turns(addresses).into_iter();
+    let mut attempts = JoinSet::new();
     let mut last = failed(SendCause::Network(io::ErrorKind::AddrNotAvailable));
-    for &address in addresses {
-        let Some(socket) = open(address, config.local_address()) else { continue };
-        let attempt = timeout(config.limits().connect_timeout, async { socket?.connect(address).await });
-        last = match attempt.await {
-            Ok(Ok(stream)) => {
-                // Groups of commands are written whole, so nothing is gained by waiting for more.
-                let _ = stream.set_nodelay(true);
-                return Ok(stream);
-            }
-            Ok(Err(error)) => failed(SendCause::Network(error.kind())),
-            Err(_elapsed) => failed(SendCause::TimedOut),
-        };
+    loop {
+        let next = waiting.by_ref().find_map(|address| Some((address, open(address, config.local_address())?)));
+        let has_more = next.is_some();
+        if let Some((address, socket)) = next {
+            attempts.spawn(timeout(limits.connect_timeout, async move { socket?.connect(address).await }));
+        }
+        let pause = async { if has_more { sleep(limits.connect_pause).await } else { pending().await } };
+        tokio::select! {
+            biased;
+            attempt = attempts.join_next() => match attempt {
+                Some(Ok(Ok(Ok(stream)))) => {
+                    // Groups of commands are written whole, so nothing is gained by waiting for more.
+                    let _ = stream.set_nodelay(true);
+                    return Ok(stream);
+                }
+                Some(Ok(Ok(Err(error)))) => last = failed(SendCause::Network(error.kind())),
+                Some(Ok(Err(_elapsed))) => last = failed(SendCause::TimedOut),
+                Some(Err(_)) => last = failed(SendCause::Network(io::ErrorKind::Other)),
+                None => return Err(last),
+            },
+            () = pause => {}
+        }
     }
-    Err(last)
+}
+
+/// The addresses in their order, but each family in its turn (RFC 8305 §4).
+fn by_turns(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let Some(first) = addresses.first() else { return Vec::new() };
+    let (mut one, mut other): (VecDeque<_>, VecDeque<_>) =
+        addresses.iter().copied().partition(|address| address.is_ipv4() == first.is_ipv4());
+    let turns = (0..addresses.len()).map(|_| {
+        std::mem::swap(&mut one, &mut other);
+        other.pop_front().or_else(|| one.pop_front()).expect("as many as there are")
+    });
+    turns.collect()
 }
 
 /// A socket for that address; `None` where the local address is of another family.
@@ -59,4 +90,30 @@ fn open(address: SocketAddr, local: Option<IpAddr>) -> Option<io::Result<TcpSock
         }
         Ok(socket)
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test] // RFC 8305 §4
+    fn families_take_turns_and_nobody_is_lost() {
+        for (addresses, expected) in [
+            ("", ""),
+            ("4a", "4a"),
+            ("4a 4b 4c", "4a 4b 4c"),
+            ("6a 6b 6c 4a 4b", "6a 4a 6b 4b 6c"),
+            ("4a 6a 6b 6c", "4a 6a 6b 6c"),
+            ("4a 4b 4c 6a", "4a 6a 4b 4c"),
+        ] {
+            let address = |word: &str| {
+                let number = word.as_bytes()[1];
+                let ip =
+                    if word.starts_with('4') { IpAddr::from([127, 0, 0, number]) } else { IpAddr::from([number; 16]) };
+                SocketAddr::new(ip, 25)
+            };
+            let parse = |text: &str| text.split_whitespace().map(address).collect::<Vec<_>>();
+            assert_eq!(by_turns(&parse(addresses)), parse(expected), "{addresses}");
+        }
+    }
 }

@@ -19,6 +19,8 @@ const LEAST_END_TIMEOUT: Duration = Duration::from_secs(600);
 pub struct ClientLimits {
     /// How long connecting to one address may take: 30 s.
     pub connect_timeout: Duration,
+    /// How long an address is waited for before the next one is tried beside it: 250 ms (RFC 8305 §5).
+    pub connect_pause: Duration,
     /// How long the greeting may take: 5 min (RFC 5321 §4.5.3.2.1).
     pub greeting_timeout: Duration,
     /// How long a TLS handshake may take: 30 s.
@@ -55,6 +57,7 @@ impl Default for ClientLimits {
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(30),
+            connect_pause: Duration::from_millis(250),
             handshake_timeout: Duration::from_secs(30),
             greeting_timeout: Duration::from_secs(300),
             command_timeout: Duration::from_secs(300),
