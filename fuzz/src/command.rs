@@ -27,7 +27,14 @@ fn nothing_gets_through(line: &[u8], command: &Command) {
     // What goes with AUTH is decoded by the session, which takes Base64 only.
     if matches!(
         command,
-        Command::Auth(..) | Command::Noop | Command::Help | Command::Vrfy | Command::Expn | Command::NotOffered
+        Command::Auth(..)
+            | Command::Noop
+            | Command::Help
+            | Command::Vrfy
+            | Command::Expn
+            | Command::Xclient(Err(_))
+            | Command::Xforward(Err(_))
+            | Command::NotOffered
     ) {
         return; // Their arguments are read by nobody.
     }

@@ -88,7 +88,7 @@ pub use session::client::limits::ClientLimits;
 pub use session::client::offers::Offers;
 pub use session::client::report::{SendCause, SendError, SendReport, SendStage};
 pub use session::client::{ClientSession, ClientStep, StartTls};
-pub use session::connection::{Connection, Greeting, SessionId, TransactionId, Treatment};
+pub use session::connection::{Connection, Greeting, PeerRights, SessionId, TransactionId, Treatment};
 pub use session::decision::{
     Accepted, Ask, AuthError, Changes, Decision, Disposition, Identity, Kind, Lookup, LookupAnswer, LookupError,
     Question, Refusal, ScramUser, Verdict, kinds,
@@ -115,6 +115,7 @@ pub use syntax::reply::{EnhancedStatusCode, Reply, ReplyCode, ReplyText};
 pub use syntax::reply_reader::{ReplyError, ReplyLimits, ReplyReader};
 pub use syntax::secret::Secret;
 pub use syntax::text::SafeText;
+pub use syntax::xclient::{Forwarded, Said, Xclient};
 
 #[cfg(feature = "tracing")]
 pub use tracing_observer::TracingObserver;

@@ -30,6 +30,10 @@ impl Observer for TracingObserver {
                 let version = version.map(tracing::field::display);
                 tracing::debug!(target: "smtp", %session, %peer, version, cipher = cipher.map(tracing::field::display), "TLS");
             }
+            SessionEvent::PassedOn { by } => {
+                let name = connection.client_name().map(tracing::field::display);
+                tracing::info!(target: "smtp", %session, %peer, %by, name, "passed on");
+            }
             SessionEvent::ProxyRefused { cause } => {
                 tracing::warn!(target: "smtp", %session, %peer, %cause, "proxy refused");
             }

@@ -107,9 +107,15 @@ const FOREIGN: [&str; 86] = [
     "<victim@other.example>alice@example.org",
 ];
 
-/// Reverse-paths that must not help: a stranger's, none, ours.
-const REVERSE_PATHS: [&str; 5] =
-    ["<a@client.example>", "<>", "<alice@example.org>", "<postmaster@mx.example.org>", "<a@[192.0.2.25]>"];
+/// Reverse-paths that must not help: a stranger's, none, ours; one lets every letter through.
+const REVERSE_PATHS: [&str; 6] = [
+    "<a@client.example>",
+    "<>",
+    "<alice@example.org>",
+    "<postmaster@mx.example.org>",
+    "<a@[192.0.2.25]>",
+    "<a@client.example> SMTPUTF8",
+];
 
 fn domain(text: &str) -> Domain {
     Domain::parse(text).expect("a domain")
@@ -145,7 +151,8 @@ async fn offer_all(server: &Rc<Server>, peer: &str) -> usize {
                 client.ask("DATA", "354").await;
                 client.ask("x\r\n.", "250 2.0.0").await;
             } else {
-                let is_refusal = ["550 5.7.1", "501 5.1.3", "550 5.1.1"].iter().any(|code| reply.starts_with(code));
+                let expected = ["550 5.7.1", "501 5.1.3", "550 5.1.1", "553 5.6.7"];
+                let is_refusal = expected.iter().any(|code| reply.starts_with(code));
                 let is_junk_behind = reply.starts_with("501 5.5.4") && !form.ends_with('>');
                 assert!(is_refusal || is_junk_behind, "{form:?} from {reverse_path}: {reply}");
                 client.ask("DATA", "554 5.5.1").await;

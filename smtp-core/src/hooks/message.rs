@@ -18,6 +18,7 @@ use crate::syntax::domain::Domain;
 use crate::syntax::parameter::MailParameters;
 use crate::syntax::path::ReversePath;
 use crate::syntax::text::to_text;
+use crate::syntax::xclient::Forwarded;
 
 /// One message, complete and not yet accepted.
 pub struct Message {
@@ -32,6 +33,7 @@ pub struct Message {
     edits: HeaderEdits,
     content: Content,
     sender_confirmed: bool,
+    forwarded: Option<Box<Forwarded>>,
     extensions: Extensions,
     time: SystemTime,
 }
@@ -56,6 +58,7 @@ impl Message {
             edits: parts.edits,
             content,
             sender_confirmed: parts.sender_confirmed,
+            forwarded: parts.forwarded,
             extensions: parts.extensions,
             time,
         }
@@ -99,6 +102,11 @@ impl Message {
     /// What policies attached to the transaction.
     pub fn extensions(&self) -> &Extensions {
         &self.extensions
+    }
+
+    /// What a listed peer said with `XFORWARD` of where the message came from. It is for the log, and gives no right.
+    pub fn forwarded(&self) -> Option<&Forwarded> {
+        self.forwarded.as_deref()
     }
 
     /// When its content had arrived.

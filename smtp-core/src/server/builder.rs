@@ -26,7 +26,7 @@ use crate::syntax::domain::Domain;
 
 use super::connection_limits::{ConnectionCounter, ConnectionLimits};
 use super::hook_set::{HookSet, NamedPolicy, Nobody};
-use super::listener::{Bound, Listener, OffersAuth, Profile, Shared};
+use super::listener::{Bound, Listener, OffersAuth, Peers, Profile, Shared};
 use super::shutdown::Shutdown;
 use super::tls::{Acceptor, ServerTls};
 use super::{DEFAULT_GRACE, Error, Server};
@@ -78,6 +78,9 @@ pub enum ConfigError {
     /// A network of relay clients (wider than `/8`, or `/16` for public IPv6) so wide that the server would be an open relay.
     #[error("relaying for {0} would make an open relay")]
     OpenRelay(IpNet),
+    /// A network of peers as wide that are believed what they say of others.
+    #[error("believing {0} what it says with XCLIENT or XFORWARD would believe anybody")]
+    BelievesAnybody(IpNet),
 }
 
 impl ConfigError {
@@ -324,8 +327,8 @@ impl Settings {
             has_no_room: Arc::new(AtomicBool::new(false)),
         };
         let tls = self.tls.as_ref().map(acceptor).transpose()?;
-        let (relay_clients, proxies) = (Vec::new(), Vec::new());
-        Ok(Profile { session: Arc::new(session), relay_clients, tls, is_implicit: false, proxies, shared })
+        let peers = Peers::default();
+        Ok(Profile { session: Arc::new(session), peers, tls, is_implicit: false, shared })
     }
 }
 
@@ -351,9 +354,7 @@ impl Profile {
         if let Some(limits) = &listener.limits {
             check_limits(limits)?;
         }
-        if let Some(&network) = listener.relay_clients.iter().find(|network| is_too_wide(network)) {
-            return Err(ConfigError::OpenRelay(network));
-        }
+        listener.peers.check()?;
         let tls = match &listener.tls {
             Some(tls) => Some(acceptor(tls)?),
             None => self.tls.clone(),
@@ -382,10 +383,9 @@ impl Profile {
         };
         Ok(Self {
             session: Arc::new(session),
-            relay_clients: listener.relay_clients.clone(),
+            peers: listener.peers.clone(),
             tls,
             is_implicit: listener.is_implicit,
-            proxies: listener.proxies.clone(),
             shared: self.shared.clone(),
         })
     }
@@ -401,14 +401,6 @@ fn domain(text: &str) -> Result<Domain, ConfigError> {
 
 fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
     limits.below_standard().map_or(Ok(()), |name| Err(ConfigError::Limit(name)))
-}
-
-/// SECURITY D-43: wider than a large organisation; of private networks, the largest is `fc00::/7`.
-fn is_too_wide(network: &IpNet) -> bool {
-    match network {
-        IpNet::V4(network) => network.prefix_len() < 8,
-        IpNet::V6(network) => network.prefix_len() < if network.addr().is_unique_local() { 7 } else { 16 },
-    }
 }
 
 impl<R, P> fmt::Debug for ServerBuilder<R, P> {

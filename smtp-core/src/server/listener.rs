@@ -13,11 +13,13 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::sync::Semaphore;
 
 use crate::message::content::ContentStore;
+use crate::session::connection::PeerRights;
 use crate::session::limits::Limits;
 use crate::session::replies;
 use crate::session::server::{DsnOffer, SessionConfig};
 
 use super::buffers::BufferPool;
+use super::builder::ConfigError;
 use super::connection;
 use super::connection_limits::{ConnectionCounter, Excess};
 use super::hook_set::HookSet;
@@ -46,12 +48,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone)]
 pub struct Listener {
     pub(crate) address: String,
-    pub(crate) relay_clients: Vec<IpNet>,
+    pub(crate) peers: Peers,
     pub(crate) limits: Option<Limits>,
     pub(crate) refuse_early_talkers: bool,
     pub(crate) tls: Option<ServerTls>,
     pub(crate) is_implicit: bool,
-    pub(crate) proxies: Vec<IpNet>,
     pub(crate) dsn: DsnOffer,
     pub(crate) authentication: OffersAuth,
     pub(crate) requires_authentication: bool,
@@ -62,12 +63,11 @@ impl Listener {
     pub fn new(address: impl Into<String>) -> Self {
         Self {
             address: address.into(),
-            relay_clients: Vec::new(),
+            peers: Peers::default(),
             limits: None,
             refuse_early_talkers: true,
             tls: None,
             is_implicit: false,
-            proxies: Vec::new(),
             dsn: DsnOffer::KnownClients,
             authentication: OffersAuth::UnderTls,
             requires_authentication: false,
@@ -77,7 +77,7 @@ impl Listener {
     /// Clients of that network may send to any domain. Default: none.
     #[must_use]
     pub fn relay_for(mut self, network: IpNet) -> Self {
-        self.relay_clients.push(network);
+        self.peers.relay_clients.push(network);
         self
     }
 
@@ -133,7 +133,32 @@ impl Listener {
     /// is closed without a word. Default: none.
     #[must_use]
     pub fn behind_proxy(mut self, network: IpNet) -> Self {
-        self.proxies.push(network);
+        self.peers.proxies.push(network);
+        self
+    }
+
+    /// Peers in that network may say with `XCLIENT` in whose place they speak, as mail proxies do: the session begins anew as one
+    /// of that client, who is treated as unknown whatever its address. Connections are counted by peer, not by client. Default:
+    /// nobody (SECURITY D-22).
+    #[must_use]
+    pub fn xclient_from(mut self, network: IpNet) -> Self {
+        self.peers.xclient.push(network);
+        self
+    }
+
+    /// Believes those peers also who the client has proved to be (`LOGIN=`): whoever speaks in their place may send as anybody.
+    /// Default: no.
+    #[must_use]
+    pub fn trust_xclient_login(mut self) -> Self {
+        self.peers.trusts_xclient_login = true;
+        self
+    }
+
+    /// Peers in that network may say with `XFORWARD` where a message came from, as a filter does that gives it back. It is
+    /// for the log and for hooks ([`Message::forwarded`](crate::Message::forwarded)). Default: nobody.
+    #[must_use]
+    pub fn xforward_from(mut self, network: IpNet) -> Self {
+        self.peers.xforward.push(network);
         self
     }
 
@@ -151,6 +176,56 @@ impl Listener {
         self.dsn = offer;
         self
     }
+}
+
+/// What a listener lets peers do because of where they are.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Peers {
+    relay_clients: Vec<IpNet>,
+    /// Where proxies are; with none, clients connect themselves.
+    proxies: Vec<IpNet>,
+    xclient: Vec<IpNet>,
+    trusts_xclient_login: bool,
+    xforward: Vec<IpNet>,
+}
+
+impl Peers {
+    /// SECURITY D-43.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let too_wide = |networks: &[IpNet]| networks.iter().find(|network| is_too_wide(network)).copied();
+        if let Some(network) = too_wide(&self.relay_clients) {
+            return Err(ConfigError::OpenRelay(network));
+        }
+        let believed = too_wide(&self.xclient).or_else(|| too_wide(&self.xforward));
+        believed.map_or(Ok(()), |network| Err(ConfigError::BelievesAnybody(network)))
+    }
+
+    pub(crate) fn is_relay_client(&self, address: IpAddr) -> bool {
+        is_listed(&self.relay_clients, address)
+    }
+
+    pub(crate) fn is_proxy(&self, address: IpAddr) -> bool {
+        is_listed(&self.proxies, address)
+    }
+
+    pub(crate) fn rights_of(&self, address: IpAddr) -> PeerRights {
+        let xclient = is_listed(&self.xclient, address);
+        let xclient_login = xclient && self.trusts_xclient_login;
+        PeerRights { xclient, xclient_login, xforward: is_listed(&self.xforward, address) }
+    }
+}
+
+/// Wider than a large organisation; of private networks, the largest is `fc00::/7`.
+fn is_too_wide(network: &IpNet) -> bool {
+    match network {
+        IpNet::V4(network) => network.prefix_len() < 8,
+        IpNet::V6(network) => network.prefix_len() < if network.addr().is_unique_local() { 7 } else { 16 },
+    }
+}
+
+fn is_listed(networks: &[IpNet], address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    networks.iter().any(|network| network.contains(&address))
 }
 
 /// Where a listener offers `AUTH`.
@@ -196,20 +271,11 @@ impl Shared {
 /// The rules of one listener.
 pub(crate) struct Profile {
     pub(crate) session: Arc<SessionConfig>,
-    pub(crate) relay_clients: Vec<IpNet>,
+    pub(crate) peers: Peers,
     pub(crate) tls: Option<Acceptor>,
     /// A connection begins with the handshake.
     pub(crate) is_implicit: bool,
-    /// Where proxies are; with none, clients connect themselves.
-    pub(crate) proxies: Vec<IpNet>,
     pub(crate) shared: Shared,
-}
-
-impl Profile {
-    pub(crate) fn is_relay_client(&self, client: IpAddr) -> bool {
-        let client = client.to_canonical();
-        self.relay_clients.iter().any(|network| network.contains(&client))
-    }
 }
 
 /// A listener that is bound.
@@ -263,7 +329,7 @@ impl Bound {
 
     fn admit(&self, stream: TcpStream, peer: SocketAddr, shutdown: &Arc<Shutdown>, lingering: &Arc<Semaphore>) {
         let shared = &self.profile.shared;
-        let is_proxied = !self.profile.proxies.is_empty();
+        let is_proxied = !self.profile.peers.proxies.is_empty();
         let admitted = if is_proxied { shared.connections.admit_proxy() } else { shared.connections.admit(peer.ip()) };
         let refusal = match admitted {
             Err(Excess::Total) => replies::OVERLOADED,

@@ -1,11 +1,13 @@
 //! What is known of the client: a snapshot that outlives the session.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use crate::message::trace::Protocol;
 use crate::syntax::address::Host;
+use crate::syntax::domain::Domain;
+use crate::syntax::xclient::{Said, Xclient};
 
 use super::decision::Identity;
 use super::tls::TlsFacts;
@@ -74,6 +76,17 @@ pub enum Treatment {
     RelayClient,
 }
 
+/// What is believed of the peer of a connection when it speaks of others: nothing, unless it is listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct PeerRights {
+    /// It may say with `XCLIENT` in whose place it speaks.
+    pub xclient: bool,
+    /// And who that client has proved to be.
+    pub xclient_login: bool,
+    /// It may say with `XFORWARD` where a message came from.
+    pub xforward: bool,
+}
+
 /// How a client introduced itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Greeting {
@@ -109,6 +122,8 @@ pub struct Connection {
     identity: Option<Identity>,
     tls: Option<Arc<TlsFacts>>,
     proxy: Option<SocketAddr>,
+    client_name: Option<Domain>,
+    peer_rights: PeerRights,
 }
 
 impl Connection {
@@ -124,7 +139,16 @@ impl Connection {
             identity: None,
             tls: None,
             proxy: None,
+            client_name: None,
+            peer_rights: PeerRights::default(),
         }
+    }
+
+    /// The same of a peer that is believed so much.
+    #[must_use]
+    pub fn with_peer_rights(mut self, rights: PeerRights) -> Self {
+        self.peer_rights = rights;
+        self
     }
 
     /// The same with other rules.
@@ -146,6 +170,16 @@ impl Connection {
     pub fn with_proxy(mut self, proxy: SocketAddr) -> Self {
         self.proxy = Some(proxy);
         self
+    }
+
+    /// What is believed of the peer when it speaks of others.
+    pub fn peer_rights(&self) -> PeerRights {
+        self.peer_rights
+    }
+
+    /// The name of the client's address, as a proxy said it with `XCLIENT`. Nobody here has looked it up.
+    pub fn client_name(&self) -> Option<&Domain> {
+        self.client_name.as_ref()
     }
 
     /// The session.
@@ -208,6 +242,26 @@ impl Connection {
     /// The same, before the client introduced itself.
     pub(crate) fn without_greeting(&self) -> Self {
         Self { greeting: None, identity: None, ..self.clone() }
+    }
+
+    /// The same for a client whose place the peer takes. Its address gives it no right: it is treated as unknown.
+    pub(crate) fn passed_on(&self, said: Xclient) -> Self {
+        let address = |before: SocketAddr, ip: Option<Said<IpAddr>>, port: Option<Said<u16>>| {
+            let unknown = || if before.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+            let ip = ip.map_or(before.ip(), |said| said.value().unwrap_or_else(unknown));
+            SocketAddr::new(ip, port.map_or(before.port(), |said| said.value().unwrap_or(0)))
+        };
+        let identity = said.login.and_then(Said::value).map(Identity::new);
+        Self {
+            peer: address(self.peer, said.address, said.port),
+            local: address(self.local, said.local_address, said.local_port),
+            treatment: Treatment::Mx,
+            greeting: None,
+            identity,
+            proxy: self.proxy.or(Some(self.peer)),
+            client_name: said.name.map_or_else(|| self.client_name.clone(), Said::value),
+            ..self.clone()
+        }
     }
 
     pub(crate) fn authenticated(&self, identity: Identity) -> Arc<Self> {

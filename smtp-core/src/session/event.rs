@@ -1,5 +1,6 @@
 //! What a session reports while it goes on: typed, and with no text that could forge a log line.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -121,6 +122,11 @@ pub enum SessionEvent {
     Greeted(Arc<Connection>),
     /// The rest of the session is under TLS. What was said before is forgotten.
     TlsStarted(Arc<Connection>),
+    /// A listed peer said with `XCLIENT` in whose place it speaks; the session began anew.
+    PassedOn {
+        /// Who it spoke for until then: the peer itself, or the client before.
+        by: SocketAddr,
+    },
     /// A proxy that is not listed, or did not say whose connection it passes on: it was closed without a word.
     ProxyRefused {
         /// Why.

@@ -76,6 +76,7 @@ replies! {
     NO_ROOM = fixed(452, 4, 3, 1, "Insufficient storage, try again later");
     TOO_MANY_RECIPIENTS = fixed(452, 4, 5, 3, "Too many recipients, send the rest in another transaction");
     UNKNOWN_MAILBOX = fixed(550, 5, 1, 1, "No such mailbox");
+    NOT_LISTED = fixed(550, 5, 7, 0, "This client may not say that");
     NOT_LOCAL = fixed(550, 5, 7, 1, "Relaying denied");
     TRY_LATER = fixed(451, 4, 3, 0, "Temporary failure, try again later");
 

@@ -7,6 +7,7 @@ use crate::syntax::address::Mailbox;
 use crate::syntax::notification::RecipientDsn;
 use crate::syntax::parameter::MailParameters;
 use crate::syntax::path::{ForwardPath, ReversePath};
+use crate::syntax::xclient::Forwarded;
 
 use super::connection::TransactionId;
 use super::decision::{Changes, Disposition};
@@ -79,6 +80,7 @@ pub struct Transaction {
     recipients: Vec<Recipient>,
     edits: HeaderEdits,
     sender_confirmed: bool,
+    forwarded: Option<Box<Forwarded>>,
     extensions: Extensions,
     excess_recipients: u32,
     alias_mailboxes: usize,
@@ -95,11 +97,21 @@ impl Transaction {
             recipients: Vec::new(),
             edits: HeaderEdits::default(),
             sender_confirmed: false,
+            forwarded: None,
             extensions: Extensions::default(),
             excess_recipients: 0,
             alias_mailboxes: 0,
             asked: RecipientDsn::default(),
         }
+    }
+
+    pub(crate) fn forwarded_by(self, forwarded: Option<Box<Forwarded>>) -> Self {
+        Self { forwarded, ..self }
+    }
+
+    /// What a listed peer said with `XFORWARD` of where the message came from. It is for the log, and gives no right.
+    pub fn forwarded(&self) -> Option<&Forwarded> {
+        self.forwarded.as_deref()
     }
 
     /// Its name in the log.
@@ -184,6 +196,7 @@ impl Transaction {
             recipients: self.recipients,
             edits: self.edits,
             sender_confirmed: self.sender_confirmed,
+            forwarded: self.forwarded,
             extensions: self.extensions,
         }
     }
@@ -198,5 +211,6 @@ pub(crate) struct TransactionParts {
     pub(crate) recipients: Vec<Recipient>,
     pub(crate) edits: HeaderEdits,
     pub(crate) sender_confirmed: bool,
+    pub(crate) forwarded: Option<Box<Forwarded>>,
     pub(crate) extensions: Extensions,
 }

@@ -6,6 +6,7 @@ use super::mechanism::Mechanism;
 use super::parameter::{MailParameters, RcptParameters};
 use super::path::{ForwardPath, ReversePath};
 use super::secret::Secret;
+use super::xclient::{Forwarded, Xclient};
 
 /// One command line, understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +36,10 @@ pub enum Command {
     StartTls,
     /// `AUTH` (RFC 4954 §4): the mechanism, where it is one that is known, and the initial response as it was sent.
     Auth(Option<Mechanism>, Option<Secret>),
+    /// `XCLIENT`: in whose place the peer speaks. What is wrong with it is only told to those who may say it.
+    Xclient(Result<Xclient, SyntaxError>),
+    /// `XFORWARD`: where a message came from.
+    Xforward(Result<Forwarded, SyntaxError>),
     /// `QUIT` (RFC 5321 §4.1.1.10).
     Quit,
     /// A verb of an extension that is not offered.
@@ -73,8 +78,7 @@ impl CommandError {
 }
 
 /// Verbs of extensions that this server knows of and does not offer: `502 5.5.1`.
-const NOT_OFFERED: [&str; 11] =
-    ["BDAT", "BURL", "ETRN", "ATRN", "TURN", "SEND", "SOML", "SAML", "XCLIENT", "XFORWARD", "LHLO"];
+const NOT_OFFERED: [&str; 9] = ["BDAT", "BURL", "ETRN", "ATRN", "TURN", "SEND", "SOML", "SAML", "LHLO"];
 
 impl Command {
     /// Parses a line without its CRLF. Verbs compare without case (RFC 5321 §2.4).
@@ -114,6 +118,10 @@ impl Command {
             with_argument(cursor, Self::Expn)
         } else if is("AUTH") {
             parse_auth(cursor)
+        } else if is("XCLIENT") {
+            Ok(Self::Xclient(Xclient::parse_at(&mut cursor)))
+        } else if is("XFORWARD") {
+            Ok(Self::Xforward(Forwarded::parse_at(&mut cursor)))
         } else if NOT_OFFERED.iter().any(|word| is(word)) {
             Ok(Self::NotOffered)
         } else {

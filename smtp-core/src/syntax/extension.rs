@@ -27,6 +27,13 @@ pub enum ServiceExtension {
         /// `RCPTMAX`.
         rcpt_max: u32,
     },
+    /// `XCLIENT`, to listed peers: with `LOGIN` among its attributes or without.
+    Xclient {
+        /// Whether the peer is believed who the client has proved to be.
+        login: bool,
+    },
+    /// `XFORWARD`, to listed peers.
+    Xforward,
     /// `AUTH` (RFC 4954): with these mechanisms.
     Auth(Mechanisms),
 }
@@ -41,6 +48,11 @@ impl std::fmt::Display for ServiceExtension {
             Self::StartTls => f.write_str("STARTTLS"),
             Self::EnhancedStatusCodes => f.write_str("ENHANCEDSTATUSCODES"),
             Self::Dsn => f.write_str("DSN"),
+            Self::Xclient { login } => {
+                let login = if *login { " LOGIN" } else { "" };
+                write!(f, "XCLIENT NAME ADDR PORT{login} DESTADDR DESTPORT")
+            }
+            Self::Xforward => f.write_str("XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE"),
             Self::Auth(mechanisms) => write!(f, "AUTH {mechanisms}"),
             Self::Limits { mail_max, rcpt_max } => write!(f, "LIMITS MAILMAX={mail_max} RCPTMAX={rcpt_max}"),
         }

@@ -19,8 +19,9 @@ pub(crate) mod reply;
 pub(crate) mod reply_reader;
 pub(crate) mod secret;
 pub(crate) mod text;
+pub(crate) mod xclient;
 pub(crate) mod xtext;
 
-mod cursor;
+pub(crate) mod cursor;
 
 pub use cursor::SyntaxError;

@@ -40,8 +40,9 @@ const OUTPUT_WAIT: Duration = Duration::from_secs(1);
 
 /// What is known of a connection before a word is said.
 pub(crate) fn of(peer: SocketAddr, local: SocketAddr, profile: &Profile) -> Connection {
-    let treatment = if profile.is_relay_client(peer.ip()) { Treatment::RelayClient } else { Treatment::Mx };
-    Connection::new(SessionId::new(random()), peer, local).with_treatment(treatment)
+    let treatment = if profile.peers.is_relay_client(peer.ip()) { Treatment::RelayClient } else { Treatment::Mx };
+    let connection = Connection::new(SessionId::new(random()), peer, local).with_treatment(treatment);
+    connection.with_peer_rights(profile.peers.rights_of(peer.ip()))
 }
 
 /// A connection that a proxy passes on. Without its word for whose it is, not a word is said.
@@ -54,8 +55,7 @@ pub(crate) async fn serve_proxied(
     presence: Presence,
     mut admission: Admission,
 ) {
-    let is_listed = profile.proxies.iter().any(|network| network.contains(&proxy.ip().to_canonical()));
-    let header = if is_listed {
+    let header = if profile.peers.is_proxy(proxy.ip()) {
         proxy_protocol::read(&mut stream).await
     } else {
         Err(SafeText::new("its address is not listed as that of a proxy"))

@@ -26,7 +26,7 @@ const LINE_WITH_DSN_OCTETS: usize = 512 + 500;
 impl ServerSession {
     pub(super) fn open(&mut self) {
         if self.config.stages.contains(Stages::CONNECT) {
-            self.silence_from = Some(0);
+            self.expect_silence();
             self.ask(Question::Connect, ());
         } else {
             self.greet_client();
@@ -55,7 +55,7 @@ impl ServerSession {
         if self.shutting_down {
             return self.close(CloseReason::Shutdown, Some(replies::SHUTTING_DOWN));
         }
-        self.silence_from = Some(0);
+        self.expect_silence();
         let greeting = format!("{} ESMTP", self.config.hostname);
         self.say(&Reply::bare(code(220), greeting));
     }
@@ -97,7 +97,10 @@ impl ServerSession {
 
     /// The order of commands (RFC 5321 §4.1.4).
     pub(super) fn execute(&mut self, now: Instant, command: Command, line: &[u8]) {
-        use Command::{Auth, Data, Ehlo, Expn, Helo, Help, Mail, Noop, NotOffered, Quit, Rcpt, Rset, StartTls, Vrfy};
+        use Command::{
+            Auth, Data, Ehlo, Expn, Helo, Help, Mail, Noop, NotOffered, Quit, Rcpt, Rset, StartTls, Vrfy, Xclient,
+            Xforward,
+        };
         match (self.state, command) {
             (_, Quit) => self.close(CloseReason::Quit, Some(replies::BYE)),
             (_, Ehlo(host)) => self.introduce(host, Protocol::Esmtp),
@@ -111,6 +114,8 @@ impl ServerSession {
             (_, NotOffered) => self.not_offered(now, line),
             (_, StartTls) => self.start_tls(now, line),
             (_, Auth(mechanism, initial)) => self.auth(now, mechanism, initial.as_ref()),
+            (_, Xclient(said)) => self.xclient(now, said, line),
+            (_, Xforward(said)) => self.xforward(now, said, line),
             (State::Ready, Mail(path, parameters)) => self.mail(now, path, parameters, line),
             (State::Envelope, Rcpt(path, parameters)) => self.rcpt(now, path, parameters, line),
             (State::Envelope, Data) => self.data(),
@@ -228,6 +233,13 @@ impl ServerSession {
         if self.offers_dsn() {
             offered.push(ServiceExtension::Dsn);
         }
+        let rights = self.connection.peer_rights();
+        if rights.xclient {
+            offered.push(ServiceExtension::Xclient { login: rights.xclient_login });
+        }
+        if rights.xforward {
+            offered.push(ServiceExtension::Xforward);
+        }
         let mechanisms = self.mechanisms();
         if !mechanisms.is_empty() {
             offered.push(ServiceExtension::Auth(mechanisms));
@@ -279,7 +291,8 @@ impl ServerSession {
             parameters.auth = parameters.auth.map(|_| ReversePath::Null);
         }
         let id = TransactionId::new(self.connection.session_id(), self.transactions + 1);
-        let transaction = Box::new(Transaction::new(id, path, parameters));
+        let forwarded = self.forwarded.take();
+        let transaction = Box::new(Transaction::new(id, path, parameters).forwarded_by(forwarded));
         if self.connection.identity().is_some() {
             self.ask(Question::SendAs, transaction);
         } else {

@@ -2,13 +2,14 @@
 //!
 //! [`ServerSession::poll`] takes input and says what to do next; [`ServerSession::answer`] takes the result. Between the
 //! two the session waits. The order of commands stands in `execute` in [`commands`], what follows `354` in [`content`],
-//! `AUTH` in [`auth`]; [`dialogue`] has what they use, [`config`] what sessions share.
+//! `AUTH` in [`auth`], `XCLIENT` in [`xclient`]; [`dialogue`] has what they use, [`config`] what sessions share.
 
 mod auth;
 mod commands;
 mod config;
 mod content;
 mod dialogue;
+mod xclient;
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use std::time::Instant;
 use crate::syntax::line::{Line, LineReader};
 use crate::syntax::reply::{Reply, ReplyCode};
 use crate::syntax::text::SafeText;
+use crate::syntax::xclient::Forwarded;
 
 use super::connection::{Connection, TransactionId};
 use super::content_phase::ContentPhase;
@@ -104,6 +106,8 @@ pub struct ServerSession {
     authenticating: Option<Box<Authenticating>>,
     /// Exchanges so far.
     exchanges: u32,
+    /// What `XFORWARD` said of the next transaction.
+    forwarded: Option<Box<Forwarded>>,
     /// How many times as late as the first the next wrong credential is answered.
     guesses_delay: u32,
     line_kind: LineKind,
@@ -147,6 +151,7 @@ impl ServerSession {
             held: Held::default(),
             authenticating: None,
             exchanges: 0,
+            forwarded: None,
             guesses_delay: 1,
             line_kind: LineKind::default(),
             question: None,
@@ -347,27 +352,34 @@ impl ServerSession {
     /// The session under TLS: nothing that was said in clear is known any more (RFC 3207 §4.2), but for what a policy
     /// thinks of the connection, and for what counts against the client.
     #[must_use]
-    pub fn into_tls(self, facts: TlsFacts, now: Instant) -> Self {
+    pub fn into_tls(mut self, facts: TlsFacts, now: Instant) -> Self {
         let connection = Arc::new(self.connection.without_greeting().with_tls(facts));
-        let mut session = Self::new(self.config, connection, now);
-        session.state = State::Connected;
-        session.peer_extensions = self.peer_extensions;
-        session.held.connect = self.held.connect;
-        session.questions = self.questions;
-        session.started = self.started;
-        session.progress = self.progress;
-        session.errors = self.errors;
-        session.exchanges = self.exchanges;
-        session.guesses_delay = self.guesses_delay;
-        session.idle_commands = self.idle_commands;
-        session.transactions = self.transactions;
-        session.introductions = self.introductions;
-        session.under_stress = self.under_stress;
-        session.shutting_down = self.shutting_down;
-        session.events = self.events;
-        let connection = session.connection.clone();
-        session.event(|| SessionEvent::TlsStarted(connection));
-        session
+        let former = self.begin_anew(connection, now);
+        self.state = State::Connected;
+        self.peer_extensions = former.peer_extensions;
+        self.held.connect = former.held.connect;
+        self.errors = former.errors;
+        self.exchanges = former.exchanges;
+        self.guesses_delay = former.guesses_delay;
+        let connection = self.connection.clone();
+        self.event(|| SessionEvent::TlsStarted(connection));
+        self
+    }
+
+    /// Forgets everything but how long the session has lasted and what it has cost; gives what it was.
+    fn begin_anew(&mut self, connection: Arc<Connection>, now: Instant) -> Self {
+        let fresh = Self::new(self.config.clone(), connection, now);
+        let mut former = std::mem::replace(self, fresh);
+        self.questions = former.questions;
+        self.started = former.started;
+        self.progress = former.progress;
+        self.idle_commands = former.idle_commands;
+        self.transactions = former.transactions;
+        self.introductions = former.introductions;
+        self.under_stress = former.under_stress;
+        self.shutting_down = former.shutting_down;
+        self.events = std::mem::take(&mut former.events);
+        former
     }
 
     /// What policies attached to the connection.
