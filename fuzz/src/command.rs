@@ -61,6 +61,7 @@ fn format_is_undone(command: &Command) {
             let unrecognized = unrecognized.as_ref().map(|keyword| format!(" {keyword}")).unwrap_or_default();
             format!("RCPT TO:{path}{dsn}{unrecognized}")
         }
+        Command::Bdat(chunk) => format!("BDAT {}{}", chunk.octets, if chunk.is_last { " LAST" } else { "" }),
         Command::Auth(Some(mechanism), None) => format!("AUTH {mechanism}"),
         Command::Auth(Some(mechanism), Some(response)) => format!("AUTH {mechanism} {}", response.expose()),
         _ => return,
@@ -75,6 +76,7 @@ fn format_parameters(parameters: &MailParameters) -> String {
     let size = parameters.size_octets.map(|octets| format!(" SIZE={octets}"));
     let body = parameters.body.map(|body| match body {
         Body::EightBitMime => " BODY=8BITMIME",
+        Body::BinaryMime => " BODY=BINARYMIME",
         _ => " BODY=7BIT",
     });
     let utf8 = if parameters.smtputf8 { " SMTPUTF8" } else { "" };
@@ -108,7 +110,8 @@ fn the_place_is_in_the_line(line: &[u8], error: CommandError) {
     | CommandError::Host(place)
     | CommandError::ReversePath(place)
     | CommandError::ForwardPath(place)
-    | CommandError::Parameter(place)) = error
+    | CommandError::Parameter(place)
+    | CommandError::Chunk(place)) = error
     else {
         return;
     };

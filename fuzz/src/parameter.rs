@@ -81,11 +81,11 @@ fn mail_parameters(words: &[Word]) -> Option<MailParameters> {
                 }
                 continue;
             }
-            ("BODY", Some("BINARYMIME")) => "BODY=BINARYMIME",
             ("BODY", value) => {
                 let body = match value? {
                     "7BIT" => Body::SevenBit,
                     "8BITMIME" => Body::EightBitMime,
+                    "BINARYMIME" => Body::BinaryMime,
                     _ => return None,
                 };
                 if parameters.body.replace(body).is_some() {
@@ -131,7 +131,7 @@ fn mail_parameters(words: &[Word]) -> Option<MailParameters> {
             }
             _ => keyword,
         };
-        parameters.unrecognized.get_or_insert_with(|| unrecognized.into());
+        parameters.unrecognized.get_or_insert_with(|| unrecognized.clone());
     }
     Some(parameters)
 }

@@ -101,6 +101,8 @@ pub use session::tls::{TlsFacts, TlsVersion};
 pub use session::transaction::{Recipient, Transaction};
 pub use syntax::SyntaxError;
 pub use syntax::address::{AddressLiteral, Host, LocalPart, Mailbox, PATH_LIMIT_OCTETS};
+pub use syntax::address::{AddressLiteral, Domain, Host, LocalPart, Mailbox, PATH_LIMIT_OCTETS};
+pub use syntax::chunk::{Chunk, ChunkDecoder};
 pub use syntax::command::{Command, CommandError};
 pub use syntax::content::{DataDecoder, DataEncoder, Decoded, Defect};
 pub use syntax::domain::Domain;

@@ -87,6 +87,14 @@ pub trait Delivery: Send + Sync {
     fn honours_dsn(&self) -> bool {
         false
     }
+
+    /// Whether this delivery takes messages that are [declared](crate::Body::BinaryMime) as binary (RFC 3030 §3): any octets
+    /// in any order, kept as they are, and passed on only to somebody who offers `BINARYMIME` too. Asked once, when the
+    /// server is built. Default: no; then the extension is offered to nobody, and content is always lines that end with
+    /// CRLF.
+    fn honours_binarymime(&self) -> bool {
+        false
+    }
 }
 
 #[async_trait]
@@ -116,5 +124,9 @@ impl<D: Delivery + ?Sized> Delivery for Arc<D> {
 
     fn honours_dsn(&self) -> bool {
         (**self).honours_dsn()
+    }
+
+    fn honours_binarymime(&self) -> bool {
+        (**self).honours_binarymime()
     }
 }

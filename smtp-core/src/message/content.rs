@@ -212,7 +212,8 @@ enum Storage {
 }
 
 /// The octets of a message as they arrived, transparency removed: every line ends with CRLF, there is no bare CR or LF
-/// and no NUL.
+/// and no NUL. By `BDAT` the last line may come without its CRLF; and a message that is declared as
+/// [binary](crate::Body::BinaryMime) may have any octets.
 ///
 /// A copy is cheap and shares the octets. Large content is in a file, so a policy reads it where blocking is allowed:
 ///

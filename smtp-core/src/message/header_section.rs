@@ -22,6 +22,8 @@ enum Place {
     Name(Option<usize>),
     /// Behind the name, on the line or on one that continues it.
     RestOfLine,
+    /// Behind a CR at the start of a line.
+    EmptyLine,
     Body,
 }
 
@@ -73,10 +75,16 @@ impl HeaderSection {
                 octets = &octets[end + 1..];
                 continue;
             }
+            if self.place == Place::EmptyLine && octet == b'\n' {
+                self.place = Place::Body;
+                return;
+            }
             self.octets += 1;
             self.place = match self.place {
                 Place::LineStart => self.start_line(octet),
                 Place::Name(matched) => self.continue_name(matched, octet),
+                // Binary content may have a bare CR there: this is no empty line.
+                Place::EmptyLine => Place::RestOfLine,
                 other => other,
             };
             if self.place == Place::Body {
@@ -92,8 +100,7 @@ impl HeaderSection {
                 self.starts_with_space |= self.octets == 1;
                 Place::RestOfLine
             }
-            // Content has no bare CR: this is the empty line.
-            b'\r' => Place::Body,
+            b'\r' => Place::EmptyLine,
             _ => self.continue_name(Some(0), octet),
         }
     }
@@ -132,6 +139,7 @@ mod tests {
             ("Received-SPF: pass\r\nX-Received: a\r\nReceive: a\r\nReceivedd: b\r\n\r\n", 62, 4, 0),
             ("Received: a\r\n\tReceived: continued\r\n b\r\n\r\n", 40, 1, 1),
             ("no field at all\r\nReceived: a\r\n", 30, 1, 1),
+            ("A: b\r\n\rReceived: a\r\nReceived: a\r\n\r\n", 34, 2, 1),
             ("Subject: a\r\nno field\r\nReceived: a\r\n\r\nbody", 36, 2, 1),
         ] {
             for size in [1, 2, 3, 7, 1000] {

@@ -311,6 +311,7 @@ impl Settings {
             local_domains: domains.clone(),
             limits: self.limits.clone(),
             dsn: if hooks.delivery.honours_dsn() { DsnOffer::KnownClients } else { DsnOffer::Nobody },
+            honours_binarymime: hooks.delivery.honours_binarymime(),
             stages: hooks.stages(),
             authentication: self.authentication()?,
             observed: hooks.observer.is_some(),

@@ -34,6 +34,12 @@ pub struct Limits {
     pub authentication_delay: Duration,
     /// Octets of a message, as RFC 1870 §3 counts them: 50 MiB. More: `552 5.3.4`.
     pub message_octets: u64,
+    /// Chunks of a message (RFC 3030 §2): 10,000. More: `421 4.7.0`.
+    pub chunks: u32,
+    /// Chunks after which they must have [`Limits::chunk_octets_on_average`]: 100.
+    pub chunks_before_average: u32,
+    /// Octets that chunks have on average at least: 512. Less: `421 4.7.0`.
+    pub chunk_octets_on_average: u64,
     /// Recipients of a transaction: 1,000. RFC 5321 §4.5.3.1.8 asks for 100 at least. More: `452 4.5.3`.
     pub recipients: u32,
     /// Refusals for too many recipients in a transaction: 1,000. More: `421 4.7.0`.
@@ -58,7 +64,7 @@ pub struct Limits {
     /// The same while the server is under stress: 1.
     pub errors_under_stress: u32,
     /// Commands that achieve nothing: 100. More: `421 4.7.0`. They are `NOOP`, `RSET`, `VRFY`, `HELP`, a repeated `EHLO`,
-    /// `MAIL` with a too large `SIZE=` or refused at once, and `DATA` without a recipient. An accepted message starts the
+    /// `MAIL` with a too large `SIZE=` or refused at once, and `DATA` or `BDAT` without a recipient. An accepted message starts the
     /// count anew.
     pub commands_without_progress: u32,
     /// Transactions in a session: 1,000. More: `421 4.7.0`.
@@ -103,6 +109,9 @@ impl Default for Limits {
             authentication_line_octets: 12_288,
             authentication_delay: Duration::from_secs(1),
             message_octets: 50 * MIB,
+            chunks: 10_000,
+            chunks_before_average: 100,
+            chunk_octets_on_average: 512,
             recipients: 1000,
             excess_recipients: 1000,
             alias_mailboxes: 1000,
@@ -153,6 +162,7 @@ impl Limits {
             ("authentication_line_octets", self.authentication_line_octets < 12_288),
             ("message_octets", self.message_octets < 65_536),
             ("recipients", self.recipients < 100),
+            ("chunks", self.chunks == 0),
             ("mailboxes", self.mailboxes < 100),
             ("command_line_discard_octets", self.command_line_discard_octets < self.command_line_octets as u64),
             ("received_fields", self.received_fields < 100),

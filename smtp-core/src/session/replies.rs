@@ -37,10 +37,11 @@ replies! {
     OK = fixed(250, 2, 0, 0, "Ok");
     SENDER_OK = fixed(250, 2, 1, 0, "Sender ok");
     RECIPIENT_OK = fixed(250, 2, 1, 5, "Recipient ok");
+    CHUNK_OK = fixed(250, 2, 0, 0, "Chunk received");
     MESSAGE_OK = fixed(250, 2, 0, 0, "Message accepted");
     AUTHENTICATED = fixed(235, 2, 7, 0, "Authentication succeeded");
     BYE = fixed(221, 2, 0, 0, "Bye");
-    HELP = fixed(214, 2, 0, 0, "EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT (RFC 5321)");
+    HELP = fixed(214, 2, 0, 0, "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT (RFC 5321)");
     CANNOT_VERIFY = fixed(252, 2, 0, 0, "Send some mail, I will try my best");
     START_TLS = fixed(220, 2, 0, 0, "Ready to start TLS");
     START_CONTENT = Fixed { code: 354, status: None, text: "End with <CR><LF>.<CR><LF>" };
@@ -91,6 +92,7 @@ replies! {
     NOT_SMTP = fixed(554, 5, 5, 0, "This is SMTP, not HTTP");
     TOO_MANY_ERRORS = fixed(421, 4, 7, 0, "Too many errors");
     TOO_MANY_COMMANDS = fixed(421, 4, 7, 0, "Too many commands without a message");
+    TOO_MANY_CHUNKS = fixed(421, 4, 7, 0, "Too many chunks, or too small ones");
     TOO_MANY_TRANSACTIONS = fixed(421, 4, 7, 0, "Too many messages in this session, open another one");
     FAR_TOO_MANY_RECIPIENTS = fixed(421, 4, 7, 0, "Too many recipients over the limit");
     TIMEOUT_COMMAND = fixed(421, 4, 4, 2, "Timed out waiting for a command");

@@ -1,6 +1,7 @@
 //! The commands of RFC 5321 §4.1.1 and their arguments.
 
 use super::address::Host;
+use super::chunk::Chunk;
 use super::cursor::{Cursor, SyntaxError};
 use super::mechanism::Mechanism;
 use super::parameter::{MailParameters, RcptParameters};
@@ -22,6 +23,8 @@ pub enum Command {
     Rcpt(ForwardPath, RcptParameters),
     /// `DATA` (RFC 5321 §4.1.1.4).
     Data,
+    /// `BDAT` (RFC 3030 §2); the octets it announces follow the line.
+    Bdat(Chunk),
     /// `RSET` (RFC 5321 §4.1.1.5).
     Rset,
     /// `VRFY` (RFC 5321 §4.1.1.6); the argument changes nothing.
@@ -68,6 +71,9 @@ pub enum CommandError {
     /// A parameter: `501 5.5.4`.
     #[error("invalid parameter: {0}")]
     Parameter(SyntaxError),
+    /// What follows `BDAT`: `501 5.5.4`. Nobody knows how many octets follow the line, so the session cannot go on.
+    #[error("invalid chunk: {0}")]
+    Chunk(SyntaxError),
 }
 
 impl CommandError {
@@ -78,7 +84,7 @@ impl CommandError {
 }
 
 /// Verbs of extensions that this server knows of and does not offer: `502 5.5.1`.
-const NOT_OFFERED: [&str; 9] = ["BDAT", "BURL", "ETRN", "ATRN", "TURN", "SEND", "SOML", "SAML", "LHLO"];
+const NOT_OFFERED: [&str; 8] = ["BURL", "ETRN", "ATRN", "TURN", "SEND", "SOML", "SAML", "LHLO"];
 
 impl Command {
     /// Parses a line without its CRLF. Verbs compare without case (RFC 5321 §2.4).
@@ -88,6 +94,9 @@ impl Command {
     pub fn parse(line: &[u8]) -> Result<Self, CommandError> {
         let mut cursor = Cursor::new(line);
         let verb = cursor.take_while(|octet| octet.is_ascii_alphanumeric());
+        if verb.eq_ignore_ascii_case(b"BDAT") {
+            return Chunk::parse_at(&mut cursor).map(Self::Bdat).map_err(CommandError::Chunk);
+        }
         if !(cursor.is_at_end() || cursor.peek() == Some(b' ')) {
             return Err(CommandError::UnknownVerb);
         }
@@ -203,7 +212,7 @@ mod tests {
             Ok(_) => "ok",
             Err(CommandError::UnknownVerb) => "500 5.5.1",
             Err(CommandError::Host(_)) => "501 5.5.2",
-            Err(CommandError::Argument(_) | CommandError::Parameter(_)) => "501 5.5.4",
+            Err(CommandError::Argument(_) | CommandError::Parameter(_) | CommandError::Chunk(_)) => "501 5.5.4",
             Err(CommandError::ReversePath(_)) => "501 5.1.7",
             Err(CommandError::ForwardPath(_)) => "501 5.1.3",
         }
@@ -217,6 +226,10 @@ mod tests {
             ("RFC 5321 §4.1.1.10", "QUIT ", "ok"),
             ("RFC 5321 §4.1.1.10", "QUIT now", "501 5.5.4"),
             ("RFC 5321 §4.1.1.4", "DATA x", "501 5.5.4"),
+            ("RFC 3030 §2", "BDAT 10", "ok"),
+            ("RFC 3030 §2", "bdat 10 last", "ok"),
+            ("RFC 3030 §2", "BDAT", "501 5.5.4"),
+            ("RFC 3030 §2", "BDAT\t10", "501 5.5.4"),
             ("RFC 5321 §4.1.1.5", "RSET x", "501 5.5.4"),
             ("RFC 5321 §4.1.1.6", "VRFY", "501 5.5.4"),
             ("RFC 5321 §4.1.1.6", "VRFY bob", "ok"),

@@ -34,12 +34,12 @@ impl fmt::Display for Defect {
 
 impl std::error::Error for Defect {}
 
-/// What [`DataDecoder::next`] found.
+/// What [`DataDecoder::next`] or [`ChunkDecoder::next`](super::chunk::ChunkDecoder::next) found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decoded<'a> {
     /// Octets of the content, transparency removed.
     Content(&'a [u8]),
-    /// The end of the content; what is left of the input are commands.
+    /// The end of the content, or of one chunk of it; what is left of the input are commands.
     End,
 }
 
@@ -97,7 +97,7 @@ impl DataDecoder {
         let (mut start, mut at) = (0, 0);
         while at < octets.len() {
             if at > 0 && matches!(self.position, Position::Text | Position::LineStart) {
-                let plain = plain_run(&octets[at - 1..]);
+                let plain = plain_run(&octets[at - 1..], needs_decision);
                 if plain > 0 {
                     at += plain;
                     self.position = after_plain(octets[at - 1]);
@@ -164,26 +164,35 @@ impl DataDecoder {
 /// Octets compared at a time; small enough that a dot costs little, large enough to fill the vector units.
 const BLOCK_OCTETS: usize = 128;
 
-/// How many octets behind the first one need no decision: no line break out of order, no NUL, no dot at a line start.
-fn plain_run(octets: &[u8]) -> usize {
+/// How many octets behind the first one are plain: `needs` says of none of them, knowing the one before, that it needs to
+/// be looked at.
+#[inline]
+pub(super) fn plain_run(octets: &[u8], needs: impl Fn(u8, u8) -> bool) -> usize {
     let (before, here) = (&octets[..octets.len() - 1], &octets[1..]);
     let mut plain = 0;
     for (before, here) in before.chunks(BLOCK_OCTETS).zip(here.chunks(BLOCK_OCTETS)) {
-        let any = before.iter().zip(here).fold(false, |any, (&before, &octet)| any | needs_decision(before, octet));
+        let any = before.iter().zip(here).fold(false, |any, (&before, &octet)| any | needs(before, octet));
         if any {
             let pairs = before.iter().zip(here);
-            return plain + pairs.take_while(|&(&before, &octet)| !needs_decision(before, octet)).count();
+            return plain + pairs.take_while(|&(&before, &octet)| !needs(before, octet)).count();
         }
         plain += here.len();
     }
     plain
 }
 
-/// Without branches, so that the loop around it becomes vector instructions.
+/// A dot at a line start, or a defect. Without branches, so that the loop around it becomes vector instructions.
 #[inline]
 #[expect(clippy::needless_bitwise_bool, reason = "lazy operators are branches")]
 fn needs_decision(before: u8, octet: u8) -> bool {
-    ((octet == b'\n') ^ (before == b'\r')) | (octet == 0) | ((octet == b'.') & (before == b'\n'))
+    is_defect(before, octet) | ((octet == b'.') & (before == b'\n'))
+}
+
+/// A line break out of order, or NUL. Without branches, too.
+#[inline]
+#[expect(clippy::needless_bitwise_bool, reason = "lazy operators are branches")]
+pub(super) fn is_defect(before: u8, octet: u8) -> bool {
+    ((octet == b'\n') ^ (before == b'\r')) | (octet == 0)
 }
 
 fn after_plain(last: u8) -> Position {
@@ -222,7 +231,7 @@ impl DataEncoder {
         let mut at = 0;
         while at < content.len() {
             if at > 0 && matches!(self.position, Position::Text | Position::LineStart) {
-                let plain = plain_run(&content[at - 1..]);
+                let plain = plain_run(&content[at - 1..], needs_decision);
                 if plain > 0 {
                     output.extend_from_slice(&content[at..at + plain]);
                     at += plain;

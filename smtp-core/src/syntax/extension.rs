@@ -14,6 +14,10 @@ pub enum ServiceExtension {
     EightBitMime,
     /// `SMTPUTF8` (RFC 6531): mailboxes and header fields with more than ASCII.
     SmtpUtf8,
+    /// `CHUNKING` (RFC 3030 §2): content by `BDAT`.
+    Chunking,
+    /// `BINARYMIME` (RFC 3030 §3): content of any octets, by `BDAT`.
+    BinaryMime,
     /// `ENHANCEDSTATUSCODES` (RFC 2034).
     EnhancedStatusCodes,
     /// `STARTTLS` (RFC 3207).
@@ -45,6 +49,8 @@ impl std::fmt::Display for ServiceExtension {
             Self::Size(octets) => write!(f, "SIZE {octets}"),
             Self::EightBitMime => f.write_str("8BITMIME"),
             Self::SmtpUtf8 => f.write_str("SMTPUTF8"),
+            Self::Chunking => f.write_str("CHUNKING"),
+            Self::BinaryMime => f.write_str("BINARYMIME"),
             Self::StartTls => f.write_str("STARTTLS"),
             Self::EnhancedStatusCodes => f.write_str("ENHANCEDSTATUSCODES"),
             Self::Dsn => f.write_str("DSN"),

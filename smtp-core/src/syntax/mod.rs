@@ -1,10 +1,11 @@
 //! Bytes to values and back: the grammar of SMTP, without any state.
 //!
 //! Each value is parsed once, at the edge, into a type that cannot be wrong; formatting it and parsing
-//! it again gives the same value. [`line`] finds the end of a command and [`content`] the end of a message;
-//! no other file looks for CR or LF.
+//! it again gives the same value. [`line`] finds the end of a command, [`content`] the end of a message and
+//! [`chunk`] that of a part of it; no other file looks for CR or LF.
 
 pub(crate) mod address;
+pub(crate) mod chunk;
 pub(crate) mod command;
 pub(crate) mod content;
 pub(crate) mod domain;

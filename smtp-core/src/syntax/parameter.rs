@@ -7,7 +7,7 @@ use super::path::ReversePath;
 use super::text::text;
 use super::xtext;
 
-/// The value of `BODY=` (RFC 6152 §3).
+/// The value of `BODY=` (RFC 6152 §3, RFC 3030 §3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Body {
@@ -16,6 +16,8 @@ pub enum Body {
     SevenBit,
     /// `8BITMIME`: any octets in lines.
     EightBitMime,
+    /// `BINARYMIME`: any octets at all (RFC 3030 §3). Goes by `BDAT` only.
+    BinaryMime,
 }
 
 /// The parameters of `MAIL`.
@@ -56,12 +58,10 @@ impl MailParameters {
                     Some(value) if value.eq_ignore_ascii_case(b"8BITMIME") => {
                         set_once(cursor, &mut parameters.body, Body::EightBitMime)
                     }
-                    // BINARYMIME is an extension that is not offered (RFC 3030 §3).
                     Some(value) if value.eq_ignore_ascii_case(b"BINARYMIME") => {
-                        parameters.note_unrecognized(b"BODY=BINARYMIME");
-                        Ok(())
+                        set_once(cursor, &mut parameters.body, Body::BinaryMime)
                     }
-                    _ => Err(cursor.error("BODY=7BIT or BODY=8BITMIME")),
+                    _ => Err(cursor.error("BODY=7BIT, BODY=8BITMIME or BODY=BINARYMIME")),
                 }
             } else if keyword.eq_ignore_ascii_case(b"AUTH") {
                 set_once(cursor, &mut parameters.auth, parsed(cursor, value, submitter)?)
@@ -75,15 +75,11 @@ impl MailParameters {
             } else if keyword.eq_ignore_ascii_case(b"ENVID") {
                 set_once(cursor, &mut parameters.dsn.envelope_id, parsed(cursor, value, EnvelopeId::parse)?)
             } else {
-                parameters.note_unrecognized(keyword);
+                parameters.unrecognized.get_or_insert_with(|| String::from_utf8_lossy(keyword).into());
                 Ok(())
             }
         })?;
         Ok(parameters)
-    }
-
-    fn note_unrecognized(&mut self, keyword: &[u8]) {
-        self.unrecognized.get_or_insert_with(|| String::from_utf8_lossy(keyword).into());
     }
 }
 
@@ -208,7 +204,7 @@ mod tests {
             ("RFC 6152 §3", " BODY=8BITMIME", bodied(Body::EightBitMime)),
             ("RFC 6152 §3", " body=7bit", bodied(Body::SevenBit)),
             ("RFC 6152 §3", " BODY=9BIT", None),
-            ("RFC 3030 §3", " BODY=BINARYMIME", unknown("BODY=BINARYMIME")),
+            ("RFC 3030 §3", " BODY=BINARYMIME", bodied(Body::BinaryMime)),
             ("RFC 5321 §4.1.1.11", " HOLDFOR=60", unknown("HOLDFOR")),
             ("RFC 4954 §5", " AUTH=<>", by("<>")),
             ("RFC 4954 §5", " auth=e+3Dmc2@example.com", by("<e=mc2@example.com>")),

@@ -1,4 +1,4 @@
-//! The obligations of STANDARDS.md that a server and a client have without TLS, AUTH and BDAT: one file for each RFC and
+//! The obligations of STANDARDS.md that a server and a client have without TLS and AUTH: one file for each RFC and
 //! side.
 
 #[path = "../support/mod.rs"]
@@ -12,6 +12,7 @@ mod rfc1870_client;
 mod rfc2034;
 mod rfc2920;
 mod rfc2920_client;
+mod rfc3030;
 mod rfc3461;
 mod rfc3461_client;
 mod rfc5321;

@@ -12,7 +12,7 @@ fn r6152_8bitmime_is_offered() {
     assert!(machine.send("EHLO c.example\r\n").contains("-8BITMIME\r\n"));
 }
 
-#[test] // RFC 6152 §3: the values of BODY. BINARYMIME belongs to RFC 3030, which is not offered.
+#[test] // RFC 6152 §3: the values of BODY. BINARYMIME belongs to RFC 3030 and is for deliveries that take it.
 fn r6152_the_values_of_body() {
     for (parameter, expected) in [
         ("BODY=8BITMIME", "250 2.1.0"),

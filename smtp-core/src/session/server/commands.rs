@@ -12,7 +12,7 @@ use crate::session::transaction::{Recipient, Transaction};
 use crate::syntax::address::{Host, Mailbox};
 use crate::syntax::command::{Command, CommandError};
 use crate::syntax::extension::ServiceExtension;
-use crate::syntax::parameter::{MailParameters, RcptParameters};
+use crate::syntax::parameter::{Body, MailParameters, RcptParameters};
 use crate::syntax::path::{ForwardPath, ReversePath};
 use crate::syntax::reply::{Reply, write_lines};
 use crate::syntax::text::{SafeText, to_text};
@@ -69,8 +69,13 @@ impl ServerSession {
             self.expect_silence();
         }
         self.secrets_may_follow |= starts_with(b"AUTH");
-        match Command::parse(line) {
+        let command = Command::parse(line);
+        if !matches!(command, Ok(Command::Bdat(_))) {
+            self.a_chunk_was_refused = false;
+        }
+        match command {
             Ok(command) => self.execute(now, command, line),
+            Err(_) if starts_with(b"BDAT") => self.bad_chunk(line),
             Err(CommandError::UnknownVerb) if is_http(line) => {
                 self.refused_fixed(Stage::Command, replies::NOT_SMTP, line);
                 self.close(CloseReason::Violation, Some(replies::NOT_SMTP));
@@ -87,7 +92,9 @@ impl ServerSession {
                     }
                     CommandError::ReversePath(_) => replies::BAD_REVERSE_PATH,
                     CommandError::ForwardPath(_) => replies::BAD_FORWARD_PATH,
-                    CommandError::Argument(_) | CommandError::Parameter(_) => replies::BAD_ARGUMENT,
+                    CommandError::Argument(_) | CommandError::Parameter(_) | CommandError::Chunk(_) => {
+                        replies::BAD_ARGUMENT
+                    }
                 };
                 let shown = if self.secrets_may_follow { &[][..] } else { line };
                 self.error(now, Stage::Command, reply, shown);
@@ -98,7 +105,7 @@ impl ServerSession {
     /// The order of commands (RFC 5321 §4.1.4).
     pub(super) fn execute(&mut self, now: Instant, command: Command, line: &[u8]) {
         use Command::{
-            Auth, Data, Ehlo, Expn, Helo, Help, Mail, Noop, NotOffered, Quit, Rcpt, Rset, StartTls, Vrfy, Xclient,
+            Auth, Bdat, Data, Ehlo, Expn, Helo, Help, Mail, Noop, NotOffered, Quit, Rcpt, Rset, StartTls, Vrfy, Xclient,
             Xforward,
         };
         match (self.state, command) {
@@ -118,7 +125,9 @@ impl ServerSession {
             (_, Xforward(said)) => self.xforward(now, said, line),
             (State::Ready, Mail(path, parameters)) => self.mail(now, path, parameters, line),
             (State::Envelope, Rcpt(path, parameters)) => self.rcpt(now, path, parameters, line),
-            (State::Envelope, Data) => self.data(),
+            (_, Bdat(chunk)) => self.bdat(now, chunk),
+            (State::Envelope, Data) => self.data(now),
+            (State::Chunks, Data) => self.data_behind_chunks(now, line),
             (State::Connected, Mail(..) | Rcpt(..) | Data) => {
                 self.error(now, Stage::Command, replies::SAY_EHLO_FIRST, line);
             }
@@ -224,9 +233,13 @@ impl ServerSession {
             ServiceExtension::Size(limits.message_octets),
             ServiceExtension::EightBitMime,
             ServiceExtension::SmtpUtf8,
+            ServiceExtension::Chunking,
             ServiceExtension::EnhancedStatusCodes,
             ServiceExtension::Limits { mail_max: limits.transactions, rcpt_max: limits.recipients },
         ];
+        if self.config.honours_binarymime {
+            offered.push(ServiceExtension::BinaryMime);
+        }
         if self.config.offers_starttls && self.connection.tls().is_none() {
             offered.push(ServiceExtension::StartTls);
         }
@@ -258,7 +271,7 @@ impl ServerSession {
             }
     }
 
-    fn is_esmtp(&self) -> bool {
+    pub(super) fn is_esmtp(&self) -> bool {
         self.connection.greeting().is_some_and(|greeting| greeting.protocol() == Protocol::Esmtp)
     }
 
@@ -274,6 +287,9 @@ impl ServerSession {
         }
         let is_understood = parameters.unrecognized.is_none() && (parameters.dsn.is_empty() || self.offers_dsn());
         if !(is_understood && (self.is_esmtp() || parameters.is_empty())) {
+            return self.error(now, Stage::Mail, replies::UNKNOWN_PARAMETER, line);
+        }
+        if parameters.body == Some(Body::BinaryMime) && !self.config.honours_binarymime {
             return self.error(now, Stage::Mail, replies::UNKNOWN_PARAMETER, line);
         }
         if parameters.auth.is_some() && self.config.authentication.is_none() {

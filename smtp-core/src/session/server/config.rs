@@ -96,6 +96,8 @@ pub struct SessionConfig {
     pub limits: Limits,
     /// To whom `DSN` is offered. Default: nobody.
     pub dsn: DsnOffer,
+    /// Whether `BINARYMIME` is offered (RFC 3030 §3), because the delivery takes content of any octets. Default: no.
+    pub honours_binarymime: bool,
     /// Which stages are asked about.
     pub stages: Stages,
     /// Whether octets that come before a reply that must be waited for end the session with `554 5.5.0`.
@@ -118,6 +120,7 @@ impl SessionConfig {
             local_domains: Vec::new(),
             limits: Limits::default(),
             dsn: DsnOffer::default(),
+            honours_binarymime: false,
             stages: Stages::ALL,
             refuse_early_talkers: true,
             offers_starttls: false,

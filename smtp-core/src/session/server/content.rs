@@ -1,4 +1,4 @@
-//! Content: from `DATA` to the answer behind its end, where the transaction ends too.
+//! Content: from `DATA`, or from the end of the last chunk, to the answer, where the transaction ends too.
 
 use std::time::Instant;
 
@@ -7,15 +7,19 @@ use crate::session::decision::{Accepted, Decision, Question, Refusal, Verdict, m
 use crate::session::event::{CloseReason, Stage};
 use crate::session::replies;
 use crate::session::transaction::Transaction;
+use crate::syntax::parameter::Body;
 use crate::syntax::reply::Reply;
 use crate::syntax::text::SafeText;
 
 use super::{ServerSession, Stages, State};
 
 impl ServerSession {
-    pub(super) fn data(&mut self) {
+    pub(super) fn data(&mut self, now: Instant) {
         self.expect_silence();
         let Some(transaction) = &self.transaction else { return };
+        if transaction.parameters().body == Some(Body::BinaryMime) {
+            return self.error(now, Stage::Content, replies::BAD_SEQUENCE, b"DATA");
+        }
         if transaction.recipients().is_empty() {
             self.refused_fixed(Stage::Content, replies::NO_VALID_RECIPIENTS, &[]);
             return self.idle_command(|session| session.say_fixed(replies::NO_VALID_RECIPIENTS));
@@ -25,12 +29,15 @@ impl ServerSession {
     }
 
     pub(crate) fn room_made(&mut self, now: Instant, _size: Option<u64>, room: Result<(), Refusal>) {
+        if let Some(chunk) = self.chunk.take() {
+            return self.room_for_chunk(now, chunk, room);
+        }
         if let Err(refusal) = room {
             self.refused(Stage::Content, SafeText::default(), refusal.reply(), None, false);
             self.say_refusal(&refusal);
             return self.end_transaction();
         }
-        self.content = Some(Box::new(ContentPhase::new(now)));
+        self.content = Some(Box::new(ContentPhase::data(now)));
         self.state = State::Content;
         self.say_fixed(replies::START_CONTENT);
     }
@@ -40,6 +47,7 @@ impl ServerSession {
         match content.receive(now, &self.config.limits, input) {
             Received::Octets(octets) => return Some(octets),
             Received::Nothing => {}
+            Received::End if content.comes_in_chunks() => self.chunk_ended(now),
             Received::End => self.content_ended(now),
             Received::Endless => {
                 let fault = content.fault().unwrap_or(replies::MESSAGE_TOO_LARGE);
@@ -131,7 +139,10 @@ impl ServerSession {
         self.transaction_id = None;
         self.content = None;
         self.held.mail = None;
-        if matches!(self.state, State::Envelope | State::Content) {
+        self.chunk = None;
+        self.refused_chunk = None;
+        (self.chunks, self.chunk_octets) = (0, 0);
+        if matches!(self.state, State::Envelope | State::Chunks | State::Content) {
             self.state = State::Ready;
         }
     }

@@ -110,14 +110,12 @@ impl ServerSession {
     pub(super) fn next_timeout(&self) -> (Instant, Fixed) {
         let limits = &self.config.limits;
         let waiting = match &self.content {
-            Some(content) => content.deadline(limits),
-            None if self.under_stress => {
+            Some(content) if self.state == State::Content => content.deadline(limits),
+            _ if self.under_stress => {
                 (after(self.waiting_since, limits.command_timeout_under_stress), replies::TIMEOUT_COMMAND)
             }
-            None if self.lines.has_bare_lf() => {
-                (after(self.waiting_since, limits.command_timeout), replies::TIMEOUT_CRLF)
-            }
-            None => (after(self.waiting_since, limits.command_timeout), replies::TIMEOUT_COMMAND),
+            _ if self.lines.has_bare_lf() => (after(self.waiting_since, limits.command_timeout), replies::TIMEOUT_CRLF),
+            _ => (after(self.waiting_since, limits.command_timeout), replies::TIMEOUT_COMMAND),
         };
         let session = after(self.progress, limits.session_without_message).min(after(self.started, limits.session));
         if session < waiting.0 { (session, replies::SESSION_TOO_LONG) } else { waiting }

@@ -2,9 +2,11 @@
 //!
 //! [`ServerSession::poll`] takes input and says what to do next; [`ServerSession::answer`] takes the result. Between the
 //! two the session waits. The order of commands stands in `execute` in [`commands`], what follows `354` in [`content`],
-//! `AUTH` in [`auth`], `XCLIENT` in [`xclient`]; [`dialogue`] has what they use, [`config`] what sessions share.
+//! `BDAT` in [`chunks`], `AUTH` in [`auth`], `XCLIENT` in [`xclient`]; [`dialogue`] has what they use, [`config`] what
+//! sessions share.
 
 mod auth;
+mod chunks;
 mod commands;
 mod config;
 mod content;
@@ -15,6 +17,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::syntax::chunk::Chunk;
 use crate::syntax::line::{Line, LineReader};
 use crate::syntax::reply::{Reply, ReplyCode};
 use crate::syntax::text::SafeText;
@@ -32,6 +35,7 @@ use super::transaction::Transaction;
 pub use config::{Authentication, DsnOffer, SessionConfig, Stages};
 
 use auth::{Authenticating, LineKind};
+use chunks::RefusedChunk;
 
 /// What [`ServerSession::poll`] wants done.
 #[derive(Debug)]
@@ -54,7 +58,9 @@ enum State {
     StartingTls,
     /// Between `MAIL` and `DATA`.
     Envelope,
-    /// Behind `354`.
+    /// Between two chunks.
+    Chunks,
+    /// Behind `354`, or behind a `BDAT` line.
     Content,
     /// Only what was said last is still to be written.
     Closed,
@@ -101,6 +107,15 @@ pub struct ServerSession {
     /// That of the transaction, also while its delivery has it.
     transaction_id: Option<TransactionId>,
     content: Option<Box<ContentPhase>>,
+    /// The first chunk of content, while there is room made for it.
+    chunk: Option<Chunk>,
+    /// How many chunks the transaction had, and the octets that they announced.
+    chunks: u32,
+    chunk_octets: u64,
+    /// The content that is arriving is that of a chunk that is refused.
+    refused_chunk: Option<Box<RefusedChunk>>,
+    /// It was refused and not the last, so that more may follow it.
+    a_chunk_was_refused: bool,
     held: Held,
     /// The client authenticates: its next line is a response.
     authenticating: Option<Box<Authenticating>>,
@@ -148,6 +163,11 @@ impl ServerSession {
             transaction: None,
             transaction_id: None,
             content: None,
+            chunk: None,
+            chunks: 0,
+            chunk_octets: 0,
+            refused_chunk: None,
+            a_chunk_was_refused: false,
             held: Held::default(),
             authenticating: None,
             exchanges: 0,
