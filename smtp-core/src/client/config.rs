@@ -24,6 +24,7 @@ pub struct ClientConfig {
     local_address: Option<IpAddr>,
     tls: Option<ClientTls>,
     auth: Option<ClientAuth>,
+    prefers_chunks: bool,
 }
 
 impl ClientConfig {
@@ -64,6 +65,17 @@ impl ClientConfig {
     #[must_use]
     pub fn with_auth(self, auth: ClientAuth) -> Self {
         Self { auth: Some(auth), ..self }
+    }
+
+    /// Sends all content by `BDAT` where the server offers `CHUNKING` (RFC 3030). Default: only what cannot go by `DATA`.
+    #[must_use]
+    pub fn with_chunking(self) -> Self {
+        Self { prefers_chunks: true, ..self }
+    }
+
+    /// Whether all content goes by `BDAT` where that is possible.
+    pub fn prefers_chunks(&self) -> bool {
+        self.prefers_chunks
     }
 
     /// With what the client authenticates.

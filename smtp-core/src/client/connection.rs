@@ -170,6 +170,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> ClientConnection<S> {
         let opened = Instant::now();
         let to = peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.ip());
         let session = ClientSession::new(config.name_at(local), config.limits().clone(), opened.into_std());
+        let session = if config.prefers_chunks() { session.with_chunking() } else { session };
         let session = match config.auth() {
             Some(auth) => session.with_auth(auth.clone(), nonce()?),
             None => session,
@@ -227,21 +228,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> ClientConnection<S> {
     /// Sends one message, and says for each recipient what became of it.
     ///
     /// Content up to 64 KiB, and all content that is in memory, is checked before the server hears of the message.
-    /// Content in memory with octets above 127 is declared as 8-bit (RFC 6152), unless the envelope says otherwise.
+    /// Content in memory with octets above 127 is declared as 8-bit (RFC 6152), unless the envelope says otherwise. What
+    /// cannot go by `DATA` is declared as binary and goes by `BDAT`, where the server takes that (RFC 3030).
     /// Dropping the future leaves the connection of no further use.
     pub async fn send(&mut self, envelope: &Envelope, mut content: impl ContentSource) -> SendReport {
         self.look_for_farewell();
         let octets = content.len();
-        if octets > BLOCK_OCTETS as u64
-            && let Some(defect) = find_defect(&content)
-        {
-            let error = SendError::new(SendStage::Local, SendCause::Defect(defect));
-            return SendReport::failed(envelope.recipients().len(), &error, false);
-        }
-        if is_undeclared_eight_bit(envelope, &content) {
-            self.session.begin(now(), &envelope.clone().with_body(Body::EightBitMime), octets);
-        } else {
-            self.session.begin(now(), envelope, octets);
+        let body = match self.body(envelope, &content) {
+            Ok(body) => body,
+            Err(defect) => {
+                let error = SendError::new(SendStage::Local, SendCause::Defect(defect));
+                return SendReport::failed(envelope.recipients().len(), &error, false);
+            }
+        };
+        match body {
+            Some(body) if envelope.body() != Some(body) => {
+                self.session.begin(now(), &envelope.clone().with_body(body), octets);
+            }
+            _ => self.session.begin(now(), envelope, octets),
         }
         let report = self.drive(&mut content).await;
         // What came behind the last reply makes the connection useless; better to know now.
@@ -253,6 +257,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> ClientConnection<S> {
         });
         self.messages_sent += u64::from(report.delivered() > 0);
         report
+    }
+
+    /// What is said of the content. Of what is in memory it is looked at; the session looks at what fits into a block.
+    fn body(&self, envelope: &Envelope, content: &impl ContentSource) -> Result<Option<Body>, Defect> {
+        let offers = self.session.offers();
+        match envelope.body() {
+            Some(Body::BinaryMime) => return Ok(envelope.body()),
+            _ if content.len() <= BLOCK_OCTETS as u64 => {}
+            _ => match find_defect(content) {
+                None => {}
+                // SECURITY D-2: unchanged, or not at all.
+                Some(_) if offers.chunking() && offers.binarymime() => return Ok(Some(Body::BinaryMime)),
+                Some(defect) => return Err(defect),
+            },
+        }
+        Ok(if is_undeclared_eight_bit(envelope, content) { Some(Body::EightBitMime) } else { envelope.body() })
     }
 
     /// Says `QUIT` and waits for the reply, at most [`ClientLimits::quit_timeout`](crate::ClientLimits::quit_timeout).

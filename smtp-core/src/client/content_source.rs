@@ -14,7 +14,7 @@ use crate::session::client::BLOCK_OCTETS;
 const READ_OCTETS: usize = BLOCK_OCTETS;
 
 /// The content of a message, given chunk by chunk. Canonical as [`Content`] is: lines end with CRLF, no bare CR or LF,
-/// no NUL; transparency is added on the way.
+/// no NUL; transparency is added on the way. What is not canonical goes only to servers that offer `BINARYMIME`.
 ///
 /// `Bytes` and `Vec<Bytes>` implement it; [`StoredContent`] is one of a [`Content`], [`FileContent`] one of a part of a
 /// file, and [`Chained`] puts one before another.

@@ -5,10 +5,14 @@ use std::time::Instant;
 use crate::session::limits::after;
 use crate::syntax::parameter::Body;
 
-use super::content::END;
+use super::content::{END, Way};
 use super::envelope::Envelope;
 use super::report::{SendCause, SendError, SendReport, SendStage};
 use super::{Awaited, ClientSession, Outstanding, State};
+
+/// Chunks that are sent without waiting for replies, where the server offers `PIPELINING`: enough to keep the network
+/// busy, and few enough that little is sent in vain.
+const CHUNKS_AHEAD: usize = 8;
 
 impl ClientSession {
     /// Begins a message whose content has that many octets. [`ClientStep::Sent`](super::ClientStep::Sent) will end it,
@@ -31,7 +35,12 @@ impl ClientSession {
         self.dialogue_until = after(now, self.limits.message(octets));
         self.waiting_since = now;
         self.transaction.begin(envelope, self.offers);
-        self.content.begin(octets);
+        let way = match envelope.body() {
+            Some(Body::BinaryMime) => Way::Binary,
+            _ if self.prefers_chunks && self.offers.chunking() => Way::Chunks,
+            _ => Way::Data,
+        };
+        self.content.begin(octets, way);
         self.state = State::Gathering;
     }
 
@@ -51,7 +60,20 @@ impl ClientSession {
                 return local(SendCause::NotAscii);
             }
         }
+        if envelope.body() == Some(Body::BinaryMime) && !self.takes_binary() {
+            return local(SendCause::Binary);
+        }
         self.too_large(octets).and_then(local)
+    }
+
+    /// Whether the server takes content of any octets (RFC 3030 §3).
+    fn takes_binary(&self) -> bool {
+        self.offers.chunking() && self.offers.binarymime()
+    }
+
+    /// Whether it may still be said of the content that it is binary: before `MAIL`, to a server that takes it.
+    pub(super) fn may_be_binary(&self) -> bool {
+        self.state == State::Gathering && self.takes_binary()
     }
 
     fn too_large(&self, octets: u64) -> Option<SendCause> {
@@ -64,7 +86,7 @@ impl ClientSession {
         match self.state {
             State::Gathering if self.content.wants_more() => return true,
             State::Gathering => self.start_transaction(now),
-            State::Content if self.is_early || !self.output().is_empty() || !self.outstanding.is_empty() => {}
+            State::Content if self.is_early || !self.output().is_empty() || !self.may_send_content() => {}
             State::Content if self.content.wants_more() => return true,
             State::Content => self.send_block(now),
             _ => {}
@@ -73,13 +95,29 @@ impl ClientSession {
     }
 
     pub(super) fn is_taking_content(&self) -> bool {
-        matches!(self.state, State::Gathering | State::Content) && self.content.wants_more()
+        let is_time = self.state == State::Gathering || (self.state == State::Content && self.may_send_content());
+        is_time && self.content.wants_more()
+    }
+
+    /// Whether more content may be sent: by `DATA` until its end is sent, by `BDAT` while not too many chunks are without a
+    /// reply, and none behind one that was refused (RFC 3030 §2).
+    fn may_send_content(&self) -> bool {
+        let is_ended = |command: &Outstanding| command.awaited == Awaited::EndOfContent;
+        self.outstanding.is_empty() && !self.transaction.has_failed()
+            || (self.content.way() != Way::Data
+                && self.offers.pipelining()
+                && !self.transaction.has_failed()
+                && self.outstanding.len() < CHUNKS_AHEAD
+                && !self.outstanding.back().is_some_and(is_ended))
     }
 
     fn start_transaction(&mut self, now: Instant) {
         let size_octets = self.content.size_octets();
         if let Some(cause) = self.too_large(size_octets) {
             return self.content_broken(now, cause);
+        }
+        if self.content.way() == Way::Binary {
+            self.transaction.declare_binary();
         }
         self.transaction.set_size(self.offers, size_octets);
         self.messages += 1;
@@ -89,6 +127,9 @@ impl ClientSession {
 
     /// Sends what may be sent: one group where the server offers `PIPELINING`, one command otherwise.
     pub(super) fn go_on(&mut self, now: Instant) {
+        if self.has_refused_chunk() && self.outstanding.is_empty() {
+            return self.reset(now);
+        }
         if self.state != State::Envelope || !self.has_room() {
             return;
         }
@@ -105,8 +146,12 @@ impl ClientSession {
         if self.transaction.has_more_lines() || self.is_data_sent() {
             return;
         }
+        if self.content.way() != Way::Data && self.outstanding.is_empty() && self.is_wanted() {
+            return self.start_chunks(now);
+        }
+        let is_by_data = self.content.way() == Way::Data;
         let may_be_taken = self.transaction.has_accepted() || !self.outstanding.is_empty();
-        if !self.transaction.has_failed() && may_be_taken && self.may_send() {
+        if is_by_data && !self.transaction.has_failed() && may_be_taken && self.may_send() {
             self.send(now, Awaited::Data, b"DATA\r\n");
             self.content_start = self.issued;
         } else if self.outstanding.is_empty() {
@@ -140,10 +185,27 @@ impl ClientSession {
     pub(super) fn start_content(&mut self, now: Instant) {
         self.state = State::Content;
         self.waiting_since = now;
-        if self.transaction.has_failed() || !self.transaction.has_accepted() {
+        if !self.is_wanted() {
             self.content.clear();
             self.send(now, Awaited::EndOfContent, END);
         }
+    }
+
+    /// Whether the server has refused a chunk, and with it the message.
+    pub(super) fn has_refused_chunk(&self) -> bool {
+        self.state == State::Content && self.content.way() != Way::Data && self.transaction.has_failed()
+    }
+
+    /// Whether somebody is to get the message, as far as is known.
+    fn is_wanted(&self) -> bool {
+        self.transaction.has_accepted() && !self.transaction.has_failed()
+    }
+
+    /// All recipients are answered, and the first chunk follows at once: `BDAT` has no reply to wait for before its octets.
+    fn start_chunks(&mut self, now: Instant) {
+        self.state = State::Content;
+        self.content_start = self.issued;
+        self.send_block(now);
     }
 
     fn send_block(&mut self, now: Instant) {
@@ -152,6 +214,8 @@ impl ClientSession {
         self.waiting_since = now;
         if self.content.has_ended() {
             self.outstanding.push_back(Outstanding { awaited: Awaited::EndOfContent, end: self.issued });
+        } else if self.content.way() != Way::Data {
+            self.outstanding.push_back(Outstanding { awaited: Awaited::Chunk, end: self.issued });
         }
     }
 

@@ -5,12 +5,32 @@
 
 use std::io;
 
-use crate::syntax::content::DataEncoder;
+use crate::syntax::chunk::TextCheck;
+use crate::syntax::content::{DataDecoder, DataEncoder, Decoded, Defect};
 
 use super::report::SendCause;
 
 /// Octets of content that are taken into one block.
 pub(crate) const BLOCK_OCTETS: usize = 64 << 10;
+
+/// How content goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Way {
+    /// Lines, by `DATA`.
+    #[default]
+    Data,
+    /// Lines, by `BDAT` (RFC 3030 §2).
+    Chunks,
+    /// Octets as they are, by `BDAT` (RFC 3030 §3).
+    Binary,
+}
+
+#[derive(Debug)]
+enum Encoding {
+    Data(DataEncoder),
+    Chunks(TextCheck),
+    Binary,
+}
 
 /// The content of the current message.
 #[derive(Debug, Default)]
@@ -19,7 +39,8 @@ pub(super) struct OutgoingContent {
     block: Vec<u8>,
     /// Octets of content in the block.
     in_block: usize,
-    encoder: Option<DataEncoder>,
+    way: Way,
+    encoding: Option<Encoding>,
     declared_octets: u64,
     taken_octets: u64,
     /// Octets that the end of the content adds to it: the CRLF of a last line that has none.
@@ -27,17 +48,26 @@ pub(super) struct OutgoingContent {
 }
 
 impl OutgoingContent {
-    pub(super) fn begin(&mut self, declared_octets: u64) {
+    pub(super) fn begin(&mut self, declared_octets: u64, way: Way) {
         self.clear();
-        self.encoder = Some(DataEncoder::new());
+        self.way = way;
+        self.encoding = Some(match way {
+            Way::Data => Encoding::Data(DataEncoder::new()),
+            Way::Chunks => Encoding::Chunks(TextCheck::default()),
+            Way::Binary => Encoding::Binary,
+        });
         self.declared_octets = declared_octets;
+    }
+
+    pub(super) fn way(&self) -> Way {
+        self.way
     }
 
     /// Nothing of it is needed any more.
     pub(super) fn clear(&mut self) {
         self.block.clear();
         self.in_block = 0;
-        self.encoder = None;
+        self.encoding = None;
         self.declared_octets = 0;
         self.taken_octets = 0;
         self.added_octets = 0;
@@ -45,7 +75,7 @@ impl OutgoingContent {
 
     /// Whether all of it, with its end, was taken.
     pub(super) fn has_ended(&self) -> bool {
-        self.encoder.is_none()
+        self.encoding.is_none()
     }
 
     /// Whether there is room in the block for more.
@@ -58,8 +88,9 @@ impl OutgoingContent {
         self.declared_octets + self.added_octets
     }
 
-    /// Takes octets from the front of `chunk`, as many as there is room for.
-    pub(super) fn take(&mut self, chunk: &mut &[u8]) -> Result<(), SendCause> {
+    /// Takes octets from the front of `chunk`, as many as there is room for. What is not lines goes as octets, where that
+    /// may still be chosen.
+    pub(super) fn take(&mut self, chunk: &mut &[u8], may_be_binary: bool) -> Result<(), SendCause> {
         let room = BLOCK_OCTETS.saturating_sub(self.in_block).min(chunk.len());
         let (piece, rest) = chunk.split_at(room);
         *chunk = rest;
@@ -68,27 +99,86 @@ impl OutgoingContent {
         if self.taken_octets > self.declared_octets {
             return Err(SendCause::Source(io::ErrorKind::InvalidData));
         }
-        match &mut self.encoder {
-            Some(encoder) => encoder.encode(piece, &mut self.block).map_err(SendCause::Defect),
-            None => Ok(()),
+        let before = self.block.len();
+        match self.encode(piece) {
+            Err(_) if may_be_binary => {
+                self.turn_binary(before);
+                self.block.extend_from_slice(piece);
+                Ok(())
+            }
+            encoded => encoded.map_err(SendCause::Defect),
         }
     }
 
+    fn encode(&mut self, piece: &[u8]) -> Result<(), Defect> {
+        match &mut self.encoding {
+            Some(Encoding::Data(encoder)) => return encoder.encode(piece, &mut self.block),
+            Some(Encoding::Chunks(text)) => {
+                text.look(piece);
+                self.block.extend_from_slice(piece);
+                return text.defect().map_or(Ok(()), Err);
+            }
+            Some(Encoding::Binary) => self.block.extend_from_slice(piece),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// So much of the block is lines, and what comes next is not (SECURITY D-2): all of it goes as it was given.
+    fn turn_binary(&mut self, lines: usize) {
+        self.block.truncate(lines);
+        if let Some(Encoding::Data(_)) = self.encoding.replace(Encoding::Binary) {
+            let encoded = std::mem::take(&mut self.block);
+            let (mut rest, mut decoder) = (&encoded[..], DataDecoder::new());
+            while let Some(Decoded::Content(octets)) = decoder.next(&mut rest) {
+                self.block.extend_from_slice(octets);
+            }
+        }
+        self.way = Way::Binary;
+    }
+
     /// The source has no more. Fewer octets than it said are half a message, which must not become a whole one.
-    pub(super) fn end(&mut self) -> Result<(), SendCause> {
-        let Some(encoder) = self.encoder.take() else { return Ok(()) };
+    pub(super) fn end(&mut self, may_be_binary: bool) -> Result<(), SendCause> {
         if self.taken_octets < self.declared_octets {
             return Err(SendCause::Source(io::ErrorKind::UnexpectedEof));
         }
         let before = self.block.len();
-        encoder.finish(&mut self.block).map_err(SendCause::Defect)?;
-        self.added_octets = (self.block.len() - before) as u64 - END.len() as u64;
-        Ok(())
+        let finished = match self.encoding.take() {
+            Some(Encoding::Data(encoder)) => {
+                let finished = encoder.finish(&mut self.block);
+                self.added_octets = (self.block.len() - before).saturating_sub(END.len()) as u64;
+                if finished.is_err() {
+                    // What was encoded is undone where the content may go as it is.
+                    self.encoding = Some(Encoding::Data(DataEncoder::new()));
+                }
+                finished
+            }
+            Some(Encoding::Chunks(mut text)) => {
+                if !text.end() && text.defect().is_none() {
+                    self.block.extend_from_slice(b"\r\n");
+                    self.added_octets = 2;
+                }
+                text.defect().map_or(Ok(()), Err)
+            }
+            Some(Encoding::Binary) | None => Ok(()),
+        };
+        if finished.is_err() && may_be_binary {
+            self.turn_binary(before);
+            self.encoding = None;
+            return Ok(());
+        }
+        finished.map_err(SendCause::Defect)
     }
 
-    /// Makes the block the output, which is empty, and starts another.
+    /// Makes the block the output, which is empty, and starts another. By `BDAT` it is a chunk, behind its command.
     pub(super) fn move_block_to(&mut self, output: &mut Vec<u8>) {
-        std::mem::swap(&mut self.block, output);
+        if self.way == Way::Data {
+            std::mem::swap(&mut self.block, output);
+        } else {
+            let last = if self.has_ended() { " LAST" } else { "" };
+            output.extend_from_slice(format!("BDAT {}{last}\r\n", self.block.len()).as_bytes());
+            output.extend_from_slice(&self.block);
+        }
         self.block.clear();
         self.in_block = 0;
     }

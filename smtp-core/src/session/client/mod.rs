@@ -97,6 +97,8 @@ enum Awaited {
     /// With the number of the recipient, from 0.
     Rcpt(usize),
     Data,
+    /// A chunk that is not the last.
+    Chunk,
     EndOfContent,
     Rset,
     Quit,
@@ -112,6 +114,7 @@ impl Awaited {
             Self::Mail => SendStage::Mail,
             Self::Rcpt(_) => SendStage::Rcpt,
             Self::Data => SendStage::Data,
+            Self::Chunk => SendStage::Content,
             Self::EndOfContent => SendStage::EndOfContent,
             Self::Rset => SendStage::Rset,
             Self::Quit => SendStage::Idle,
@@ -132,6 +135,7 @@ pub struct ClientSession {
     name: Host,
     limits: ClientLimits,
     starttls: StartTls,
+    prefers_chunks: bool,
     is_under_tls: bool,
     /// Until the client has authenticated.
     authenticating: Option<Box<Authenticating>>,
@@ -150,7 +154,7 @@ pub struct ClientSession {
     written: u64,
     /// Up to the end of the last command that was answered.
     answered: u64,
-    /// Up to the end of `DATA`: what is written beyond is content.
+    /// Up to the end of `DATA`, or to the first `BDAT`: what is written beyond is content.
     content_start: u64,
     /// The reply that is arriving began before what it could answer was written.
     is_early: bool,
@@ -169,6 +173,7 @@ impl ClientSession {
             name,
             limits,
             starttls: StartTls::Never,
+            prefers_chunks: false,
             is_under_tls: false,
             authenticating: None,
             state: State::Opening,
@@ -198,6 +203,12 @@ impl ClientSession {
     #[must_use]
     pub fn with_starttls(self, starttls: StartTls) -> Self {
         Self { starttls, ..self }
+    }
+
+    /// Sends all content by `BDAT` where the server offers `CHUNKING` (RFC 3030). Default: only what cannot go by `DATA`.
+    #[must_use]
+    pub fn with_chunking(self) -> Self {
+        Self { prefers_chunks: true, ..self }
     }
 
     /// Whether the server waits for the handshake.
@@ -253,7 +264,7 @@ impl ClientSession {
     pub fn content(&mut self, now: Instant, chunk: &mut &[u8]) {
         if !self.is_taking_content() {
             *chunk = &[];
-        } else if let Err(cause) = self.content.take(chunk) {
+        } else if let Err(cause) = self.content.take(chunk, self.may_be_binary()) {
             *chunk = &[];
             self.content_broken(now, cause);
         }
@@ -262,7 +273,7 @@ impl ClientSession {
     /// There is no more content.
     pub fn end_of_content(&mut self, now: Instant) {
         if self.is_taking_content()
-            && let Err(cause) = self.content.end()
+            && let Err(cause) = self.content.end(self.may_be_binary())
         {
             self.content_broken(now, cause);
         }
@@ -300,6 +311,9 @@ impl ClientSession {
             (State::Closed | State::Ready | State::Handshake, _) => return None,
             (State::Gathering, _) | (State::Content, None) => limits.content_timeout,
             (State::Content, Some(_)) if !self.output().is_empty() => limits.content_timeout,
+            (State::Content, Some(_)) if self.outstanding.back().is_some_and(|it| it.awaited == Awaited::Chunk) => {
+                limits.command_timeout
+            }
             // Its content is sent, so the message must not be sent again for want of patience.
             (State::Content, Some(_)) => return Some(after(self.waiting_since, limits.end_of_content())),
             (State::Resetting, _) => limits.reset_timeout,

@@ -10,6 +10,8 @@ pub struct Offers {
     size: Option<u64>,
     eight_bit_mime: bool,
     smtputf8: bool,
+    chunking: bool,
+    binarymime: bool,
     enhanced_status_codes: bool,
     starttls: bool,
     dsn: bool,
@@ -40,6 +42,16 @@ impl Offers {
     /// `SMTPUTF8` (RFC 6531): mailboxes and header fields with more than ASCII.
     pub fn smtputf8(&self) -> bool {
         self.smtputf8
+    }
+
+    /// `CHUNKING` (RFC 3030 §2).
+    pub fn chunking(&self) -> bool {
+        self.chunking
+    }
+
+    /// `BINARYMIME` (RFC 3030 §3). Means nothing without `CHUNKING`.
+    pub fn binarymime(&self) -> bool {
+        self.binarymime
     }
 
     /// `ENHANCEDSTATUSCODES` (RFC 2034). Status codes in replies are read whether it is offered or not.
@@ -79,6 +91,10 @@ impl Offers {
             self.eight_bit_mime = true;
         } else if is("SMTPUTF8") {
             self.smtputf8 = true;
+        } else if is("CHUNKING") {
+            self.chunking = true;
+        } else if is("BINARYMIME") {
+            self.binarymime = true;
         } else if is("ENHANCEDSTATUSCODES") {
             self.enhanced_status_codes = true;
         } else if is("STARTTLS") {

@@ -52,11 +52,13 @@ impl ClientSession {
 
     /// The whole state machine.
     fn answered(&mut self, now: Instant, awaited: Awaited, reply: Reply) {
-        use Awaited::{Auth, Data, Ehlo, EndOfContent, Greeting, Helo, Mail, Quit, Rcpt, Rset, StartTls};
+        use Awaited::{Auth, Chunk, Data, Ehlo, EndOfContent, Greeting, Helo, Mail, Quit, Rcpt, Rset, StartTls};
         self.transaction.is_answered |= self.state == State::Envelope && !is_farewell(&reply);
         match (awaited, reply.code().class()) {
             (Quit, 2) if self.state == State::Resetting && reply.code().get() == 221 => self.reset_done(),
             (Quit, _) if self.state != State::Resetting => self.close(),
+            // RFC 3030 §2: behind a chunk that was refused the server may still have a transaction.
+            (EndOfContent, 4 | 5) if self.has_refused_chunk() && !is_farewell(&reply) => {}
             (EndOfContent, 2 | 4 | 5) => self.content_answered(reply),
             (_, 4) if is_farewell(&reply) => self.refused(awaited, reply),
 
@@ -79,7 +81,8 @@ impl ClientSession {
             (Rcpt(index), 2) => self.transaction.accept(index),
             (Rcpt(index), 4 | 5) => self.transaction.refuse(index, reply),
             (Data, 3) => self.start_content(now),
-            (Mail | Data, 4 | 5) => {
+            (Chunk, 2) => {}
+            (Mail | Data | Chunk, 4 | 5) => {
                 self.transaction.fail(SendError::new(awaited.stage(), SendCause::Refused(reply)));
             }
             (Rset, 2) => self.reset_done(),

@@ -113,6 +113,8 @@ pub enum SendCause {
     EightBit,
     /// A mailbox or a header section with more than ASCII, and a server that does not offer `SMTPUTF8` (RFC 6531 §3.2).
     NotAscii,
+    /// A binary message, and a server that does not offer `BINARYMIME` and `CHUNKING` (RFC 3030 §3).
+    Binary,
 }
 
 impl fmt::Display for SendCause {
@@ -138,6 +140,7 @@ impl fmt::Display for SendCause {
             Self::TooLarge { octets, limit_octets } => {
                 write!(f, "the message has {octets} octets, and the server takes at most {limit_octets}")
             }
+            Self::Binary => f.write_str("the message is binary, and the server does not offer BINARYMIME"),
             Self::EightBit => f.write_str("the message has 8-bit octets, and the server does not offer 8BITMIME"),
             Self::NotAscii => {
                 f.write_str("the mailbox or the header section is not ASCII, and the server does not offer SMTPUTF8")
@@ -191,7 +194,11 @@ impl SendError {
                 true
             }
             SendCause::Refused(reply) => !reply.code().is_permanent(),
-            SendCause::Defect(_) | SendCause::TooLarge { .. } | SendCause::EightBit | SendCause::NotAscii => false,
+            SendCause::Defect(_)
+            | SendCause::TooLarge { .. }
+            | SendCause::EightBit
+            | SendCause::NotAscii
+            | SendCause::Binary => false,
             _ => true,
         }
     }
@@ -223,6 +230,7 @@ impl SendError {
             SendCause::TooLarge { .. } => (3, 4),
             SendCause::EightBit => (6, 3),
             SendCause::NotAscii => (6, 7),
+            SendCause::Binary => (6, 1),
         };
         status_code(if self.is_transient() { 4 } else { 5 }, subject, detail)
     }
@@ -353,6 +361,7 @@ mod tests {
             (Local, SendCause::TooLarge { octets: 2, limit_octets: 1 }, "5.3.4"),
             (Local, SendCause::EightBit, "5.6.3"),
             (Local, SendCause::NotAscii, "5.6.7"),
+            (Local, SendCause::Binary, "5.6.1"),
         ] {
             let error = SendError::new(stage, cause);
             assert_eq!(error.status().to_string(), status, "{error}");

@@ -16,6 +16,8 @@ use crate::syntax::reply::Reply;
 pub(super) struct Transaction {
     /// `MAIL`, complete once the size is known.
     mail: Vec<u8>,
+    /// Where in it stands what octets the content has.
+    body: std::ops::Range<usize>,
     /// Every `RCPT`, ready for the wire.
     lines: Vec<u8>,
     /// Where each of them ends.
@@ -52,11 +54,14 @@ impl Transaction {
         if is_internationalized && offers.smtputf8() {
             self.mail.extend_from_slice(b" SMTPUTF8");
         }
+        let before = self.mail.len();
         match envelope.body() {
+            Some(Body::BinaryMime) => self.mail.extend_from_slice(BINARY),
             Some(Body::EightBitMime) if offers.eight_bit_mime() => self.mail.extend_from_slice(b" BODY=8BITMIME"),
             Some(Body::SevenBit) if offers.eight_bit_mime() => self.mail.extend_from_slice(b" BODY=7BIT"),
             _ => {}
         }
+        self.body = before..self.mail.len();
         self.passes_dsn_on = offers.dsn();
         if self.passes_dsn_on {
             let MessageDsn { ret, envelope_id } = envelope.dsn();
@@ -92,6 +97,12 @@ impl Transaction {
         self.accepted = 0;
         self.failure = None;
         self.is_answered = false;
+    }
+
+    /// The content has any octets, whatever the envelope says of it.
+    pub(super) fn declare_binary(&mut self) {
+        self.mail.splice(self.body.clone(), BINARY.iter().copied());
+        self.body.end = self.body.start + BINARY.len();
     }
 
     /// Completes `MAIL`.
@@ -190,6 +201,8 @@ impl Transaction {
         SendReport::new(results.collect(), content_reply, is_stale).with_dsn_passed_on(self.passes_dsn_on)
     }
 }
+
+const BINARY: &[u8] = b" BODY=BINARYMIME";
 
 /// Both keyword and value are types that have no space and no end of a line in them (SECURITY D-9).
 fn write_parameter(line: &mut Vec<u8>, keyword: &'static str, value: Option<&impl std::fmt::Display>) {
