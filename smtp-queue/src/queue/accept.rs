@@ -114,6 +114,11 @@ impl Delivery for Queue {
     fn honours_dsn(&self) -> bool {
         true
     }
+
+    /// The octets are kept as they are. An [`SmtpTransport`](crate::SmtpTransport) passes them on as they are or not at all.
+    fn honours_binarymime(&self) -> bool {
+        true
+    }
 }
 
 /// What is written in front of the content. Blocks only where content in a file may have to be read for it.

@@ -45,6 +45,9 @@ mod envelope_tag {
     pub(super) const SMTPUTF8: u16 = 15;
 }
 
+/// The value of [`envelope_tag::BODY`] beside 7 and 8, the bits of text.
+const BINARY: u8 = 0;
+
 mod recipient_tag {
     pub(super) const MAILBOX: u16 = 1;
     pub(super) const PATH: u16 = 2;
@@ -104,6 +107,7 @@ pub(crate) fn encode_envelope(envelope: &Envelope, output: &mut Vec<u8>) {
     match envelope.body {
         Some(Body::SevenBit) => put(output, tag::BODY, &[7]),
         Some(Body::EightBitMime) => put(output, tag::BODY, &[8]),
+        Some(Body::BinaryMime) => put(output, tag::BODY, &[BINARY]),
         _ => {}
     }
     if envelope.smtputf8 {
@@ -186,6 +190,7 @@ pub(crate) fn decode_envelope(id: QueueId, octets: &[u8]) -> Result<Envelope, Re
                 found.body = match value {
                     [7] => Some(Body::SevenBit),
                     [8] => Some(Body::EightBitMime),
+                    [BINARY] => Some(Body::BinaryMime),
                     _ => return Err(RecordError("body")),
                 }
             }

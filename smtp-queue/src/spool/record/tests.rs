@@ -52,7 +52,8 @@ fn progress() -> Progress {
 fn what_is_stored_is_read_back() {
     let small = Envelope::new(QueueId::from_u128(1), from_micros(0), ReversePath::Null)
         .with_recipient(mailbox("bob@example.org"));
-    for envelope in [small, envelope()] {
+    let binary = Envelope { body: Some(Body::BinaryMime), ..envelope() };
+    for envelope in [small, envelope(), binary] {
         let mut octets = Vec::new();
         encode_envelope(&envelope, &mut octets);
         assert_eq!(decode_envelope(envelope.id, &octets), Ok(envelope));

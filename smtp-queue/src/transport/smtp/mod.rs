@@ -267,7 +267,7 @@ struct Facts {
 impl Facts {
     async fn of(attempt: &Attempt) -> io::Result<Self> {
         let said = (attempt.body(), attempt.envelope().smtputf8);
-        if said == (Some(Body::EightBitMime), false) {
+        if matches!(said, (Some(Body::EightBitMime | Body::BinaryMime), false)) {
             return Ok(Self { body: said.0, has_utf8_header: false });
         }
         let content = attempt.content();
@@ -280,10 +280,13 @@ impl Facts {
     }
 
     fn look(content: &StoredContent, (body, smtputf8): (Option<Body>, bool)) -> io::Result<Self> {
-        let is_eight_bit = body == Some(Body::EightBitMime) || !is_ascii(content)?;
-        let has_utf8_header =
-            smtputf8 && is_eight_bit && !HeaderSection::read(content, HEADER_LIMIT_OCTETS)?.octets().is_ascii();
-        Ok(Self { body: if is_eight_bit { Some(Body::EightBitMime) } else { body }, has_utf8_header })
+        let body = match body {
+            Some(Body::EightBitMime | Body::BinaryMime) => body,
+            _ if is_ascii(content)? => return Ok(Self { body, has_utf8_header: false }),
+            _ => Some(Body::EightBitMime),
+        };
+        let has_utf8_header = smtputf8 && !HeaderSection::read(content, HEADER_LIMIT_OCTETS)?.octets().is_ascii();
+        Ok(Self { body, has_utf8_header })
     }
 }
 
