@@ -92,6 +92,51 @@ fn t5_d54_how_the_line_before_ended_counts() {
     assert_eq!(tally.refused, tally.cases, "a bare CR or LF before the true end");
 }
 
+/// By `BDAT` a message ends where its count says (RFC 3030 §2), whatever looks like an end to somebody, in the chunk or
+/// across two.
+#[test]
+fn t5_d1_no_octets_end_a_chunk() {
+    let config = session::config(false);
+    let (mut cases, mut refused) = (0, 0);
+    for (number, (position, candidate)) in pairs(&Position::NEAR, &product()).into_iter().enumerate() {
+        let smuggled = b"MAIL FROM:<evil@client.example>\r\nRCPT TO:<b@example.org>\r\nBDAT 2 LAST\r\n\r\n";
+        let content = [&position.prefix(candidate.len()), &candidate[..], smuggled].concat();
+        let is_text = (0..content.len()).all(|at| match content[at] {
+            0 => false,
+            b'\r' => content.get(at + 1) == Some(&b'\n'),
+            b'\n' => at > 0 && content[at - 1] == b'\r',
+            _ => true,
+        });
+        let start = content.len() - smuggled.len() - candidate.len();
+        for cut in start..=start + candidate.len() {
+            let (first, second) = content.split_at(cut);
+            let wire = [
+                format!("BDAT {}\r\n", first.len()).as_bytes(),
+                first,
+                format!("BDAT {} LAST\r\n", second.len()).as_bytes(),
+                second,
+                b"QUIT\r\n",
+            ]
+            .concat();
+            for is_binary in [false, true] {
+                let size = if (number + cut) % 8 == 0 { 1 } else { wire.len() };
+                let (messages, replies) = session::run_chunks(&config, is_binary, wire.chunks(size));
+                let name = || format!("{} at {position:?} cut at {cut}, {is_binary}", candidate.escape_ascii());
+                if is_text || is_binary {
+                    assert!(messages == [&content[..]], "{}", name());
+                    assert!(replies.ends_with("221 2.0.0\n"), "{}: {replies}", name());
+                } else {
+                    assert!(messages.is_empty() && replies.ends_with("550 5.5.2\n"), "{}: {replies}", name());
+                    refused += 1;
+                }
+                cases += 1;
+            }
+        }
+    }
+    println!("T5: {cases} cases by BDAT, 0 smuggled, {refused} refused");
+    assert!(cases > 10_000 && refused > 1000, "{cases} cases, {refused} refused");
+}
+
 /// Runs each candidate at each position in each of the segmentations that `choose` gives for it.
 fn run(
     tally: &mut Tally,

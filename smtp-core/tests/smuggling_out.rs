@@ -3,7 +3,8 @@
 //!
 //! Each case is content with a candidate of D-1, D-53 or D-54 in it and an envelope behind, given by one of the ways in
 //! that there are, cut somewhere. What the client writes is read by receivers that are wrong about the end of content in
-//! twelve ways, and by one that is right. `--nocapture` shows the figures. BDAT and LMTP are still to come.
+//! twelve ways, and by one that is right. To a server that takes binary messages, what is not lines goes by BDAT, octet for
+//! octet. `--nocapture` shows the figures. LMTP is still to come.
 
 #[path = "smuggling/candidates.rs"]
 #[allow(dead_code, reason = "the positions and segmentations of the other direction")]
@@ -138,6 +139,34 @@ fn t6_d2_content_given_in_any_two_chunks() {
     }
     println!("{tally} (chunks)");
     assert!(tally.cases >= 20_000 && tally.sent > 1000 && tally.refused > 1000, "{tally}");
+}
+
+#[test] // A count has one meaning for every receiver: the octets behind it are the content.
+fn t6_d2_what_is_not_lines_goes_by_bdat() {
+    let (mut by_data, mut by_bdat) = (0, 0);
+    for (number, candidate) in candidates().into_iter().enumerate() {
+        let content = content(Position::NEAR[number % 3], &candidate);
+        let start = content.len() - ENVELOPE.len() - candidate.len();
+        for cut in [0, start, start + 1, start + candidate.len()] {
+            let mut machine = Machine::greeted(&["PIPELINING", "8BITMIME", "CHUNKING", "BINARYMIME"]);
+            let (before, behind) = content.split_at(cut);
+            machine.begin(&envelope(&["jones"]), &[before, behind]);
+            let commands = String::from_utf8(machine.take_sent()).expect("ASCII");
+            let is_text = first_defect(&content).is_none();
+            assert_eq!(commands.ends_with("DATA\r\n"), is_text, "{}: {commands}", candidate.escape_ascii());
+            if is_text {
+                by_data += 1;
+                continue;
+            }
+            assert!(commands.starts_with("MAIL FROM:<a@client.example> BODY=BINARYMIME\r\n"), "{commands}");
+            machine.receive("250 Ok\r\n250 Ok\r\n");
+            let expected = [format!("BDAT {} LAST\r\n", content.len()).as_bytes(), &content].concat();
+            assert!(machine.take_sent() == expected, "{} cut at {cut}", candidate.escape_ascii());
+            by_bdat += 1;
+        }
+    }
+    println!("T6: {by_bdat} cases by BDAT, unchanged; {by_data} by DATA");
+    assert!(by_bdat > 1000 && by_data > 100, "{by_bdat} {by_data}");
 }
 
 #[test] // Here most is on the wire before the defect is seen.

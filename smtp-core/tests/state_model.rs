@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use model::{Limits, Model};
 use session::Driver;
-use steps::{Command, Content, Mail, No, Rcpt, Verdict, every_greeting, every_step};
+use steps::{Chunk, Command, Content, Mail, No, Rcpt, Verdict, every_greeting, every_step};
 
 const STEPS: u64 = 1_000_000;
 const SEED: u64 = 5321;
@@ -196,7 +196,7 @@ impl Run {
             Mood::Idle if dice < 97 => self.any(is_idle),
             Mood::Busy if dice < 30 => self.any(|command| is_wrong(command) || is_idle(command)),
             Mood::Busy if table::parts(state).0 == 3 => self.find(Command::Data(Content::Good), Verdict::Continue),
-            Mood::Busy => self.towards(state, table::COUNT - 1 - 2),
+            Mood::Busy => self.towards(state, table::RECIPIENTS),
             Mood::Curious if dice < 10 => self.random.usize(..self.steps.len()),
             _ if state == goal || table::parts(goal).0 == 0 => self.rare(state),
             _ => self.towards(state, goal),
@@ -211,7 +211,8 @@ impl Run {
         let pick = self.random.bool();
         if place == 0 || (held != goal_held && (place > 1 || pick)) {
             let verdict = self.verdict(goal_held);
-            return self.find(if pick { Command::Ehlo } else { Command::Helo }, verdict);
+            let is_esmtp = pick || goal_place == 4;
+            return self.find(if is_esmtp { Command::Ehlo } else { Command::Helo }, verdict);
         }
         match place {
             _ if place > goal_place => self.find(Command::Rset, Verdict::Continue),
@@ -219,6 +220,7 @@ impl Run {
                 let verdict = self.verdict(goal_held);
                 self.find(Command::Mail(if pick { Mail::Plain } else { Mail::Null }), verdict)
             }
+            3 => self.find(Command::Bdat(Chunk::First), Verdict::Continue),
             _ => self.find(Command::Rcpt(if pick { Rcpt::Role } else { Rcpt::Postmaster }), Verdict::Continue),
         }
     }

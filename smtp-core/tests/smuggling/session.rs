@@ -40,6 +40,26 @@ pub(crate) fn run<'a>(config: &Arc<SessionConfig>, writes: impl Iterator<Item = 
     Outcome { messages: driver.messages, replies: codes(&driver.replies), closed_at }
 }
 
+/// What becomes of those writes where the recipient is accepted, of a message that is binary or not.
+pub(crate) fn run_chunks<'a>(
+    config: &Arc<SessionConfig>,
+    is_binary: bool,
+    writes: impl Iterator<Item = &'a [u8]>,
+) -> (Vec<Vec<u8>>, String) {
+    let mut driver = Driver::new(SessionConfig { honours_binarymime: true, ..(**config).clone() }.into());
+    let body = if is_binary { " BODY=BINARYMIME" } else { "" };
+    driver.write(b"");
+    driver.write(b"EHLO client.example\r\n");
+    driver.write(format!("MAIL FROM:<a@client.example>{body}\r\nRCPT TO:<b@example.org>\r\n").as_bytes());
+    driver.replies.clear();
+    for write in writes {
+        if !driver.session.is_closed() {
+            driver.write(write);
+        }
+    }
+    (driver.messages, codes(&driver.replies))
+}
+
 struct Driver {
     session: ServerSession,
     now: Instant,

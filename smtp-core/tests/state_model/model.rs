@@ -6,10 +6,10 @@
 //! not offered count as errors, as the unknown recipients of LI11 do; `DATA` without an accepted recipient leaves the
 //! envelope as it is; it, `HELP`, each `EHLO` or `HELO` but the first, and a `MAIL` that is refused at once (also for
 //! its size) count as commands without progress; an `EHLO` that is refused at once leaves the session where it was
-//! (RFC 5321 §4.1.4).
+//! (RFC 5321 §4.1.4). A chunk that is refused ends its transaction; those that follow it are no errors.
 
-use crate::steps::Command::{self, Connect, Data, Ehlo, Helo, Idle, Mail, Quit, Rcpt, Rset, Wrong};
-use crate::steps::{Content, No, Verdict};
+use crate::steps::Command::{self, Bdat, Connect, Data, Ehlo, Helo, Idle, Mail, Quit, Rcpt, Rset, Wrong};
+use crate::steps::{Chunk, Content, MESSAGE_LIMIT_OCTETS, No, Verdict};
 
 /// Reverse-path and accepted forward-paths.
 pub(crate) type Envelope = (&'static str, Vec<&'static str>);
@@ -24,6 +24,10 @@ pub(crate) struct Model {
     /// From connect, from EHLO, from MAIL; with the digit that tells them apart.
     held: [Option<(No, u8)>; 3],
     is_esmtp: bool,
+    /// Chunks of the message, and their octets.
+    pub(crate) chunks: (u32, u64),
+    /// One was refused, and nothing but chunks came since.
+    a_chunk_was_refused: bool,
     /// Refused ones too.
     ehlos: u32,
     errors: u32,
@@ -47,6 +51,9 @@ impl Model {
 
     /// The replies to one command, where policies, lookup and delivery say `verdict`.
     pub(crate) fn step(&mut self, command: Command, verdict: Verdict) -> String {
+        if !matches!(command, Bdat(_)) {
+            self.a_chunk_was_refused = false;
+        }
         let refusal = if let Verdict::Refuse(no) = verdict { Some(no) } else { None };
         match (command, refusal.filter(|no| no.is_immediate)) {
             (Connect, Some(no)) => self.close(if no.is_permanent { "554 5.7.1" } else { "421 4.7.1" }),
@@ -59,7 +66,7 @@ impl Model {
             (Rset, _) => self.end("250 2.0.0"),
             (Ehlo | Helo, Some(no)) => self.refuse(no, 2),
             (Ehlo | Helo, None) => {
-                (self.envelope, self.held[2]) = (None, None);
+                self.end("");
                 (self.is_greeted, self.is_esmtp) = (true, command == Ehlo);
                 self.hold(1, refusal, "250")
             }
@@ -76,6 +83,12 @@ impl Model {
                 self.envelope = Some((mail.path(), vec![]));
                 self.hold(2, refusal, "250 2.1.0")
             }
+            (Bdat(chunk), _) => self.chunk(chunk, verdict),
+            (Data(_), _) if self.chunks.0 > 0 => {
+                self.end("");
+                self.error("503 5.5.1")
+            }
+            (Rcpt(_), _) if self.chunks.0 > 0 => self.error("503 5.5.1"),
             (Rcpt(_) | Data(_), _) if self.envelope.is_none() => self.error("503 5.5.1"),
             (Rcpt(rcpt), _) => match (rcpt.fault(), self.strongest().or(refusal.map(|no| (no, 4)))) {
                 (Some(transient), _) if transient.starts_with('4') => transient.into(),
@@ -94,27 +107,69 @@ impl Model {
                 }
             }
             (Data(_), _) if verdict == Verdict::NoRoom => self.end("452 4.3.1"),
-            (Data(content), _) => {
-                let envelope = self.envelope.take();
-                let reply = match (content, verdict) {
-                    (Content::Defective, _) => self.close("550 5.5.2"),
-                    (Content::TooLarge, _) => self.end("552 5.3.4"),
-                    (Content::Good, Verdict::Refuse(no)) => self.refuse(no, 5),
-                    (Content::Good, Verdict::NotTaken(no)) => self.refuse(no, 6),
-                    (Content::Good, _) => {
-                        self.delivered.extend(envelope);
-                        (self.errors, self.idle_commands) = (0, 0);
-                        "250 2.0.0".into()
-                    }
-                };
-                format!("354 {}", self.end(&reply))
-            }
+            (Data(content), _) => format!("354 {}", self.content(content, verdict)),
         }
+    }
+
+    /// All of the content is there.
+    fn content(&mut self, content: Content, verdict: Verdict) -> String {
+        let envelope = self.envelope.take();
+        let reply = match (content, verdict) {
+            (Content::Defective, _) => self.close("550 5.5.2"),
+            (Content::TooLarge, _) => self.end("552 5.3.4"),
+            (Content::Good, Verdict::Refuse(no)) => self.refuse(no, 5),
+            (Content::Good, Verdict::NotTaken(no)) => self.refuse(no, 6),
+            (Content::Good, _) => {
+                self.delivered.extend(envelope);
+                (self.errors, self.idle_commands) = (0, 0);
+                "250 2.0.0".into()
+            }
+        };
+        self.end(&reply)
+    }
+
+    /// RFC 3030 §2, LI17.
+    fn chunk(&mut self, chunk: Chunk, verdict: Verdict) -> String {
+        let has_recipients = self.envelope.as_ref().map(|envelope| !envelope.1.is_empty());
+        if !(self.is_greeted && has_recipients == Some(true) && self.is_esmtp) {
+            let was_refused = std::mem::replace(&mut self.a_chunk_was_refused, !chunk.is_last());
+            self.end("");
+            let (reply, is_error) = match has_recipients {
+                Some(_) if !self.is_esmtp => ("502 5.5.1", true),
+                Some(_) => ("554 5.5.1", false),
+                None => ("503 5.5.1", !self.is_greeted || !was_refused),
+            };
+            return match is_error {
+                // LI18: more than a message may have is not drained.
+                _ if chunk.octets() > MESSAGE_LIMIT_OCTETS => self.close(reply),
+                true => self.error(reply),
+                false if self.is_idle_for_too_long() => self.close("421 4.7.0"),
+                false => reply.into(),
+            };
+        }
+        let is_first = self.chunks.0 == 0;
+        self.chunks = (self.chunks.0 + 1, self.chunks.1 + chunk.octets());
+        if self.chunks.0 > 100 && self.chunks.1 < 512 * u64::from(self.chunks.0) {
+            return self.close("421 4.7.0");
+        }
+        let content = match chunk {
+            Chunk::TooLarge if is_first && verdict == Verdict::NoRoom => return self.close("552 5.3.4"),
+            _ if is_first && verdict == Verdict::NoRoom => {
+                self.a_chunk_was_refused = !chunk.is_last();
+                return self.end("452 4.3.1");
+            }
+            Chunk::First => return "250 2.0.0".into(),
+            Chunk::Last => Content::Good,
+            Chunk::Defective => Content::Defective,
+            Chunk::TooLarge => Content::TooLarge,
+        };
+        self.a_chunk_was_refused = !chunk.is_last();
+        self.content(content, verdict)
     }
 
     /// R5321d: what ends a transaction empties the envelope; what `MAIL` had held goes with it.
     fn end(&mut self, reply: &str) -> String {
-        (self.envelope, self.held[2]) = (None, None);
+        (self.envelope, self.held[2], self.chunks) = (None, None, (0, 0));
         reply.into()
     }
 

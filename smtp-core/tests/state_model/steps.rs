@@ -130,6 +130,38 @@ impl Content {
     }
 }
 
+/// A chunk, octets included. All but the last mean that more may follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Chunk {
+    First,
+    TooLarge,
+    Defective,
+    Last,
+}
+
+impl Chunk {
+    pub(crate) fn octets(self) -> u64 {
+        match self {
+            Self::First | Self::Last => 3,
+            Self::Defective => 5,
+            Self::TooLarge => 1200,
+        }
+    }
+
+    pub(crate) fn is_last(self) -> bool {
+        self == Self::Last
+    }
+
+    fn line(self) -> String {
+        match self {
+            Self::First => "BDAT 3\r\nx".to_owned(),
+            Self::TooLarge => format!("BDAT 1200\r\n{}", "x".repeat(1198)),
+            Self::Defective => "BDAT 5\r\na\nb".to_owned(),
+            Self::Last => "bdat 3 last\r\ny".to_owned(),
+        }
+    }
+}
+
 /// One command, or the connection itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Command {
@@ -139,6 +171,7 @@ pub(crate) enum Command {
     Mail(Mail),
     Rcpt(Rcpt),
     Data(Content),
+    Bdat(Chunk),
     Rset,
     /// Achieves nothing: line and reply.
     Idle(&'static str, &'static str),
@@ -158,6 +191,7 @@ impl Command {
             Self::Helo => "HELO client.example".to_owned(),
             Self::Mail(mail) => mail.line(),
             Self::Rcpt(rcpt) => rcpt.line(),
+            Self::Bdat(chunk) => chunk.line(),
             Self::Data(_) => "DATA".to_owned(),
             Self::Rset => "RSET".to_owned(),
             Self::Wrong(TOO_LONG, _) => format!("NOOP {}", "x".repeat(2048)),
@@ -208,11 +242,11 @@ fn verdicts(command: Command) -> Vec<Verdict> {
         | Command::Helo
         | Command::Mail(Mail::Plain | Mail::Null | Mail::Sized)
         | Command::Rcpt(Rcpt::Local | Rcpt::OtherLocal | Rcpt::Role | Rcpt::Postmaster) => policy.collect(),
-        Command::Data(Content::Good) => {
+        Command::Data(Content::Good) | Command::Bdat(Chunk::Last) => {
             let not_taken = every_no().filter(|no| !no.is_immediate).map(Verdict::NotTaken);
             policy.chain(not_taken).chain([Verdict::NoRoom]).collect()
         }
-        Command::Data(_) => vec![Verdict::Continue, would_show, Verdict::NoRoom],
+        Command::Data(_) | Command::Bdat(_) => vec![Verdict::Continue, would_show, Verdict::NoRoom],
         Command::Mail(_) | Command::Rcpt(_) => vec![Verdict::Continue, would_show],
         _ => vec![Verdict::Continue],
     }
@@ -226,6 +260,7 @@ pub(crate) fn every_step() -> Vec<(Command, Verdict)> {
     commands.extend([Rcpt::PostmasterLookupFails, Rcpt::Unknown, Rcpt::UnknownRole].map(Command::Rcpt));
     commands.extend([Rcpt::NotLocal, Rcpt::LookupFails, Rcpt::UnknownParameter].map(Command::Rcpt));
     commands.extend([Content::Good, Content::Defective, Content::TooLarge].map(Command::Data));
+    commands.extend([Chunk::First, Chunk::TooLarge, Chunk::Defective, Chunk::Last].map(Command::Bdat));
     commands.extend(IDLE);
     commands.extend(WRONG);
     let each = |command| verdicts(command).into_iter().map(move |verdict| (command, verdict));
