@@ -5,8 +5,9 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use smtp_core::{
-    Accepted, AuthError, CloseReason, Credential, Decision, ForwardPath, Identity, Lookup, LookupAnswer, LookupError,
-    Mailbox, Question, Recipient, Refusal, ScramHash, ScramKeys, Secret, ServerSession, Step, Transaction, Verdict,
+    Accepted, AuthError, Body, CloseReason, Credential, Decision, ForwardPath, Identity, Lookup, LookupAnswer,
+    LookupError, Mailbox, Question, Recipient, Refusal, ScramHash, ScramKeys, Secret, ServerSession, Step, Transaction,
+    Verdict,
 };
 
 use crate::control::Control;
@@ -50,6 +51,8 @@ pub(crate) struct Client<'a> {
     most_turns: usize,
     /// Whether content cannot be kept.
     pub(crate) loses_content: bool,
+    /// Whether content may come by `BDAT`, which adds no CRLF behind a last line that has none.
+    pub(crate) last_line_may_be_open: bool,
 }
 
 impl<'a> Client<'a> {
@@ -67,6 +70,7 @@ impl<'a> Client<'a> {
             turns: 0,
             most_turns: MORE_TURNS,
             loses_content: false,
+            last_line_may_be_open: false,
         }
     }
 
@@ -293,9 +297,12 @@ impl<'a> Client<'a> {
         let content = std::mem::take(&mut self.content);
         assert!(!self.loses_content || content.is_empty(), "lost content was delivered");
         assert!(content.len() as u64 <= limits.message_octets, "{} octets", content.len());
-        assert!(content.is_empty() || content.ends_with(b"\r\n"), "the last line has no end");
+        let is_binary = transaction.parameters().body == Some(Body::BinaryMime);
+        let has_end = content.is_empty() || content.ends_with(b"\r\n");
+        assert!(has_end || self.last_line_may_be_open, "the last line has no end");
         for (at, &octet) in content.iter().enumerate() {
             let is_bare = match octet {
+                _ if is_binary => false,
                 0 => true,
                 b'\r' => content.get(at + 1) != Some(&b'\n'),
                 b'\n' => at == 0 || content[at - 1] != b'\r',

@@ -13,6 +13,7 @@
 //! | [`text`] | what is shown or sent is one line, printable, and not too long |
 //! | [`mod@proxy`] | a header of a proxy is the same whatever follows it, and can be said again |
 //! | [`session`] | replies, events and deliveries do not depend on how the octets were cut |
+//! | [`bdat`] | content by `BDAT` is what was counted, however it is divided and cut |
 //! | [`sasl`] | a client is who a hook said, asked about what the client sent; nothing secret is said or reported |
 //! | [`content`] | the decoder equals a slow reading of RFC 5321 §4.1.1.4 and §4.5.2, and undoes the encoder |
 //! | [`received`] | a generated trace field parses back to what went in |
@@ -22,6 +23,7 @@
 //! | [`spool_record`] | a reader of stored records does not panic, takes little memory, and undoes the writer |
 //! | [`spool_recovery`] | a damaged spool opens, gives what is whole, says what is not, and goes on working |
 
+pub mod bdat;
 mod client;
 pub mod client_reply;
 pub mod client_session;
@@ -45,7 +47,7 @@ pub mod text;
 pub type Law = fn(&[u8]);
 
 /// All laws, by the name of their target and of their folder in `corpus/`.
-pub const LAWS: [(&str, Law); 15] = [
+pub const LAWS: [(&str, Law); 16] = [
     ("line", line::law),
     ("command", command::law),
     ("path", path::law),
@@ -53,6 +55,7 @@ pub const LAWS: [(&str, Law); 15] = [
     ("text", text::law),
     ("proxy", proxy::law),
     ("session", session::law),
+    ("bdat", bdat::law),
     ("sasl", sasl::law),
     ("content", content::law),
     ("received", received::law),

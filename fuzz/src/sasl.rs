@@ -67,6 +67,7 @@ fn text(octets: &[u8]) -> String {
 
 fn run(wire: &[u8], control: Control<'_>, start: Instant, send: &dyn Fn(&mut Client<'_>, &[u8])) -> Record {
     let mut client = Client::new(session(control.choice(0), start), control.skip(1), start);
+    client.last_line_may_be_open = true;
     client.advance();
     send(&mut client, wire);
     client.finish()

@@ -22,6 +22,7 @@ const UNDER_STRESS: u8 = 4;
 const RELAY_CLIENT: u8 = 8;
 const CONTENT_LOST: u8 = 16;
 const CLIENT_LEAVES: u8 = 32;
+const TAKES_BINARY: u8 = 64;
 
 /// How the octets between two pauses are cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +63,7 @@ fn text(octets: &[u8]) -> String {
 fn run(wire: &[u8], control: Control<'_>, start: Instant, cut: Cut, refuse_early_talkers: bool) -> Record {
     let switches = control.choice(0);
     let mut client = Client::new(session(switches, start, refuse_early_talkers), control.skip(2), start);
+    client.last_line_may_be_open = wire.windows(4).any(|word| word.eq_ignore_ascii_case(b"BDAT"));
     client.loses_content = switches & CONTENT_LOST != 0 && switches & SMALL_LIMITS == 0;
     client.advance();
     let pause = usize::from(control.choice(1));
@@ -95,6 +97,7 @@ fn session(switches: u8, start: Instant, refuse_early_talkers: bool) -> ServerSe
         limits: if switches & SMALL_LIMITS == 0 { Limits::default() } else { small_limits() },
         stages: if switches & NO_STAGES == 0 { Stages::ALL } else { Stages::NONE },
         refuse_early_talkers,
+        honours_binarymime: switches & TAKES_BINARY != 0,
         observed: true,
         ..SessionConfig::new(hostname)
     };

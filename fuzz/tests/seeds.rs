@@ -91,6 +91,7 @@ mutation_tests! {
     t16_no_mutation_breaks_the_law_of_parameters: "parameter", MUTATIONS;
     t16_no_mutation_breaks_the_law_of_text: "text", MUTATIONS;
     t16_no_mutation_breaks_the_law_of_sessions: "session", MUTATIONS_OF_SESSIONS;
+    t16_no_mutation_breaks_the_law_of_chunks: "bdat", MUTATIONS_OF_SESSIONS;
     t16_no_mutation_breaks_the_law_of_sasl: "sasl", MUTATIONS_OF_SESSIONS;
     t16_no_mutation_breaks_the_law_of_content: "content", MUTATIONS;
     t16_no_mutation_breaks_the_law_of_received: "received", MUTATIONS;
