@@ -137,10 +137,12 @@ fn d14_a_client_that_leaves_within_a_message_has_sent_none() {
     }
 }
 
+/// What is made ready before a message is sent.
+type Prepare = fn(&mut Machine, Refusal);
+
 #[test] // SECURITY D-44: whatever ends a message that came in chunks, the next command meets an empty envelope.
 fn d44_each_end_of_a_chunked_message_leaves_an_empty_envelope() {
     let refusal = || Refusal::permanent(7, 1, "No");
-    type Prepare = fn(&mut Machine, Refusal);
     let ends: [(&str, Prepare, String, &str); 8] = [
         ("acceptance", |_, _| {}, "BDAT 3\r\nx\r\nBDAT 0 LAST\r\n".into(), "250 2.0.0"),
         ("RSET", |_, _| {}, "BDAT 3\r\nx\r\nRSET\r\n".into(), "250 2.0.0"),

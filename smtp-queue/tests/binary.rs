@@ -17,11 +17,14 @@ fn content() -> Vec<u8> {
     [b"Subject: binary\r\nContent-Transfer-Encoding: binary\r\n\r\n.\r\n\n.\n\r", &all[..]].concat()
 }
 
+/// What `BODY=` said, and the content.
+type Received = (Option<Body>, Bytes);
+
 /// Takes everything, and binary messages where it says so.
 #[derive(Clone)]
 struct Hop {
     takes_binary: bool,
-    received: Arc<Mutex<Vec<(Option<Body>, Bytes)>>>,
+    received: Arc<Mutex<Vec<Received>>>,
 }
 
 #[async_trait]
@@ -65,7 +68,7 @@ async fn listen(delivery: impl Delivery + 'static) -> SocketAddr {
 }
 
 /// What the next hop has got, once it has got something.
-async fn relayed(takes_binary: bool) -> (Option<Body>, Bytes) {
+async fn relayed(takes_binary: bool) -> Received {
     let hop = Hop { takes_binary, received: Arc::default() };
     let address = listen(hop.clone()).await;
     let name = Host::parse("hop.example.org").expect("a name");

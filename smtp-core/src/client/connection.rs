@@ -16,12 +16,11 @@ use crate::sasl::base64;
 use crate::session::client::envelope::Envelope;
 use crate::session::client::offers::Offers;
 use crate::session::client::report::{SendCause, SendError, SendReport, SendStage};
-use crate::session::client::{BLOCK_OCTETS, ClientSession, ClientStep, StartTls};
+use crate::session::client::{ClientSession, ClientStep, StartTls};
 use crate::session::tls::TlsFacts;
-use crate::syntax::content::{DataEncoder, Defect};
-use crate::syntax::parameter::Body;
 use crate::syntax::reply::Reply;
 
+use super::body::body_of;
 use super::config::ClientConfig;
 use super::connecting;
 use super::content_source::ContentSource;
@@ -234,7 +233,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> ClientConnection<S> {
     pub async fn send(&mut self, envelope: &Envelope, mut content: impl ContentSource) -> SendReport {
         self.look_for_farewell();
         let octets = content.len();
-        let body = match self.body(envelope, &content) {
+        let body = match body_of(envelope, &content, self.session.offers()) {
             Ok(body) => body,
             Err(defect) => {
                 let error = SendError::new(SendStage::Local, SendCause::Defect(defect));
@@ -257,22 +256,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> ClientConnection<S> {
         });
         self.messages_sent += u64::from(report.delivered() > 0);
         report
-    }
-
-    /// What is said of the content. Of what is in memory it is looked at; the session looks at what fits into a block.
-    fn body(&self, envelope: &Envelope, content: &impl ContentSource) -> Result<Option<Body>, Defect> {
-        let offers = self.session.offers();
-        match envelope.body() {
-            Some(Body::BinaryMime) => return Ok(envelope.body()),
-            _ if content.len() <= BLOCK_OCTETS as u64 => {}
-            _ => match find_defect(content) {
-                None => {}
-                // SECURITY D-2: unchanged, or not at all.
-                Some(_) if offers.chunking() && offers.binarymime() => return Ok(Some(Body::BinaryMime)),
-                Some(defect) => return Err(defect),
-            },
-        }
-        Ok(if is_undeclared_eight_bit(envelope, content) { Some(Body::EightBitMime) } else { envelope.body() })
     }
 
     /// Says `QUIT` and waits for the reply, at most [`ClientLimits::quit_timeout`](crate::ClientLimits::quit_timeout).
@@ -487,26 +470,4 @@ impl<S> fmt::Debug for ClientConnection<S> {
             .field("messages_sent", &self.messages_sent)
             .finish_non_exhaustive()
     }
-}
-
-/// Whether nobody has said of content in memory that it has octets above 127.
-fn is_undeclared_eight_bit(envelope: &Envelope, content: &impl ContentSource) -> bool {
-    let mut is_ascii = true;
-    envelope.body().is_none() && content.look(&mut |octets| is_ascii &= octets.is_ascii()) && !is_ascii
-}
-
-/// What is wrong with content that is in memory.
-fn find_defect(content: &impl ContentSource) -> Option<Defect> {
-    let mut encoder = DataEncoder::new();
-    let mut scratch = Vec::new();
-    let mut found = Ok(());
-    let is_in_memory = content.look(&mut |octets| {
-        for block in octets.chunks(BLOCK_OCTETS) {
-            scratch.clear();
-            found = found.and_then(|()| encoder.encode(block, &mut scratch));
-        }
-    });
-    scratch.clear();
-    let found = found.and_then(|()| encoder.finish(&mut scratch));
-    if is_in_memory { found.err() } else { None }
 }

@@ -1,9 +1,10 @@
 //! A client on tokio: connecting, sending, and the sources of content.
 //!
 //! [`connection`] is the loop that drives a [`ClientSession`](crate::ClientSession), [`config`] what it is told,
-//! [`content_source`] where content comes from, [`connecting`] how a connection is made, [`tls`] how it is protected,
-//! [`inbound`] what was read.
+//! [`content_source`] where content comes from, [`body`] what is said of it, [`connecting`] how a connection
+//! is made, [`tls`] how it is protected, [`inbound`] what was read.
 
+mod body;
 pub(crate) mod config;
 mod connecting;
 pub(crate) mod connection;

@@ -1,6 +1,6 @@
 //! RFC 3030: CHUNKING and BINARYMIME, the sending side.
 
-use smtp_core::{Body, SendCause, SendStage};
+use smtp_core::{Body, ClientLimits, SendCause, SendStage};
 
 use crate::scripted::{Machine, envelope, outcomes};
 
@@ -11,11 +11,15 @@ fn sent(machine: &mut Machine) -> String {
     String::from_utf8(machine.take_sent()).expect("ASCII in these tests")
 }
 
+fn preferring_chunks(mut machine: Machine) -> Machine {
+    let other = Machine::new(ClientLimits::default()).session;
+    machine.session = std::mem::replace(&mut machine.session, other).with_chunking();
+    machine
+}
+
 /// A session that prefers chunks, to a server that offers them.
 fn chunking() -> Machine {
-    let mut machine = Machine::greeted(&ALL);
-    machine.session = std::mem::replace(&mut machine.session, Machine::new(Default::default()).session).with_chunking();
-    machine
+    preferring_chunks(Machine::greeted(&ALL))
 }
 
 #[test] // RFC 3030 §3: to a server that offers both, octet for octet.
@@ -103,8 +107,7 @@ fn r3030a_lines_go_by_bdat_where_the_client_prefers_it() {
         assert_eq!(outcomes(&machine.report()), ["deferred 4.3.0"]);
         assert!(machine.session.is_reusable(), "RFC 3030 §2: LAST ends the transaction");
     }
-    let mut machine = Machine::greeted(&["8BITMIME"]);
-    machine.session = std::mem::replace(&mut machine.session, Machine::new(Default::default()).session).with_chunking();
+    let mut machine = preferring_chunks(Machine::greeted(&["8BITMIME"]));
     machine.begin(&envelope(&["jones"]), &[b"x\r\n"]);
     machine.receive("250 Ok\r\n");
     machine.receive("250 Ok\r\n");
@@ -167,7 +170,7 @@ fn r3030a_a_refused_chunk_is_the_reason_for_every_recipient() {
     }
     // The last chunk was on its way: the server may still have a transaction.
     let mut machine = Machine::greeted(&ALL);
-    machine.begin(&envelope(&["jones"]).with_body(Body::BinaryMime), &[&content[..BLOCK_OCTETS + 1]]);
+    machine.begin(&envelope(&["jones"]).with_body(Body::BinaryMime), &[&content[..=BLOCK_OCTETS]]);
     machine.receive("250 Ok\r\n250 Ok\r\n");
     machine.take_sent();
     machine.receive("452 4.3.1 No room\r\n503 5.5.1 Bad sequence\r\n");

@@ -16,6 +16,7 @@ pub(crate) type Envelope = (&'static str, Vec<&'static str>);
 
 /// The whole state of a session.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is known of a session or not")]
 pub(crate) struct Model {
     pub(crate) is_greeted: bool,
     pub(crate) is_closed: bool,

@@ -144,7 +144,8 @@ pub struct ClientSession {
     greeting: Option<Reply>,
     offers: Offers,
     outstanding: VecDeque<Outstanding>,
-    transaction: Transaction,
+    /// Boxed, because a session is moved often.
+    transaction: Box<Transaction>,
     content: OutgoingContent,
     output: Vec<u8>,
     /// How much of the output was written.
@@ -181,7 +182,7 @@ impl ClientSession {
             greeting: None,
             offers: Offers::default(),
             outstanding: VecDeque::from([Outstanding { awaited: Awaited::Greeting, end: 0 }]),
-            transaction: Transaction::default(),
+            transaction: Box::default(),
             content: OutgoingContent::default(),
             output: Vec::new(),
             output_start: 0,

@@ -77,11 +77,10 @@ impl ClientSession {
             (Auth, 2) => self.authenticated(reply),
             (Greeting | Ehlo | Helo | StartTls | Auth, 4 | 5) => self.refused(awaited, reply),
 
-            (Mail, 2) => {}
+            (Mail | Chunk, 2) => {}
             (Rcpt(index), 2) => self.transaction.accept(index),
             (Rcpt(index), 4 | 5) => self.transaction.refuse(index, reply),
             (Data, 3) => self.start_content(now),
-            (Chunk, 2) => {}
             (Mail | Data | Chunk, 4 | 5) => {
                 self.transaction.fail(SendError::new(awaited.stage(), SendCause::Refused(reply)));
             }

@@ -19,9 +19,30 @@ use crate::syntax::text::SafeText;
 
 use super::{ServerSession, State};
 
+/// What is known of the chunks of a transaction.
+#[derive(Debug, Default)]
+pub(super) struct Chunks {
+    /// The first one, while room is made for it.
+    pub(super) first: Option<Chunk>,
+    /// How many there were, and the octets that they announced.
+    count: u32,
+    octets: u64,
+    /// The content that is arriving is that of a chunk that is refused.
+    refused: Option<Box<RefusedChunk>>,
+    /// One was, and nothing but chunks came since: what still comes may have been on its way.
+    pub(super) one_was_refused: bool,
+}
+
+impl Chunks {
+    /// The transaction is over.
+    pub(super) fn end(&mut self) {
+        *self = Self { one_was_refused: self.one_was_refused, ..Self::default() };
+    }
+}
+
 /// A chunk without a place: what is said behind its octets, and where the session goes on then.
 #[derive(Debug)]
-pub(super) struct RefusedChunk {
+struct RefusedChunk {
     answer: Answer,
     next: State,
 }
@@ -54,7 +75,7 @@ impl ServerSession {
                 }
             }
             // RFC 3030 §2: chunks that were on their way when one before them was refused are nobody's error.
-            _ if self.a_chunk_was_refused => {
+            _ if self.chunks.one_was_refused => {
                 self.refuse_chunk(now, chunk, Answer::Idle(replies::BAD_SEQUENCE));
             }
             _ => self.refuse_chunk(now, chunk, Answer::Error(replies::BAD_SEQUENCE)),
@@ -65,7 +86,7 @@ impl ServerSession {
         if self.admit_chunk(chunk) {
             let declared = self.transaction.as_ref().and_then(|transaction| transaction.parameters().size_octets);
             let is_whole = chunk.is_last && chunk.octets <= self.config.limits.message_octets;
-            self.chunk = Some(chunk);
+            self.chunks.first = Some(chunk);
             self.ask(Question::Room, declared.or(is_whole.then_some(chunk.octets)));
         }
     }
@@ -86,13 +107,13 @@ impl ServerSession {
     /// Whether the chunk is within what a message may have: `false` where the session has ended for it.
     fn admit_chunk(&mut self, chunk: Chunk) -> bool {
         let limits = &self.config.limits;
-        self.chunks += 1;
-        self.chunk_octets = self.chunk_octets.saturating_add(chunk.octets);
-        let is_too_small = self.chunks > limits.chunks_before_average
-            && self.chunk_octets < limits.chunk_octets_on_average.saturating_mul(self.chunks.into());
+        self.chunks.count += 1;
+        self.chunks.octets = self.chunks.octets.saturating_add(chunk.octets);
+        let is_too_small = self.chunks.count > limits.chunks_before_average
+            && self.chunks.octets < limits.chunk_octets_on_average.saturating_mul(self.chunks.count.into());
         // What is too large is read to its end, but not without end: one message that counts, one that is dropped.
-        let is_endless = self.chunk_octets > limits.message_octets.saturating_mul(2);
-        let reply = if self.chunks > limits.chunks || is_too_small {
+        let is_endless = self.chunks.octets > limits.message_octets.saturating_mul(2);
+        let reply = if self.chunks.count > limits.chunks || is_too_small {
             replies::TOO_MANY_CHUNKS
         } else if is_endless {
             replies::MESSAGE_TOO_LARGE
@@ -133,8 +154,8 @@ impl ServerSession {
             self.refused_fixed(Stage::Content, fixed, &[]);
             return self.close(CloseReason::Limit, Some(fixed));
         }
-        self.a_chunk_was_refused = !chunk.is_last;
-        self.refused_chunk = Some(Box::new(RefusedChunk { answer, next }));
+        self.chunks.one_was_refused = !chunk.is_last;
+        self.chunks.refused = Some(Box::new(RefusedChunk { answer, next }));
         self.content = Some(Box::new(ContentPhase::chunks(now, true)));
         self.begin_chunk(now, chunk);
     }
@@ -142,7 +163,7 @@ impl ServerSession {
     /// The octets of a chunk have come.
     pub(super) fn chunk_ended(&mut self, now: Instant) {
         self.waiting_since = now;
-        if let Some(refused) = self.refused_chunk.take() {
+        if let Some(refused) = self.chunks.refused.take() {
             self.content = None;
             self.state = refused.next;
             return match refused.answer {
@@ -162,7 +183,7 @@ impl ServerSession {
             self.content_ended(now);
         } else if content.fault().is_some() {
             self.content_ended(now);
-            self.a_chunk_was_refused = true;
+            self.chunks.one_was_refused = true;
         } else {
             self.state = State::Chunks;
             self.say_fixed(replies::CHUNK_OK);

@@ -71,7 +71,7 @@ impl ServerSession {
         self.secrets_may_follow |= starts_with(b"AUTH");
         let command = Command::parse(line);
         if !matches!(command, Ok(Command::Bdat(_))) {
-            self.a_chunk_was_refused = false;
+            self.chunks.one_was_refused = false;
         }
         match command {
             Ok(command) => self.execute(now, command, line),

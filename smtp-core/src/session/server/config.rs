@@ -85,6 +85,7 @@ impl Authentication {
 
 /// What all sessions of a listener have in common.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is something that is done or not")]
 pub struct SessionConfig {
     /// The name of this server: greeting, answer to `EHLO`, `Received`.
     pub hostname: Domain,

@@ -29,7 +29,7 @@ impl ServerSession {
     }
 
     pub(crate) fn room_made(&mut self, now: Instant, _size: Option<u64>, room: Result<(), Refusal>) {
-        if let Some(chunk) = self.chunk.take() {
+        if let Some(chunk) = self.chunks.first.take() {
             return self.room_for_chunk(now, chunk, room);
         }
         if let Err(refusal) = room {
@@ -139,9 +139,7 @@ impl ServerSession {
         self.transaction_id = None;
         self.content = None;
         self.held.mail = None;
-        self.chunk = None;
-        self.refused_chunk = None;
-        (self.chunks, self.chunk_octets) = (0, 0);
+        self.chunks.end();
         if matches!(self.state, State::Envelope | State::Chunks | State::Content) {
             self.state = State::Ready;
         }

@@ -17,7 +17,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::syntax::chunk::Chunk;
 use crate::syntax::line::{Line, LineReader};
 use crate::syntax::reply::{Reply, ReplyCode};
 use crate::syntax::text::SafeText;
@@ -35,7 +34,7 @@ use super::transaction::Transaction;
 pub use config::{Authentication, DsnOffer, SessionConfig, Stages};
 
 use auth::{Authenticating, LineKind};
-use chunks::RefusedChunk;
+use chunks::Chunks;
 
 /// What [`ServerSession::poll`] wants done.
 #[derive(Debug)]
@@ -107,15 +106,7 @@ pub struct ServerSession {
     /// That of the transaction, also while its delivery has it.
     transaction_id: Option<TransactionId>,
     content: Option<Box<ContentPhase>>,
-    /// The first chunk of content, while there is room made for it.
-    chunk: Option<Chunk>,
-    /// How many chunks the transaction had, and the octets that they announced.
-    chunks: u32,
-    chunk_octets: u64,
-    /// The content that is arriving is that of a chunk that is refused.
-    refused_chunk: Option<Box<RefusedChunk>>,
-    /// It was refused and not the last, so that more may follow it.
-    a_chunk_was_refused: bool,
+    chunks: Chunks,
     held: Held,
     /// The client authenticates: its next line is a response.
     authenticating: Option<Box<Authenticating>>,
@@ -163,11 +154,7 @@ impl ServerSession {
             transaction: None,
             transaction_id: None,
             content: None,
-            chunk: None,
-            chunks: 0,
-            chunk_octets: 0,
-            refused_chunk: None,
-            a_chunk_was_refused: false,
+            chunks: Chunks::default(),
             held: Held::default(),
             authenticating: None,
             exchanges: 0,
