@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use smtp_core::{
     AuthError, Authenticator, Connection, HookFailure, Identity, Limits, Listener, Mechanism, Mechanisms, ReversePath,
-    ScramHash, ScramKeys, Secret, SessionEvent, Stage, async_trait,
+    ScramHash, ScramKeys, Secret, Service, SessionEvent, Stage, async_trait,
 };
 
 use support::client::Client;
@@ -141,7 +141,7 @@ async fn t22_an_authenticator_that_fails_is_a_temporary_failure() {
 #[tokio::test] // PRACTICES S26; SECURITY.md D-43: in clear only by a name that says so, and elsewhere not at all.
 async fn s26_the_authenticator_is_asked_only_where_that_is_safe() {
     for (listener, expected) in
-        [(Listener::new("127.0.0.1:0"), "530 5.7.0"), (Listener::new("127.0.0.1:0").authenticate(false), "502 5.5.1")]
+        [(Listener::new("127.0.0.1:0"), "538 5.7.11"), (Listener::new("127.0.0.1:0").service(Service::Mx), "502 5.5.1")]
     {
         let (users, inbox, log) = (Users::default(), Inbox::default(), Log::default());
         let (running, mut client) = start(listener, &users, &inbox, &log).await;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use clap::Args;
-use smtp_core::{Listener, PasswordFile, Server, ServerTls, TlsError, TracingObserver};
+use smtp_core::{Listener, PasswordFile, Server, ServerTls, Service, TlsError, TracingObserver};
 use smtp_queue::{MaildirStore, mailbox_directory};
 use thiserror::Error;
 
@@ -90,7 +90,7 @@ async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
             listener = listener.tls(tls);
         }
         if *submission {
-            listener = listener.require_authentication();
+            listener = listener.service(Service::Submission);
         }
         builder = builder.listener(if *how == ListenerTls::Implicit { listener.implicit_tls() } else { listener });
     }

@@ -9,7 +9,7 @@ use crate::message::content::{Content, ContentReader};
 use crate::message::edits::HeaderEdits;
 use crate::message::header_field::HeaderField;
 use crate::message::trace::Received;
-use crate::session::connection::{Connection, Greeting, TransactionId};
+use crate::session::connection::{Connection, Greeting, TransactionId, Treatment};
 use crate::session::extensions::Extensions;
 use crate::session::server::SessionConfig;
 use crate::session::transaction::{Recipient, Transaction};
@@ -72,6 +72,11 @@ impl Message {
     /// The client it came from.
     pub fn connection(&self) -> &Arc<Connection> {
         &self.connection
+    }
+
+    /// Which rules held for it: those of a mail server, or of submission.
+    pub fn treatment(&self) -> Treatment {
+        self.connection.treatment()
     }
 
     /// Where notifications about it go: the argument of `MAIL`.

@@ -26,7 +26,7 @@ use crate::syntax::domain::Domain;
 
 use super::connection_limits::{ConnectionCounter, ConnectionLimits};
 use super::hook_set::{HookSet, NamedPolicy, Nobody};
-use super::listener::{Bound, Listener, OffersAuth, Peers, Profile, Shared};
+use super::listener::{Bound, Listener, Peers, Profile, Service, Shared};
 use super::shutdown::Shutdown;
 use super::tls::{Acceptor, ServerTls};
 use super::{DEFAULT_GRACE, Error, Server};
@@ -71,8 +71,8 @@ pub enum ConfigError {
     /// The system gives no random octets.
     #[error("the system gives no random octets")]
     NoRandomness,
-    /// A listener demands authentication, and nobody can authenticate there: the server has no authenticator, the listener
-    /// offers none, or it has no TLS under which it would be offered.
+    /// A listener demands authentication, and nobody can authenticate there: the server has no authenticator, or the listener
+    /// has no TLS under which it would be offered.
     #[error("the listener {0} demands authentication, and nobody can authenticate there")]
     NoAuthentication(String),
     /// A network of relay clients (wider than `/8`, or `/16` for public IPv6) so wide that the server would be an open relay.
@@ -363,15 +363,16 @@ impl Profile {
         if listener.is_implicit && tls.is_none() {
             return Err(ConfigError::NoCertificate(listener.address.clone()));
         }
-        let offered = self.session.authentication.clone().filter(|_| listener.authentication != OffersAuth::Never);
+        let is_required = listener.service == Service::Submission;
+        let offered = self.session.authentication.clone().filter(|_| listener.service != Service::Mx);
         let authentication = offered.map(|offered| Authentication {
-            dangerously_in_clear: listener.authentication == OffersAuth::AlsoInClear,
-            is_required: listener.requires_authentication,
+            dangerously_in_clear: listener.authenticates_in_clear,
+            is_required,
             ..offered
         });
         let can_authenticate =
             authentication.as_ref().is_some_and(|offered| tls.is_some() || offered.dangerously_in_clear);
-        if listener.requires_authentication && !can_authenticate {
+        if is_required && !can_authenticate {
             return Err(ConfigError::NoAuthentication(listener.address.clone()));
         }
         let session = SessionConfig {
@@ -379,6 +380,7 @@ impl Profile {
             authentication,
             limits: listener.limits.clone().unwrap_or_else(|| self.session.limits.clone()),
             refuse_early_talkers: listener.refuse_early_talkers,
+            qualify_with: listener.qualify_with.as_deref().map(domain).transpose()?,
             dsn: if self.shared.hooks.delivery.honours_dsn() { listener.dsn } else { DsnOffer::Nobody },
             ..(*self.session).clone()
         };

@@ -54,8 +54,9 @@ pub struct Listener {
     pub(crate) tls: Option<ServerTls>,
     pub(crate) is_implicit: bool,
     pub(crate) dsn: DsnOffer,
-    pub(crate) authentication: OffersAuth,
-    pub(crate) requires_authentication: bool,
+    pub(crate) service: Service,
+    pub(crate) authenticates_in_clear: bool,
+    pub(crate) qualify_with: Option<String>,
 }
 
 impl Listener {
@@ -69,8 +70,9 @@ impl Listener {
             tls: None,
             is_implicit: false,
             dsn: DsnOffer::KnownClients,
-            authentication: OffersAuth::UnderTls,
-            requires_authentication: false,
+            service: Service::Mixed,
+            authenticates_in_clear: false,
+            qualify_with: None,
         }
     }
 
@@ -81,20 +83,24 @@ impl Listener {
         self
     }
 
-    /// Whether clients may authenticate here, where the server has an authenticator. Default: yes.
+    /// Whom it serves, and as what. Default: [`Service::Mixed`].
+    ///
+    /// Where nobody can send anything without authentication, `DSN` is offered to everybody, if the delivery honours it.
     #[must_use]
-    pub fn authenticate(mut self, offer: bool) -> Self {
-        self.authentication = if offer { OffersAuth::UnderTls } else { OffersAuth::Never };
+    pub fn service(mut self, service: Service) -> Self {
+        self.service = service;
+        if service == Service::Submission {
+            self.dsn = DsnOffer::Everybody;
+        }
         self
     }
 
-    /// Takes mail of clients that have authenticated and of nobody else, as a submission server does on ports 587 and 465
-    /// (RFC 6409 §4.3): others get `530 5.7.0`, also for mailboxes of this server. Since nobody else can send anything,
-    /// `DSN` is offered to everybody then, where the delivery honours it.
+    /// The domain that completes the addresses of authenticated clients where they have none: `<alice>` in `MAIL` and `RCPT`
+    /// is read as `<alice@domain>` (RFC 6409 §4.2). Default: none; they are refused with `554 5.1.7` and `554 5.1.3`, and with
+    /// `501` where the client has not authenticated.
     #[must_use]
-    pub fn require_authentication(mut self) -> Self {
-        self.requires_authentication = true;
-        self.dsn = DsnOffer::Everybody;
+    pub fn qualify_with(mut self, domain: impl Into<String>) -> Self {
+        self.qualify_with = Some(domain.into());
         self
     }
 
@@ -102,7 +108,7 @@ impl Listener {
     /// for networks that nobody else can listen to.
     #[must_use]
     pub fn dangerously_authenticate_in_clear(mut self) -> Self {
-        self.authentication = OffersAuth::AlsoInClear;
+        self.authenticates_in_clear = true;
         self
     }
 
@@ -228,12 +234,19 @@ fn is_listed(networks: &[IpNet], address: IpAddr) -> bool {
     networks.iter().any(|network| network.contains(&address))
 }
 
-/// Where a listener offers `AUTH`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum OffersAuth {
-    Never,
-    UnderTls,
-    AlsoInClear,
+/// Whom a listener serves, and as what (RFC 5321, RFC 6409, RFC 8314 §3.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Service {
+    /// Other mail servers, as on port 25: `AUTH` is not offered, and `502 5.5.1`.
+    Mx,
+    /// Clients that have authenticated under TLS and nobody else, as on port 587: others get `530 5.7.0`, also for mailboxes
+    /// of this server (RFC 6409 §4.3).
+    Submission,
+    /// Both, as on port 465: who has authenticated when it says `MAIL` is served as on port 587, everybody else as on port
+    /// 25. `AUTH` is offered under TLS, where the server has an authenticator.
+    #[default]
+    Mixed,
 }
 
 /// What all listeners of a server share.

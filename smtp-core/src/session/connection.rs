@@ -74,6 +74,8 @@ pub enum Treatment {
     Mx,
     /// A network that the operator lists as a relay client: it may send anywhere.
     RelayClient,
+    /// A client that has authenticated: it may send anywhere, as itself, and its mail may be completed (RFC 6409).
+    Submission,
 }
 
 /// What is believed of the peer of a connection when it speaks of others: nothing, unless it is listed.
@@ -197,9 +199,10 @@ impl Connection {
         self.local
     }
 
-    /// Which rules hold.
+    /// Which rules hold. Between `MAIL` and the end of its transaction they stay the same: `AUTH` has no place there (RFC 4954
+    /// §4).
     pub fn treatment(&self) -> Treatment {
-        self.treatment
+        if self.identity.is_some() { Treatment::Submission } else { self.treatment }
     }
 
     /// How the client introduced itself; `None` before `EHLO` and `HELO`.
@@ -236,7 +239,7 @@ impl Connection {
 
     /// Whether mail for other domains may be taken from it.
     pub(crate) fn may_relay(&self) -> bool {
-        self.identity.is_some() || self.treatment == Treatment::RelayClient
+        self.treatment() != Treatment::Mx
     }
 
     /// The same, before the client introduced itself.

@@ -63,6 +63,7 @@ replies! {
 
     AUTHENTICATE_FIRST = fixed(530, 5, 7, 0, "Authentication required");
     START_TLS_FIRST = fixed(530, 5, 7, 0, "Must issue a STARTTLS command first");
+    ENCRYPTION_NEEDED = fixed(538, 5, 7, 11, "Encryption required for authentication, issue STARTTLS first");
     BAD_BASE64 = fixed(501, 5, 5, 2, "Cannot decode the Base64 of the response");
     MALFORMED_RESPONSE = fixed(501, 5, 5, 2, "The response is not what the mechanism has");
     AUTHENTICATION_CANCELLED = fixed(501, 5, 7, 0, "Authentication cancelled");
@@ -79,6 +80,9 @@ replies! {
     UNKNOWN_MAILBOX = fixed(550, 5, 1, 1, "No such mailbox");
     NOT_LISTED = fixed(550, 5, 7, 0, "This client may not say that");
     NOT_LOCAL = fixed(550, 5, 7, 1, "Relaying denied");
+    AUTHENTICATE_TO_RELAY = fixed(550, 5, 7, 1, "Relaying denied, authenticate first");
+    UNQUALIFIED_SENDER = fixed(554, 5, 1, 7, "The sender address needs a domain");
+    UNQUALIFIED_RECIPIENT = fixed(554, 5, 1, 3, "The recipient address needs a domain");
     TRY_LATER = fixed(451, 4, 3, 0, "Temporary failure, try again later");
 
     BARE_CR_LF_NUL = fixed(550, 5, 5, 2, "Bare CR, bare LF or NUL in content (RFC 5321 section 2.3.8)");

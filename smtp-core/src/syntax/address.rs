@@ -46,7 +46,7 @@ impl LocalPart {
         self.0.eq_ignore_ascii_case("postmaster")
     }
 
-    fn parse_at(cursor: &mut Cursor<'_>) -> Result<Self, SyntaxError> {
+    pub(super) fn parse_at(cursor: &mut Cursor<'_>) -> Result<Self, SyntaxError> {
         if cursor.eat(b'"') { Self::parse_quoted(cursor) } else { Self::parse_dot_string(cursor) }
     }
 

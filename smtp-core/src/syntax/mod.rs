@@ -20,6 +20,7 @@ pub(crate) mod reply;
 pub(crate) mod reply_reader;
 pub(crate) mod secret;
 pub(crate) mod text;
+pub(crate) mod unqualified;
 pub(crate) mod xclient;
 pub(crate) mod xtext;
 

@@ -171,7 +171,10 @@ fn out_of_order() -> Vec<Conversation> {
         (
             "in clear",
             Below::Clear,
-            vec![row(format!("AUTH PLAIN {}", plain("alice", PASSWORD)), "530 5.7.0"), row("AUTH LOGIN", "530 5.7.0")],
+            vec![
+                row(format!("AUTH PLAIN {}", plain("alice", PASSWORD)), "538 5.7.11"),
+                row("AUTH LOGIN", "538 5.7.11"),
+            ],
         ),
     ]
 }

@@ -71,7 +71,10 @@ impl ServerSession {
         let mechanism = mechanism.filter(|&mechanism| offered.contains(mechanism));
         let is_esmtp = self.connection.greeting().map(Greeting::protocol) == Some(Protocol::Esmtp);
         let refusal = match mechanism {
-            _ if self.connection.tls().is_none() && !authentication.dangerously_in_clear => replies::START_TLS_FIRST,
+            _ if self.connection.tls().is_none() && !authentication.dangerously_in_clear => {
+                // RFC 4954 §4: 538; where nothing at all goes in clear, RFC 3207 §4 has its own.
+                if authentication.is_required { replies::START_TLS_FIRST } else { replies::ENCRYPTION_NEEDED }
+            }
             _ if self.connection.identity().is_some() || self.state == State::Envelope => replies::BAD_SEQUENCE,
             _ if self.state != State::Ready || !is_esmtp => replies::SAY_EHLO_FIRST,
             None => replies::UNKNOWN_MECHANISM,

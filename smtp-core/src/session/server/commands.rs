@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::message::trace::Protocol;
-use crate::session::connection::{Connection, Greeting, TransactionId};
+use crate::session::connection::{Connection, Greeting, TransactionId, Treatment};
 use crate::session::decision::{Decision, Lookup, LookupAnswer, Question};
 use crate::session::event::{CloseReason, SessionEvent, Stage};
 use crate::session::replies;
@@ -16,6 +16,7 @@ use crate::syntax::parameter::{Body, MailParameters, RcptParameters};
 use crate::syntax::path::{ForwardPath, ReversePath};
 use crate::syntax::reply::{Reply, write_lines};
 use crate::syntax::text::{SafeText, to_text};
+use crate::syntax::unqualified::{end_of_unqualified, qualified};
 
 use super::{DsnOffer, HeldRefusal, ServerSession, Stages, State, code};
 
@@ -80,6 +81,9 @@ impl ServerSession {
                 self.refused_fixed(Stage::Command, replies::NOT_SMTP, line);
                 self.close(CloseReason::Violation, Some(replies::NOT_SMTP));
             }
+            Err(CommandError::ReversePath(_) | CommandError::ForwardPath(_)) if self.is_unqualified(line) => {
+                self.unqualified(now, line);
+            }
             Err(error) => {
                 let reply = match error {
                     CommandError::UnknownVerb => replies::UNKNOWN_COMMAND,
@@ -102,12 +106,33 @@ impl ServerSession {
         }
     }
 
+    /// Whether an authenticated client named an address without a domain. Of others it is a syntax error like any (RFC 5321
+    /// §4.1.2).
+    fn is_unqualified(&self, line: &[u8]) -> bool {
+        self.connection.treatment() == Treatment::Submission && end_of_unqualified(line).is_some()
+    }
+
+    /// RFC 6409 §4.2: the address is completed, or refused; never guessed.
+    fn unqualified(&mut self, now: Instant, line: &[u8]) {
+        let completed = self.config.qualify_with.as_ref().and_then(|domain| qualified(line, domain));
+        let is_sender = verb(line).eq_ignore_ascii_case(b"MAIL");
+        match completed.as_deref().map(|line| (line, Command::parse(line))) {
+            Some((line, Ok(command))) => self.execute(now, command, line),
+            Some(_) => self.error(now, Stage::Command, replies::BAD_ARGUMENT, line),
+            None if is_sender => self.error(now, Stage::Mail, replies::UNQUALIFIED_SENDER, line),
+            None => self.error(now, Stage::Recipient, replies::UNQUALIFIED_RECIPIENT, line),
+        }
+    }
+
     /// The order of commands (RFC 5321 §4.1.4).
     pub(super) fn execute(&mut self, now: Instant, command: Command, line: &[u8]) {
         use Command::{
             Auth, Bdat, Data, Ehlo, Expn, Helo, Help, Mail, Noop, NotOffered, Quit, Rcpt, Rset, StartTls, Vrfy, Xclient,
             Xforward,
         };
+        if self.demands_tls() && !matches!(command, Ehlo(_) | Noop | StartTls | Quit | Auth(..)) {
+            return self.error(now, Stage::Command, replies::START_TLS_FIRST, verb(line));
+        }
         match (self.state, command) {
             (_, Quit) => self.close(CloseReason::Quit, Some(replies::BYE)),
             (_, Ehlo(host)) => self.introduce(host, Protocol::Esmtp),
@@ -115,7 +140,9 @@ impl ServerSession {
             (_, Rset) => self.idle_command(Self::reset),
             (_, Noop) => self.idle_command(|session| session.say_fixed(replies::OK)),
             (_, Help) => self.idle_command(|session| session.say_fixed(replies::HELP)),
-            (_, Vrfy | Mail(..)) if self.is_a_stranger() => self.authenticate_first(now, line),
+            (_, Vrfy | Mail(..)) if self.is_a_stranger() => {
+                self.error(now, Stage::Mail, replies::AUTHENTICATE_FIRST, line);
+            }
             (_, Vrfy) => self.idle_command(|session| session.say_fixed(replies::CANNOT_VERIFY)),
             (_, Expn) => self.error(now, Stage::Command, replies::NOT_OFFERED, line),
             (_, NotOffered) => self.not_offered(now, line),
@@ -137,8 +164,7 @@ impl ServerSession {
 
     /// Only the verb goes to the log: behind `AUTH` stands a password, and what follows may be one too.
     pub(super) fn not_offered(&mut self, now: Instant, line: &[u8]) {
-        let verb = line.split(|&octet| octet == b' ').next().unwrap_or_default();
-        self.error(now, Stage::Command, replies::NOT_OFFERED, verb);
+        self.error(now, Stage::Command, replies::NOT_OFFERED, verb(line));
     }
 
     /// RFC 3207 §4: once, between `EHLO` and the first transaction or two transactions.
@@ -173,11 +199,12 @@ impl ServerSession {
         is_required && self.state == State::Ready && self.connection.identity().is_none()
     }
 
-    /// RFC 4954 §6.
-    fn authenticate_first(&mut self, now: Instant, line: &[u8]) {
-        let needs_tls = self.config.offers_starttls && self.connection.tls().is_none() && self.mechanisms().is_empty();
-        let reply = if needs_tls { replies::START_TLS_FIRST } else { replies::AUTHENTICATE_FIRST };
-        self.error(now, Stage::Mail, reply, line);
+    /// RFC 3207 §4: where authentication is demanded, which is for TLS, nearly nothing has a place before TLS.
+    fn demands_tls(&self) -> bool {
+        let authentication = self.config.authentication.as_ref();
+        self.config.offers_starttls
+            && self.connection.tls().is_none()
+            && authentication.is_some_and(|asked| asked.is_required && !asked.dangerously_in_clear)
     }
 
     /// `EHLO` and `HELO`. The first one is progress.
@@ -397,7 +424,11 @@ impl ServerSession {
             Ok(Lookup::NotLocal) if self.connection.may_relay() => {
                 return self.judge_recipient(path, Vec::new(), false);
             }
-            Ok(Lookup::NotLocal) => return self.error(now, Stage::Lookup, replies::NOT_LOCAL, text.as_bytes()),
+            Ok(Lookup::NotLocal) => {
+                let may_authenticate = self.config.authentication.is_some();
+                let reply = if may_authenticate { replies::AUTHENTICATE_TO_RELAY } else { replies::NOT_LOCAL };
+                return self.error(now, Stage::Lookup, reply, text.as_bytes());
+            }
             Ok(Lookup::Unknown) => return self.error(now, Stage::Lookup, replies::UNKNOWN_MAILBOX, text.as_bytes()),
         };
         self.judge_recipient(path, mailboxes, answer.is_role || is_bare_postmaster);
@@ -450,6 +481,10 @@ impl ServerSession {
             self.say_fixed(replies::RECIPIENT_OK);
         }
     }
+}
+
+fn verb(line: &[u8]) -> &[u8] {
+    line.split(|&octet| octet == b' ').next().unwrap_or_default()
 }
 
 /// The first line of a request that a browser was made to send here: its body could hold commands.

@@ -108,6 +108,8 @@ pub struct SessionConfig {
     pub offers_starttls: bool,
     /// How clients may authenticate; `None` where they cannot.
     pub authentication: Option<Authentication>,
+    /// The domain that completes unqualified addresses of authenticated clients (RFC 6409 §4.2); `None`: they are refused.
+    pub qualify_with: Option<Domain>,
     /// Whether events are collected.
     pub observed: bool,
 }
@@ -126,6 +128,7 @@ impl SessionConfig {
             refuse_early_talkers: true,
             offers_starttls: false,
             authentication: None,
+            qualify_with: None,
             observed: false,
         }
     }
