@@ -15,7 +15,7 @@ use crate::sasl::base64;
 use crate::sasl::keys::{ScramHash, ScramKeys};
 use crate::session::connection::Connection;
 use crate::session::decision::{AuthError, Identity};
-use crate::syntax::address::Mailbox;
+use crate::syntax::address::{Domain, Mailbox};
 use crate::syntax::mechanism::{Mechanism, Mechanisms};
 use crate::syntax::path::ReversePath;
 use crate::syntax::secret::Secret;
@@ -64,15 +64,16 @@ impl PasswordFileError {
 
 /// Users by their mailbox, in a file that can be read again while the server runs.
 ///
-/// A line has the mailbox and the keys of its password, as [`PasswordFile::line`] makes them; `#` starts a comment. Names
-/// compare without case. There is no password in it, but whoever has it can try passwords at leisure, and pass for the
+/// A line has the mailbox and the keys of its password, as [`PasswordFile::line`] makes them, and behind them what else the
+/// user may send as: mailboxes, and domains with an `@` in front. `#` starts a comment. Names compare without case. There is no password in it, but whoever has it can try passwords at leisure, and pass for the
 /// server: it must not be readable by everybody.
 ///
 /// ```text
-/// alice@example.org SCRAM-SHA-256$10000:c2l4dGVlbiByYW5kb20gbw==$…:…
+/// alice@example.org SCRAM-SHA-256$10000:c2l4dGVlbiByYW5kb20gbw==$…:… sales@example.org @example.net
 /// ```
 ///
-/// Users authenticate by `SCRAM-SHA-256`, `PLAIN` and `LOGIN`, and send as their own mailbox or with `<>`.
+/// Users authenticate by `SCRAM-SHA-256`, `PLAIN` and `LOGIN`, and send as their own mailbox, as those
+/// of their line, or with `<>` (RFC 6409 §6.1).
 ///
 /// ```
 /// use smtp_core::{PasswordFile, Secret};
@@ -98,9 +99,15 @@ pub struct PasswordFile {
 
 #[derive(Default)]
 struct Users {
-    keys: HashMap<String, ScramKeys>,
+    users: HashMap<String, User>,
     /// The most of any user, which an unknown one has too.
     iterations: u32,
+}
+
+struct User {
+    keys: ScramKeys,
+    /// What it may send as besides itself.
+    senders: Vec<String>,
 }
 
 impl PasswordFile {
@@ -125,7 +132,7 @@ impl PasswordFile {
 
     /// How many users there are.
     pub fn len(&self) -> usize {
-        self.users.load().keys.len()
+        self.users.load().users.len()
     }
 
     /// Whether there are none.
@@ -151,7 +158,7 @@ impl Users {
         if is_open(path).map_err(failed)? {
             return Err(PasswordFileError::Open { path: path.to_owned() });
         }
-        let mut users = Self { keys: HashMap::new(), iterations: ScramKeys::DEFAULT_ITERATIONS };
+        let mut users = Self { users: HashMap::new(), iterations: ScramKeys::DEFAULT_ITERATIONS };
         for (line, number) in text.lines().zip(1..) {
             let content = line.split('#').next().unwrap_or_default().trim();
             if content.is_empty() {
@@ -161,9 +168,14 @@ impl Users {
             let (name, keys) =
                 content.split_once([' ', '\t']).ok_or_else(|| wrong("a mailbox and its keys are needed"))?;
             let name: Mailbox = name.parse().map_err(|_| wrong("it does not begin with a mailbox"))?;
-            let keys = parse_keys(keys.trim_start()).ok_or_else(|| wrong("its keys are not those of SCRAM-SHA-256"))?;
+            let mut words = keys.split_ascii_whitespace();
+            let keys = words.next().and_then(parse_keys);
+            let keys = keys.ok_or_else(|| wrong("its keys are not those of SCRAM-SHA-256"))?;
+            let senders = words.map(parse_sender).collect::<Option<_>>();
+            let senders =
+                senders.ok_or_else(|| wrong("behind the keys stand mailboxes, and domains like `@example.org`"))?;
             users.iterations = users.iterations.max(keys.iterations());
-            if users.keys.insert(key(&name.to_string()), keys).is_some() {
+            if users.users.insert(key(&name.to_string()), User { keys, senders }).is_some() {
                 return Err(wrong("the mailbox is named twice"));
             }
         }
@@ -172,7 +184,7 @@ impl Users {
 
     /// The keys of a user; of one that does not exist, keys that no password has and that take as long.
     fn keys_of(&self, user: &str) -> (ScramKeys, bool) {
-        let found = self.keys.get(&key(user)).cloned();
+        let found = self.users.get(&key(user)).map(|user| user.keys.clone());
         let is_there = found.is_some();
         let nobody = || {
             let (salt, keys) = ([0; ScramKeys::SALT_OCTETS], [0; 32]);
@@ -181,6 +193,15 @@ impl Users {
         };
         (found.unwrap_or_else(nobody), is_there)
     }
+}
+
+/// A mailbox, or a domain behind an `@`, as it compares.
+fn parse_sender(text: &str) -> Option<String> {
+    let is_one = match text.strip_prefix('@') {
+        Some(domain) => Domain::parse(domain).is_ok(),
+        None => text.parse::<Mailbox>().is_ok(),
+    };
+    is_one.then(|| key(text))
 }
 
 /// How names compare.
@@ -244,7 +265,16 @@ impl Authenticator for PasswordFile {
     async fn may_send_as(&self, _: &Connection, who: &Identity, from: &ReversePath) -> Result<bool, AuthError> {
         Ok(match from {
             ReversePath::Null => true,
-            ReversePath::Mailbox(mailbox) => key(&mailbox.to_string()) == who.as_str(),
+            ReversePath::Mailbox(mailbox) => {
+                let (from, domain) = (key(&mailbox.to_string()), mailbox.domain().map(|domain| key(domain.as_str())));
+                let is_listed = |sender: &String| {
+                    let listed = sender.strip_prefix('@');
+                    listed.map_or(*sender == from, |listed| domain.as_deref() == Some(listed))
+                };
+                let users = self.users.load();
+                from == who.as_str()
+                    || users.users.get(who.as_str()).is_some_and(|user| user.senders.iter().any(is_listed))
+            }
         })
     }
 }
@@ -312,6 +342,32 @@ mod tests {
         Ok(())
     }
 
+    #[tokio::test] // STANDARDS R6409b, RFC 6409 §6.1: each row: who, what it sends as, and whether it may.
+    async fn r6409b_a_user_sends_as_what_stands_in_its_line() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("passwords");
+        let (alice, bob) = (line("alice@example.org", "a"), line("bob@example.org", "b"));
+        let alice = alice.replace('\n', " Sales@example.org @example.NET # a comment\n");
+        write(&path, &format!("{alice}{bob}"));
+        let users = PasswordFile::open(&path).expect("it is right");
+        let address = "192.0.2.1:1".parse().expect("an address");
+        let connection = Connection::new(SessionId::new(1), address, address);
+        for (who, from, may) in [
+            ("alice@example.org", "<alice@example.org>", true),
+            ("alice@example.org", "<sales@EXAMPLE.org>", true),
+            ("alice@example.org", "<anybody@example.net>", true),
+            ("alice@example.org", "<anybody@sub.example.net>", false),
+            ("alice@example.org", "<bob@example.org>", false),
+            ("alice@example.org", "<alice@[192.0.2.1]>", false),
+            ("bob@example.org", "<sales@example.org>", false),
+            ("bob@example.org", "<bob@example.net>", false),
+            ("carol@example.org", "<sales@example.org>", false),
+        ] {
+            let path = ReversePath::parse(from).expect("a path");
+            assert_eq!(users.may_send_as(&connection, &Identity::new(who), &path).await, Ok(may), "{who} {from}");
+        }
+    }
+
     #[test] // What is wrong is said with its line, and what stands there is not shown.
     fn wrong_lines_have_a_place() {
         let directory = tempfile::tempdir().expect("a directory");
@@ -325,6 +381,8 @@ mod tests {
             (&good.replace('\n', "$\n"), ":1: its keys are not those of SCRAM-SHA-256"),
             (&format!("{good}{}", good.replace("alice", "ALICE")), ":2: the mailbox is named twice"),
             (&format!("{good}{good}"), ":2: the mailbox is named twice"),
+            (&good.replace('\n', " sales\n"), ":1: behind the keys stand mailboxes, and domains like `@example.org`"),
+            (&good.replace('\n', " @-a\n"), ":1: behind the keys stand mailboxes, and domains like `@example.org`"),
         ] {
             write(&path, text);
             let error = PasswordFile::open(&path).map(drop).expect_err(text).to_string();
