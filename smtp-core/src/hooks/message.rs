@@ -125,13 +125,16 @@ impl Message {
         false
     }
 
-    /// The fields that go in front of the content: `Received`, and what policies added above it.
+    /// The fields that go in front of the content: what policies prepended, `Received`, and what they completed it with.
     pub fn header_prefix(&self) -> Vec<u8> {
         let mut prefix = Vec::with_capacity(512);
         for field in self.edits.prepended() {
             prefix.extend_from_slice(field.as_bytes());
         }
         prefix.extend_from_slice(self.received().as_bytes());
+        for field in self.edits.completing() {
+            prefix.extend_from_slice(field.as_bytes());
+        }
         prefix
     }
 

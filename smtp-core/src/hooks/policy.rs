@@ -155,6 +155,16 @@ impl<'a> PolicyContext<'a> {
         Ok(())
     }
 
+    /// Adds a field that the message ought to have had when it came: it stands beneath `Received` (RFC 6409 §8). Before `MAIL`
+    /// there is no message, and it has no effect.
+    ///
+    /// # Errors
+    /// [`HeaderFieldError`] where name or value are no header field.
+    pub fn complete_header(&mut self, name: &str, value: &str) -> Result<(), HeaderFieldError> {
+        self.changes.completing.push(HeaderField::new(name, value)?);
+        Ok(())
+    }
+
     /// Leaves out all arriving fields of that name. Before `MAIL` there is no message, and it has no effect.
     ///
     /// # Errors

@@ -7,12 +7,15 @@ use super::header_field::HeaderField;
 pub(crate) struct HeaderEdits {
     /// The last one added stands first.
     prepended: Vec<HeaderField>,
+    /// In the order in which they were added.
+    completing: Vec<HeaderField>,
     removed: Vec<Box<str>>,
 }
 
 impl HeaderEdits {
-    pub(crate) fn extend(&mut self, prepended: Vec<HeaderField>, removed: Vec<Box<str>>) {
+    pub(crate) fn extend(&mut self, prepended: Vec<HeaderField>, completing: Vec<HeaderField>, removed: Vec<Box<str>>) {
         self.prepended.extend(prepended);
+        self.completing.extend(completing);
         self.removed.extend(removed);
     }
 
@@ -24,6 +27,11 @@ impl HeaderEdits {
     /// The fields in front, in the order in which they are written.
     pub(crate) fn prepended(&self) -> impl Iterator<Item = &HeaderField> {
         self.prepended.iter().rev()
+    }
+
+    /// The fields beneath the trace fields, in the order in which they are written.
+    pub(crate) fn completing(&self) -> impl Iterator<Item = &HeaderField> {
+        self.completing.iter()
     }
 
     /// The first octets of a message, without the fields that are to be left out. What follows the header section stays
@@ -68,7 +76,7 @@ mod tests {
     #[test]
     fn named_fields_go_with_their_continuation_lines_and_nothing_else() {
         let mut edits = HeaderEdits::default();
-        edits.extend(Vec::new(), vec!["X-Spam".into()]);
+        edits.extend(Vec::new(), Vec::new(), vec!["X-Spam".into()]);
         for (head, expected) in [
             ("X-Spam: a\r\n b\r\nSubject: s\r\n\r\nX-Spam: body\r\n", "Subject: s\r\n\r\nX-Spam: body\r\n"),
             ("Subject: s\r\nx-spam : a\r\n\r\n", "Subject: s\r\n\r\n"),

@@ -302,6 +302,7 @@ pub struct Changes {
     pub(crate) session: Option<Extensions>,
     pub(crate) transaction: Option<Extensions>,
     pub(crate) prepended: Vec<HeaderField>,
+    pub(crate) completing: Vec<HeaderField>,
     pub(crate) removed: Vec<Box<str>>,
     pub(crate) dispositions: Vec<(usize, Disposition)>,
     pub(crate) refused: Vec<(usize, Refusal)>,

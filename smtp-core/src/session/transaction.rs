@@ -173,7 +173,7 @@ impl Transaction {
         if let Some(extensions) = changes.transaction {
             self.extensions = extensions;
         }
-        self.edits.extend(changes.prepended, changes.removed);
+        self.edits.extend(changes.prepended, changes.completing, changes.removed);
         for (index, disposition) in changes.dispositions {
             if let Some(recipient) = self.recipients.get_mut(index) {
                 recipient.disposition = disposition;
