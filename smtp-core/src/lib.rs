@@ -81,6 +81,7 @@ pub use sasl::secret::ServerSecret;
 pub use server::builder::{ConfigError, Decided, ServerBuilder, Undecided};
 pub use server::connection_limits::ConnectionLimits;
 pub use server::listener::{Listener, Service};
+pub use server::logins::LoginLimits;
 pub use server::tls::{ServerTls, TlsError};
 pub use server::{Error, Server, ServerHandle};
 pub use session::client::envelope::Envelope;

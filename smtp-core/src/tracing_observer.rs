@@ -45,6 +45,10 @@ impl Observer for TracingObserver {
                 let identity = identity.as_str();
                 tracing::info!(target: "smtp", %session, %peer, identity, mechanism, "authenticated");
             }
+            SessionEvent::LoginDelayed { user, delay } => {
+                let (user, seconds) = (user.as_str(), delay.as_secs());
+                tracing::warn!(target: "smtp", %session, %peer, user, seconds, "login delayed");
+            }
             SessionEvent::Refused { stage, transaction, subject, reply, policy, held } => {
                 let transaction = transaction.map(|id| id.to_string()).unwrap_or_default();
                 let policy = policy.as_ref().map(ToString::to_string).unwrap_or_default();

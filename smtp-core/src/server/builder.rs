@@ -27,6 +27,7 @@ use crate::syntax::domain::Domain;
 use super::connection_limits::{ConnectionCounter, ConnectionLimits};
 use super::hook_set::{HookSet, NamedPolicy, Nobody};
 use super::listener::{Bound, Listener, Peers, Profile, Service, Shared};
+use super::logins::{LoginLimits, Logins};
 use super::shutdown::Shutdown;
 use super::tls::{Acceptor, ServerTls};
 use super::{DEFAULT_GRACE, Error, Server};
@@ -109,6 +110,7 @@ struct Settings {
     observer: Option<Arc<dyn Observer>>,
     limits: Limits,
     connection_limits: ConnectionLimits,
+    login_limits: LoginLimits,
     content: ContentSettings,
     listeners: Vec<Listener>,
     tls: Option<ServerTls>,
@@ -137,6 +139,7 @@ impl ServerBuilder<Undecided, Undecided> {
             observer: None,
             limits: Limits::default(),
             connection_limits: ConnectionLimits::default(),
+            login_limits: LoginLimits::default(),
             content: ContentSettings::default(),
             listeners: Vec::new(),
             tls: None,
@@ -216,6 +219,12 @@ impl<R, P> ServerBuilder<R, P> {
     #[must_use]
     pub fn connection_limits(self, limits: ConnectionLimits) -> Self {
         self.set(|settings| settings.connection_limits = limits)
+    }
+
+    /// Other limits for failed logins.
+    #[must_use]
+    pub fn login_limits(self, limits: LoginLimits) -> Self {
+        self.set(|settings| settings.login_limits = limits)
     }
 
     /// Where content lies while it is received.
@@ -325,6 +334,7 @@ impl Settings {
             hooks: Arc::new(hooks),
             buffers: Arc::default(),
             connections: Arc::new(ConnectionCounter::new(self.connection_limits.clone())),
+            logins: Arc::new(Logins::new(self.login_limits.clone())),
             has_no_room: Arc::new(AtomicBool::new(false)),
         };
         let tls = self.tls.as_ref().map(acceptor).transpose()?;

@@ -101,7 +101,8 @@ impl ConnectionCounter {
         *count <= self.limits.handshakes_per_minute
     }
 
-    fn is_exempt(&self, client: IpAddr) -> bool {
+    /// Whether a client is one of many that share an address by the word of the operator.
+    pub(crate) fn is_exempt(&self, client: IpAddr) -> bool {
         client.is_loopback() || self.limits.exempt.iter().any(|network| network.contains(&client))
     }
 
@@ -170,7 +171,7 @@ impl Drop for Admission {
 }
 
 /// The address as a network of one, and its /24 or /64.
-fn keys(client: IpAddr) -> (IpNet, IpNet) {
+pub(crate) fn keys(client: IpAddr) -> (IpNet, IpNet) {
     let network = match client {
         IpAddr::V4(address) => Ipv4Net::new(address, 24).map(|network| IpNet::V4(network.trunc())),
         IpAddr::V6(address) => Ipv6Net::new(address, 64).map(|network| IpNet::V6(network.trunc())),

@@ -23,6 +23,7 @@ use super::builder::ConfigError;
 use super::connection;
 use super::connection_limits::{ConnectionCounter, Excess};
 use super::hook_set::HookSet;
+use super::logins::Logins;
 use super::shutdown::{Phase, Shutdown};
 use super::tls::{Acceptor, ServerTls};
 
@@ -255,6 +256,7 @@ pub(crate) struct Shared {
     pub(crate) hooks: Arc<HookSet>,
     pub(crate) buffers: Arc<BufferPool>,
     pub(crate) connections: Arc<ConnectionCounter>,
+    pub(crate) logins: Arc<Logins>,
     pub(crate) store: ContentStore,
     pub(crate) has_no_room: Arc<AtomicBool>,
 }

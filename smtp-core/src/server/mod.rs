@@ -2,7 +2,7 @@
 //!
 //! [`builder`] says what there is to decide, [`listener`] accepts, [`connection`] is the loop that drives a session,
 //! [`inbound`] reads into what [`buffers`] lends, [`hook_set`] holds the hooks, [`hook_call`] and [`watchdog`] keep
-//! them in their place, [`connection_limits`] and [`shutdown`] are what connections share.
+//! them in their place, [`connection_limits`], [`logins`] and [`shutdown`] are what connections share.
 
 mod buffers;
 pub(crate) mod builder;
@@ -12,6 +12,7 @@ mod hook_call;
 mod hook_set;
 mod inbound;
 pub(crate) mod listener;
+pub(crate) mod logins;
 mod proxy_protocol;
 mod shutdown;
 pub(crate) mod tls;

@@ -144,6 +144,13 @@ pub enum SessionEvent {
         /// How.
         mechanism: Mechanism,
     },
+    /// Too many logins have failed of that client, or to that account: this one waits before anybody looks at it.
+    LoginDelayed {
+        /// The name that the client gave.
+        user: SafeText,
+        /// How long.
+        delay: Duration,
+    },
     /// Something was refused.
     Refused {
         /// Where.

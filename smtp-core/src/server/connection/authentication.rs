@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -10,9 +11,10 @@ use crate::sasl::credential::Credential;
 use crate::server::hook_call::{Guarded, WhenClientLeaves, wait_for};
 use crate::session::connection::Connection;
 use crate::session::decision::{AuthError, Identity, Question};
-use crate::session::event::Stage;
+use crate::session::event::{SessionEvent, Stage};
+use crate::syntax::text::SafeText;
 
-use super::Driver;
+use super::{Driver, now};
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
     /// Answers one of the questions that `AUTH` brings.
@@ -21,45 +23,72 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
         let connection = &Arc::clone(self.session.connection());
         match question {
             Question::Authenticate(ask) => {
-                let answer = self.call_authenticator(check(hook, connection, ask.subject())).await;
+                let Some(delay) = self.begin_login(ask.subject().user()) else {
+                    return self.give(ask, Some(Err(AuthError::Unavailable)));
+                };
+                let answer = self.call_authenticator(delay, check(hook, connection, ask.subject())).await;
                 self.give(ask, answer);
             }
             Question::ScramKeys(ask) => {
                 let wanted = ask.subject();
-                let answer =
-                    self.call_authenticator(async { hook.scram(connection, &wanted.user, wanted.hash).await }).await;
+                let Some(delay) = self.begin_login(Some(&wanted.user)) else {
+                    return self.give(ask, Some(Err(AuthError::Unavailable)));
+                };
+                let find = async { hook.scram(connection, &wanted.user, wanted.hash).await };
+                let answer = self.call_authenticator(delay, find).await;
                 self.give(ask, answer);
             }
             Question::ActAs(ask) => {
                 let (who, authzid) = ask.subject();
-                let answer = self.call_authenticator(async { hook.act_as(who, authzid).await }).await;
+                let act = async { hook.act_as(who, authzid).await };
+                let answer = self.call_authenticator(Duration::ZERO, act).await;
                 self.give(ask, answer);
             }
             Question::SendAs(ask) => {
                 let from = ask.subject().reverse_path();
-                let answer = self
-                    .call_authenticator(async {
-                        match connection.identity() {
-                            Some(who) => hook.may_send_as(connection, who, from).await,
-                            None => Ok(true),
-                        }
-                    })
-                    .await;
+                let send = async {
+                    match connection.identity() {
+                        Some(who) => hook.may_send_as(connection, who, from).await,
+                        None => Ok(true),
+                    }
+                };
+                let answer = self.call_authenticator(Duration::ZERO, send).await;
                 self.give(ask, answer);
             }
             _ => {}
         }
     }
 
-    /// `None` where the client has left. A hook that fails knows nothing of the credential.
+    /// How long this login waits (SECURITY D-20); `None`: too many of this client wait already.
+    fn begin_login(&mut self, user: Option<&str>) -> Option<Duration> {
+        let shared = &self.profile.shared;
+        let client = self.session.connection().peer().ip();
+        let limits_client = !shared.connections.is_exempt(client);
+        let attempt = shared.logins.begin(client, user, limits_client, now())?;
+        let delay = attempt.delay;
+        self.login = Some(attempt);
+        if !delay.is_zero() {
+            let user = SafeText::new(user.unwrap_or_default().to_owned());
+            self.observe(|| SessionEvent::LoginDelayed { user, delay });
+        }
+        Some(delay)
+    }
+
+    /// Asks after so long. `None` where the client has left. A hook that fails knows nothing of the credential.
     async fn call_authenticator<T>(
         &mut self,
+        delay: Duration,
         hook: impl Future<Output = Result<T, AuthError>> + Send,
     ) -> Option<Result<T, AuthError>> {
         let site = self.site(Stage::Authentication);
         let answer = {
-            let time = self.limits().hook_timeout;
-            let hook = pin!(hook);
+            let time = self.limits().hook_timeout.saturating_add(delay);
+            let hook = pin!(async {
+                if !delay.is_zero() {
+                    tokio::time::sleep(delay).await;
+                }
+                hook.await
+            });
             wait_for(&mut self.inbound, time, WhenClientLeaves::End, Guarded::new(site.clone(), hook)).await
         };
         match answer {

@@ -28,6 +28,7 @@ use crate::syntax::text::SafeText;
 use super::connection_limits::Admission;
 use super::inbound::Inbound;
 use super::listener::Profile;
+use super::logins::Attempt;
 use super::proxy_protocol;
 use super::shutdown::{Phase, Presence, Shutdown};
 
@@ -194,6 +195,8 @@ struct Driver<S> {
     policy: Arc<AtomicUsize>,
     /// Messages whose `250` is not written yet.
     acknowledged: Vec<TransactionId>,
+    /// The login that goes on.
+    login: Option<Attempt>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
@@ -215,6 +218,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             timer: None,
             policy: Arc::default(),
             acknowledged: Vec::new(),
+            login: None,
             arrived: SystemTime::UNIX_EPOCH,
         }
     }
@@ -279,6 +283,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             let mut input = self.inbound.unread();
             let before = input.len();
             let step = self.session.poll(self.time, &mut input);
+            if let (Some(outcome), Some(attempt)) = (self.session.take_login(), &self.login) {
+                self.profile.shared.logins.end(attempt, outcome, self.time);
+                self.login = None;
+            }
             let consumed = before - input.len();
             match step {
                 None => {

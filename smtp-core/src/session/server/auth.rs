@@ -34,6 +34,15 @@ pub(super) enum LineKind {
     Exchange,
 }
 
+/// How a login ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LoginOutcome {
+    Succeeded,
+    Failed,
+    /// It was cancelled, or could not be looked at.
+    Undecided,
+}
+
 /// An exchange that goes on.
 #[derive(Debug)]
 pub(super) struct Authenticating {
@@ -222,6 +231,7 @@ impl ServerSession {
         let Some(authenticating) = self.authenticating.take() else { return };
         let mechanism = authenticating.exchange.mechanism();
         self.connection = self.connection.authenticated(identity.clone());
+        self.login.get_or_insert(LoginOutcome::Succeeded);
         self.event(|| SessionEvent::Authenticated { identity, mechanism });
         self.say_fixed(replies::AUTHENTICATED);
     }
@@ -238,6 +248,7 @@ impl ServerSession {
     /// No fault of the client, so no error of it.
     fn postpone(&mut self, reply: Fixed) {
         let user = self.authenticating.take().map(|authenticating| authenticating.user).unwrap_or_default();
+        self.login.get_or_insert(LoginOutcome::Undecided);
         self.refused_fixed(Stage::Authentication, reply, user.as_str().as_bytes());
         self.idle_command(|session| session.say_fixed(reply));
     }
@@ -245,6 +256,7 @@ impl ServerSession {
     /// SECURITY D-20: each guess is answered twice as late as the one before.
     fn fail_authentication(&mut self, now: Instant, reply: Fixed) {
         let user = self.authenticating.take().map(|authenticating| authenticating.user).unwrap_or_default();
+        self.login.get_or_insert(LoginOutcome::Failed);
         let delay = self.config.limits.authentication_delay.saturating_mul(self.guesses_delay);
         self.guesses_delay = (self.guesses_delay * 2).min(MOST_DELAYS);
         self.error_after(now, Stage::Authentication, reply, user.as_str().as_bytes(), delay);
@@ -253,6 +265,7 @@ impl ServerSession {
     /// What the client sent was no guess.
     fn end_exchange(&mut self, now: Instant, reply: Fixed) {
         self.authenticating = None;
+        self.login.get_or_insert(LoginOutcome::Undecided);
         self.error_after(now, Stage::Authentication, reply, &[], Duration::ZERO);
     }
 

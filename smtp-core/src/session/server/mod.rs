@@ -31,6 +31,7 @@ use super::replies;
 use super::tls::TlsFacts;
 use super::transaction::Transaction;
 
+pub(crate) use auth::LoginOutcome;
 pub use config::{Authentication, DsnOffer, SessionConfig, Stages};
 
 use auth::{Authenticating, LineKind};
@@ -116,6 +117,8 @@ pub struct ServerSession {
     forwarded: Option<Box<Forwarded>>,
     /// How many times as late as the first the next wrong credential is answered.
     guesses_delay: u32,
+    /// How a login ended, until the driver asks. The first counts: what follows it was not looked at.
+    login: Option<LoginOutcome>,
     line_kind: LineKind,
     /// A question that was not handed out yet.
     question: Option<Question>,
@@ -160,6 +163,7 @@ impl ServerSession {
             exchanges: 0,
             forwarded: None,
             guesses_delay: 1,
+            login: None,
             line_kind: LineKind::default(),
             question: None,
             awaited: None,
@@ -386,6 +390,7 @@ impl ServerSession {
         self.under_stress = former.under_stress;
         self.shutting_down = former.shutting_down;
         self.events = std::mem::take(&mut former.events);
+        self.login = former.login.take();
         former
     }
 
@@ -402,6 +407,11 @@ impl ServerSession {
     /// What the session is configured with.
     pub fn config(&self) -> &Arc<SessionConfig> {
         &self.config
+    }
+
+    /// How a login has ended since the last call.
+    pub(crate) fn take_login(&mut self) -> Option<LoginOutcome> {
+        self.login.take()
     }
 
     /// What happened since the last call; empty unless [`SessionConfig::observed`].
