@@ -1,7 +1,7 @@
 //! The command line of `mta`, a mail server assembled from the crates of this workspace.
 //!
 //! [`config`] says what is served, [`run`] serves it, [`queue`] keeps and delivers what arrives, [`send`] tries it out,
-//! [`password`] makes users, [`logging`] says what happened.
+//! [`password`] makes users, [`trial`] makes what one needs to try it, [`logging`] says what happened.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -23,6 +23,7 @@ mod recipients;
 mod run;
 mod send;
 mod signals;
+mod trial;
 
 /// A mail server that needs no configuration to be tried. Without a command it runs.
 #[derive(Debug, Parser)]

@@ -1,12 +1,12 @@
 //! `mta password`: the line of a user in the file of passwords.
 
-use std::fs::File;
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, BufRead, Write};
 
 use clap::Args;
 use smtp_core::{Mailbox, PasswordFile, ScramKeys, Secret};
 
 use crate::AnyError;
+use crate::trial::random;
 
 /// What `mta password` is told.
 #[derive(Debug, Args)]
@@ -25,8 +25,7 @@ pub(crate) fn password(options: &PasswordOptions) -> Result<(), AnyError> {
         options.user.parse().map_err(|error| format!("`{}` is not a mailbox: {error}", options.user))?;
     let mut password = String::new();
     io::stdin().lock().read_line(&mut password)?;
-    let mut salt = [0; ScramKeys::SALT_OCTETS];
-    File::open("/dev/urandom")?.read_exact(&mut salt)?;
+    let salt = random::<{ ScramKeys::SALT_OCTETS }>()?;
     let line = PasswordFile::line(&user, &Secret::new(password.trim_end_matches(['\r', '\n'])), &salt)?;
     Ok(io::stdout().write_all(line.as_bytes())?)
 }

@@ -1,7 +1,9 @@
-//! Which mailboxes there are: those of a list, or all of the local domains.
+//! Which mailboxes there are: those of a list, or all of the local domains; and that others cannot be reached where there is no
+//! way to them.
 
 use smtp_core::{
-    Connection, ForwardPath, LocalDomains, Lookup, LookupError, MailboxTable, RecipientLookup, Transaction, async_trait,
+    Connection, Domain, ForwardPath, LocalDomains, Lookup, LookupError, MailboxTable, Policy, PolicyContext, Recipient,
+    RecipientLookup, Refusal, Stages, Transaction, Verdict, async_trait,
 };
 use smtp_queue::mailbox_directory;
 
@@ -33,6 +35,33 @@ impl RecipientLookup for Recipients {
                 any.lookup(connection, transaction, to).await
             }
             (found, _) => Ok(found),
+        }
+    }
+}
+
+/// Refuses mail of users for other hosts where there is no way to these: otherwise it would wait in vain for days.
+#[derive(Debug)]
+pub(crate) struct NoWayOut {
+    /// The domains whose mail stays here.
+    pub(crate) domains: Vec<Domain>,
+}
+
+#[async_trait]
+impl Policy for NoWayOut {
+    fn name(&self) -> &'static str {
+        "no-way-out"
+    }
+
+    fn stages(&self) -> Stages {
+        Stages::RECIPIENT
+    }
+
+    async fn recipient(&self, _: &mut PolicyContext<'_>, recipient: &Recipient) -> Verdict {
+        match recipient.path() {
+            ForwardPath::Mailbox(mailbox) if !mailbox.domain().is_some_and(|domain| self.domains.contains(domain)) => {
+                Verdict::Refuse(Refusal::permanent(4, 4, "No way to other hosts is configured here"))
+            }
+            _ => Verdict::Continue,
         }
     }
 }

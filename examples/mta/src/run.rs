@@ -8,19 +8,22 @@ use std::time::SystemTime;
 
 use clap::Args;
 use smtp_core::{Listener, PasswordFile, Server, ServerTls, Service, TlsError, TracingObserver};
+use smtp_policy::Submission;
 use smtp_queue::{MaildirStore, mailbox_directory};
 use thiserror::Error;
 
 use crate::AnyError;
-use crate::config::{Config, ListenerConfig, ListenerTls, Mailboxes};
+use crate::config::{Config, ListenerConfig, ListenerService, ListenerTls, Mailboxes};
 use crate::logging::{self, LogLines};
 use crate::queue::{Control, QueueOnDisk, describe_durability};
+use crate::recipients::NoWayOut;
 use crate::signals::{StopSignals, reload_on_hangup};
+use crate::trial::Trial;
 
 /// What `mta run` is told.
 #[derive(Debug, Default, Args)]
 pub(crate) struct RunOptions {
-    /// The configuration; without it: localhost, with one user
+    /// The configuration; without it: localhost, with one user and a certificate of its own
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where mail lies, in the place of what the configuration says
@@ -82,29 +85,44 @@ async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
         .connection_limits(config.connection_limits.clone())
         .shutdown_grace(config.shutdown_grace)
         .graceful_shutdown(signals.first(log.clone()));
-    let tls = certificates(&config.certificates)?;
-    for ListenerConfig { address, tls: how, submission, proxies } in &config.listeners {
+    let trial = trial(config)?;
+    let (tls, passwords) = match &trial {
+        Some(trial) => (certificates(&[trial.certificate()])?, Some(trial.passwords())),
+        None => (certificates(&config.certificates)?, config.passwords.clone()),
+    };
+    for ListenerConfig { address, tls: how, service, qualify, proxies } in &config.listeners {
         let mut listener = config.relay_clients.iter().copied().fold(Listener::new(address), Listener::relay_for);
         listener = proxies.iter().copied().fold(listener, Listener::behind_proxy);
         if let Some(tls) = tls.clone().filter(|_| *how != ListenerTls::None) {
             listener = listener.tls(tls);
         }
-        if *submission {
-            listener = listener.service(Service::Submission);
+        listener = listener.service(match service {
+            ListenerService::Mx => Service::Mx,
+            ListenerService::Submission => Service::Submission,
+            ListenerService::Mixed => Service::Mixed,
+        });
+        if let Some(domain) = qualify {
+            listener = listener.qualify_with(domain.as_str());
         }
         builder = builder.listener(if *how == ListenerTls::Implicit { listener.implicit_tls() } else { listener });
     }
-    let users = config.passwords.as_ref().map(PasswordFile::open).transpose()?;
+    let users = passwords.map(PasswordFile::open).transpose()?;
     if let Some(users) = users.clone() {
-        builder = builder.authenticate(users);
+        builder = builder.authenticate(users).policy(Submission::new(config.hostname.clone()));
+        if config.smart_host.is_none() {
+            builder = builder.policy(NoWayOut { domains: config.domains.clone() });
+        }
     }
     if tls.is_some() || users.is_some() {
-        reload_on_hangup(tls, users)?;
+        reload_on_hangup(tls.clone(), users)?;
     }
     let server = builder.bind().await?;
     let addresses = server.local_addresses();
     // Who starts a server and closes its output wants it to run all the same.
-    let _ = introduce(&mut io::stdout(), config, &addresses, report.messages, &durability);
+    let _ = introduce(&mut io::stdout(), config, trial.as_ref(), &addresses, report.messages, &durability);
+    if let Some((trial, tls)) = trial.zip(tls) {
+        tokio::spawn(trial.keep_renewing(tls));
+    }
     let (hostname, queued) = (config.hostname.as_str(), report.messages);
     tracing::info!(target: "mta", ?addresses, hostname, queued, durability, "started");
     remove_stale(&store)?;
@@ -112,6 +130,12 @@ async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
     queue.shutdown(config.shutdown_grace).await;
     tracing::info!(target: "mta", "stopped");
     Ok(())
+}
+
+/// What is made for who tries the server out.
+fn trial(config: &Config) -> Result<Option<Trial>, AnyError> {
+    let Some(user) = config.users.first().filter(|_| config.trial) else { return Ok(None) };
+    Trial::prepare(config.trial_directory(), &config.hostname, user).map(Some)
 }
 
 /// What is shown to clients; `None` where there is no certificate.
@@ -150,6 +174,7 @@ fn remove_stale(store: &Arc<MaildirStore>) -> io::Result<()> {
 fn introduce(
     output: &mut impl Write,
     config: &Config,
+    trial: Option<&Trial>,
     addresses: &[SocketAddr],
     queued: u64,
     durability: &str,
@@ -160,7 +185,11 @@ fn introduce(
             ListenerTls::StartTls => "  STARTTLS",
             ListenerTls::Implicit => "  TLS from the start",
         };
-        let who = if listener.submission { "  for users with a password" } else { "" };
+        let who = match listener.service {
+            ListenerService::Mx => "",
+            ListenerService::Submission => "  for users with a password",
+            ListenerService::Mixed => "  for everybody, and for users with a password",
+        };
         writeln!(output, "listening on  {address}{how}{who}")?;
     }
     for user in config.users.iter().take(SHOWN) {
@@ -187,10 +216,21 @@ fn introduce(
     let messages = if queued == 1 { "message" } else { "messages" };
     writeln!(output, "queue         {queued} {messages}  in  {}", config.queue_directory().display())?;
     writeln!(output, "durability    {durability}")?;
+    if let Some(trial) = trial {
+        trial.introduce(output)?;
+    }
     let Some(address) = addresses.first() else { return output.flush() };
     let to = config.users.first().unwrap_or(&config.postmaster);
     writeln!(output, "\ntry it:       cargo run --release --bin mta -- send --server {address} --to {to}")?;
     writeln!(output, "or:           swaks --server {address} --to {to}")?;
+    if let Some(trial) = trial {
+        for (address, listener) in addresses.iter().zip(&config.listeners) {
+            let scheme = if listener.tls == ListenerTls::Implicit { "smtps" } else { "smtp" };
+            if listener.service != ListenerService::Mx {
+                writeln!(output, "as a user:    {}", trial.command(scheme, &address.to_string()))?;
+            }
+        }
+    }
     writeln!(output, "to stop:      Ctrl-C")?;
     output.flush()
 }

@@ -72,7 +72,7 @@ fn who_has_a_password_sends_anywhere_and_nobody_else_sends_at_all() {
     let place = path.display();
     let mta = Mta::with_listeners(&format!(
         "passwords = \"{place}/users\"\n[relay]\nsmart_host = \"{}\"\n\
-         [[listener]]\naddress = \"127.0.0.1:0\"\nsubmission = true\n\
+         [[listener]]\naddress = \"127.0.0.1:0\"\nservice = \"submission\"\n\
          [[certificate]]\nchain = \"{place}/mx.pem\"\nkey = \"{place}/mx.key\"\n",
         elsewhere.address
     ));

@@ -11,9 +11,11 @@ use smtp_core::{ConnectionLimits, Domain, Host, IpNet, Limits, Mailbox};
 use smtp_queue::{QueueSettings, Schedule, mailbox_directory};
 use toml::Spanned;
 
-use super::file::{ConfigFile, LimitsTable, ListenerTable, ListenerTls, Mailboxes, Placed, QueueTable, RelayTable};
+use super::file::{
+    ConfigFile, LimitsTable, ListenerService, ListenerTable, ListenerTls, Mailboxes, Placed, QueueTable, RelayTable,
+};
 use super::problem::{ConfigError, Report};
-use super::{Config, ListenerConfig};
+use super::{Config, ListenerConfig, TRIAL_DIRECTORY};
 
 const DEFAULT_ADDRESS: &str = "127.0.0.1:2525";
 const DEFAULT_DATA: &str = "mta-data";
@@ -52,7 +54,9 @@ fn config(report: &mut Report<'_>, file: ConfigFile) -> Option<Config> {
         Some(text) => parsed(report, "hostname", "a domain", text),
         None => Domain::parse(DEFAULT_DOMAIN).ok(),
     };
-    let listeners = listeners(report, file.listener, !file.certificate.is_empty(), file.passwords.is_some());
+    let trial = trial(report, &file);
+    let can = Abilities { tls: trial || !file.certificate.is_empty(), passwords: trial || file.passwords.is_some() };
+    let listeners = listeners(report, file.listener, can, trial);
     let (limits, connection_limits, shutdown_grace) = limits(report, file.limits);
     let relay_tls = file.relay.tls.unwrap_or_default();
     let (smart_host, relay_clients) = relay(report, file.relay);
@@ -81,6 +85,7 @@ fn config(report: &mut Report<'_>, file: ConfigFile) -> Option<Config> {
         relay_clients,
         relay_tls,
         passwords: file.passwords.map(Spanned::into_inner),
+        trial,
         certificates: file.certificate.into_iter().map(|files| (files.chain, files.key)).collect(),
         mailboxes,
         users,
@@ -219,15 +224,62 @@ fn domains(report: &mut Report<'_>, list: Option<&Spanned<Vec<Spanned<String>>>>
     Some(domains)
 }
 
+/// Whether the server makes its own certificate and password.
+fn trial(report: &mut Report<'_>, file: &ConfigFile) -> bool {
+    let Some(trial) = file.trial.as_ref().filter(|trial| *trial.get_ref()) else { return false };
+    let mut wrong = |problem: &str| report.add(trial.span(), "trial", problem);
+    if !file.certificate.is_empty() || file.passwords.is_some() {
+        wrong("it makes its own `[[certificate]]` and `passwords`: leave out these, or this");
+    }
+    if file.users.as_ref().is_some_and(|users| users.get_ref().is_empty()) || file.mailboxes == Some(Mailboxes::Any) {
+        wrong("it makes a password for the first of the `users`: name one, and list the mailboxes");
+    }
+    let has_a_maildir_there = |domain: &Spanned<String>| domain.get_ref().eq_ignore_ascii_case(TRIAL_DIRECTORY);
+    if file.domains.as_ref().is_some_and(|domains| domains.get_ref().iter().any(has_a_maildir_there)) {
+        wrong("its directory `tls` is that of the domain with this name");
+    }
+    true
+}
+
+/// What listeners can do.
+#[derive(Debug, Clone, Copy)]
+struct Abilities {
+    tls: bool,
+    passwords: bool,
+}
+
+/// What the port says where nothing else does (PRACTICES L6).
+fn by_port(address: &str, can: Abilities) -> (ListenerTls, ListenerService) {
+    match address.rsplit_once(':').map_or("", |(_, port)| port) {
+        "465" => (ListenerTls::Implicit, ListenerService::Mixed),
+        "587" => (ListenerTls::StartTls, ListenerService::Submission),
+        _ => (Config::usual_tls(can.tls), ListenerService::Mx),
+    }
+}
+
+/// What there is to try: a port for other mail servers, and two for users.
+fn trial_listeners() -> Vec<ListenerConfig> {
+    [
+        (DEFAULT_ADDRESS, ListenerTls::StartTls, ListenerService::Mx),
+        ("127.0.0.1:2587", ListenerTls::StartTls, ListenerService::Submission),
+        ("127.0.0.1:2465", ListenerTls::Implicit, ListenerService::Mixed),
+    ]
+    .map(|(address, tls, service)| ListenerConfig { service, ..ListenerConfig::new(address, tls) })
+    .into()
+}
+
 fn listeners(
     report: &mut Report<'_>,
     tables: Placed<Vec<ListenerTable>>,
-    has_certificate: bool,
-    has_passwords: bool,
+    can: Abilities,
+    trial: bool,
 ) -> Vec<ListenerConfig> {
-    let usual = Config::usual_tls(has_certificate);
     let Some(tables) = tables else {
-        return vec![ListenerConfig::new(DEFAULT_ADDRESS, usual)];
+        return if trial {
+            trial_listeners()
+        } else {
+            vec![ListenerConfig::new(DEFAULT_ADDRESS, Config::usual_tls(can.tls))]
+        };
     };
     if tables.get_ref().is_empty() {
         report.add(tables.span(), "listener", "at least one is needed");
@@ -238,19 +290,33 @@ fn listeners(
         if !is_socket_address(&address) {
             let problem = format!("`{address}` is not `host:port`, for example `127.0.0.1:2525` or `[::1]:2525`");
             report.add(table.address.span(), "listener.address", problem);
-        } else if listeners.iter().any(|listener| listener.address == address) {
+        } else if !address.ends_with(":0") && listeners.iter().any(|listener| listener.address == address) {
+            // Port 0 is any that is free, each time another.
             report.add(table.address.span(), "listener.address", format!("`{address}` is named twice"));
         }
-        let tls = table.tls.as_ref().map_or(usual, |tls| *tls.get_ref());
-        if let Some(said) = table.tls.filter(|tls| *tls.get_ref() != ListenerTls::None && !has_certificate) {
-            report.add(said.span(), "listener.tls", "TLS needs a `[[certificate]]` with `chain` and `key`");
+        let (usual_tls, usual_service) = by_port(&address, can);
+        let tls = table.tls.as_ref().map_or(usual_tls, |tls| *tls.get_ref());
+        let service = table.service.as_ref().map_or(usual_service, |service| *service.get_ref());
+        // Where the port decides, the address is the place.
+        let span = |said: Option<std::ops::Range<usize>>| said.unwrap_or_else(|| table.address.span());
+        if tls != ListenerTls::None && !can.tls {
+            let problem = "TLS needs a `[[certificate]]` with `chain` and `key`";
+            report.add(span(table.tls.as_ref().map(Spanned::span)), "listener.tls", problem);
         }
-        let mut listener = ListenerConfig::new(address, tls);
-        if let Some(said) = table.submission {
-            listener.submission = *said.get_ref();
-            if listener.submission && !(has_passwords && tls != ListenerTls::None) {
-                let problem = "users authenticate under TLS: it needs a `[[certificate]]` and `passwords`";
-                report.add(said.span(), "listener.submission", problem);
+        if service != ListenerService::Mx && !(can.passwords && tls != ListenerTls::None && can.tls) {
+            let problem =
+                "users authenticate under TLS: it needs a `[[certificate]]` and `passwords`, or `service = \"mx\"`";
+            report.add(span(table.service.as_ref().map(Spanned::span)), "listener.service", problem);
+        }
+        let mut listener = ListenerConfig { service, ..ListenerConfig::new(address, tls) };
+        if let Some(text) = &table.qualify {
+            listener.qualify = parsed(report, "listener.qualify", "a domain", text);
+            if service == ListenerService::Mx {
+                report.add(
+                    text.span(),
+                    "listener.qualify",
+                    "only addresses of users are completed, and none are served here",
+                );
             }
         }
         for text in table.proxies.iter().flatten() {

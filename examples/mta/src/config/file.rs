@@ -31,6 +31,7 @@ pub(super) struct ConfigFile {
     #[serde(default)]
     pub(super) log: Log,
     pub(super) passwords: Placed<PathBuf>,
+    pub(super) trial: Placed<bool>,
     pub(super) listener: Placed<Vec<ListenerTable>>,
     #[serde(default)]
     pub(super) certificate: Vec<CertificateTable>,
@@ -137,7 +138,8 @@ impl LogLevel {
 pub(super) struct ListenerTable {
     pub(super) address: Spanned<String>,
     pub(super) tls: Placed<ListenerTls>,
-    pub(super) submission: Placed<bool>,
+    pub(super) service: Placed<ListenerService>,
+    pub(super) qualify: Placed<String>,
     pub(super) proxies: Option<Vec<Spanned<String>>>,
 }
 
@@ -151,6 +153,18 @@ pub(crate) enum ListenerTls {
     StartTls,
     /// From the start.
     Implicit,
+}
+
+/// Whom a listener serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ListenerService {
+    /// Other mail servers.
+    Mx,
+    /// Users with a password.
+    Submission,
+    /// Both.
+    Mixed,
 }
 
 /// What is demanded of the smart host.
@@ -184,7 +198,8 @@ impl From<&Config> for ConfigFile {
         let listeners = config.listeners.iter().map(|listener| ListenerTable {
             address: unplaced(listener.address.clone()),
             tls: Some(unplaced(listener.tls)),
-            submission: Some(unplaced(listener.submission)),
+            service: Some(unplaced(listener.service)),
+            qualify: listener.qualify.as_ref().map(|domain| unplaced(domain.to_string())),
             proxies: Some(texts(&listener.proxies)),
         });
         let certificates =
@@ -227,6 +242,7 @@ impl From<&Config> for ConfigFile {
             },
             log: config.log,
             passwords: config.passwords.clone().map(unplaced),
+            trial: Some(unplaced(config.trial)),
             listener: Some(unplaced(listeners.collect())),
             certificate: certificates.collect(),
         }

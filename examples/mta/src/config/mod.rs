@@ -15,8 +15,11 @@ use smtp_queue::Schedule;
 
 use crate::recipients::Recipients;
 
-pub(crate) use self::file::{ListenerTls, Log, LogFormat, Mailboxes, RelayTls};
+pub(crate) use self::file::{ListenerService, ListenerTls, Log, LogFormat, Mailboxes, RelayTls};
 pub(crate) use self::problem::ConfigError;
+
+/// Beneath `data`.
+const TRIAL_DIRECTORY: &str = "tls";
 
 /// A configuration that makes sense. The default is that of an empty file.
 #[derive(Debug, Clone)]
@@ -51,6 +54,8 @@ pub(crate) struct Config {
     pub(crate) listeners: Vec<ListenerConfig>,
     /// The file of users with passwords.
     pub(crate) passwords: Option<PathBuf>,
+    /// Whether the server makes its own certificate, and a password for the first user, in the place of the two.
+    pub(crate) trial: bool,
     /// Files of certificates and their keys. Without any there is no TLS.
     pub(crate) certificates: Vec<(PathBuf, PathBuf)>,
     /// Limits of a session.
@@ -70,21 +75,25 @@ pub(crate) struct ListenerConfig {
     pub(crate) address: String,
     /// How its connections are protected.
     pub(crate) tls: ListenerTls,
-    /// Whether only users with a password may send anything.
-    pub(crate) submission: bool,
+    /// Whom it serves.
+    pub(crate) service: ListenerService,
+    /// The domain that completes addresses of users.
+    pub(crate) qualify: Option<Domain>,
     /// Networks of the proxies behind which it is; with none, clients connect themselves.
     pub(crate) proxies: Vec<IpNet>,
 }
 
 impl ListenerConfig {
     fn new(address: impl Into<String>, tls: ListenerTls) -> Self {
-        Self { address: address.into(), tls, submission: false, proxies: Vec::new() }
+        Self { address: address.into(), tls, service: ListenerService::Mx, qualify: None, proxies: Vec::new() }
     }
 }
 
 impl Config {
-    /// Listens on these addresses in the place of others.
+    /// Listens on these addresses in the place of others, for other mail servers. No user can show a password there, so that
+    /// there is nothing to try out.
     pub(crate) fn listen_on(&mut self, addresses: &[String]) {
+        self.trial = false;
         let tls = Self::usual_tls(!self.certificates.is_empty());
         self.listeners = addresses.iter().map(|address| ListenerConfig::new(address, tls)).collect();
     }
@@ -94,12 +103,12 @@ impl Config {
         if has_certificate { ListenerTls::StartTls } else { ListenerTls::None }
     }
 
-    /// Reads a configuration; without a file, that of an empty one.
+    /// Reads a configuration; without a file, one to try the server out.
     ///
     /// # Errors
     /// [`ConfigError`], with a line for each thing that is wrong.
     pub(crate) fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        let Some(path) = file else { return Self::parse("the defaults", "") };
+        let Some(path) = file else { return Self::parse("the defaults", "trial = true\n") };
         let name = path.display().to_string();
         let octets = std::fs::read(path).map_err(|source| ConfigError::Read { file: name.clone(), source })?;
         Self::parse(&name, octets)
@@ -124,6 +133,11 @@ impl Config {
     /// Where messages wait.
     pub(crate) fn queue_directory(&self) -> PathBuf {
         self.queue.clone().unwrap_or_else(|| Self::default_queue(&self.data))
+    }
+
+    /// Where what a trial needs is kept.
+    pub(crate) fn trial_directory(&self) -> PathBuf {
+        self.data.join(TRIAL_DIRECTORY)
     }
 
     /// Where messages wait if nothing is said. No domain has a directory that starts with a dot.

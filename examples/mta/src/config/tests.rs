@@ -9,7 +9,7 @@ fn errors(text: &str) -> String {
 #[test] // Each row: what is wrong, and the whole message.
 fn an_error_names_file_line_column_and_key() {
     let keys = "expected one of `hostname`, `domains`, `data`, `mailboxes`, `users`, `postmaster`, `aliases`, `queue`, \
-                `relay`, `limits`, `log`, `passwords`, `listener`, `certificate`";
+                `relay`, `limits`, `log`, `passwords`, `trial`, `listener`, `certificate`";
     for (text, expected) in [
         ("hostnam = \"mx\"", format!("mta.toml:1:1: unknown key `hostnam`, {keys}")),
         ("# no\n\nrelay_clients = []\n", format!("mta.toml:3:1: unknown key `relay_clients`, {keys}")),
@@ -17,7 +17,7 @@ fn an_error_names_file_line_column_and_key() {
         ("[log]\nlevle = \"info\"\n", "mta.toml:2:1: in `log`: unknown key `levle`, expected `format` or `level`".into()),
         (
             "[[listener]]\naddress = \"[::1]:25\"\n\n[[listener]]\naddress = \"x:25\"\nport = 25\n",
-            "mta.toml:6:1: in `listener`: unknown key `port`, expected one of `address`, `tls`, `submission`, `proxies`".into(),
+            "mta.toml:6:1: in `listener`: unknown key `port`, expected one of `address`, `tls`, `service`, `qualify`, `proxies`".into(),
         ),
         (
             "[log]\n  level = \"loud\"\n",
@@ -140,7 +140,7 @@ clients = ["127.0.0.1", "10.0.0.0/8", "10.0.0.0/33",
 
 #[test]
 fn tls_needs_a_certificate_and_has_one_where_nothing_else_is_said() {
-    let listener = "[[listener]]\naddress = \"127.0.0.1:465\"\n";
+    let listener = "[[listener]]\naddress = \"127.0.0.1:2465\"\n";
     let certificate = "[[certificate]]\nchain = \"a.pem\"\nkey = \"a.key\"\n";
     let tls = |text: &str| Config::parse("mta.toml", text).expect("it makes sense").listeners[0].tls;
     assert_eq!(tls(listener), ListenerTls::None);
@@ -153,14 +153,85 @@ fn tls_needs_a_certificate_and_has_one_where_nothing_else_is_said() {
         "mta.toml:3:7: listener.tls: TLS needs a `[[certificate]]` with `chain` and `key`"
     );
     assert_eq!(
-        errors(&format!("passwords = \"users\"\n{listener}submission = true\n")),
+        errors(&format!("passwords = \"users\"\n{listener}service = \"submission\"\n")),
         "mta.toml:1:13: passwords: their mail would have nowhere to go: name a `relay.smart_host`\n\
-         mta.toml:4:14: listener.submission: users authenticate under TLS: it needs a `[[certificate]]` and `passwords`"
+         mta.toml:4:11: listener.service: users authenticate under TLS: it needs a `[[certificate]]` and `passwords`, \
+         or `service = \"mx\"`"
     );
     assert_eq!(
         errors("[relay]\ntls = \"verify\"\n"),
         "mta.toml:2:7: relay.tls: unknown variant `verify`, expected one of `none`, `opportunistic`, `required`, `verified`"
     );
+}
+
+#[test] // PRACTICES L6: the three sockets of a ten-line configuration.
+fn l6_the_port_says_what_a_listener_is_for() {
+    let listeners = |text: &str| Config::parse("mta.toml", text).expect("it makes sense").listeners;
+    let ten_lines = "passwords = \"users\"\nrelay.smart_host = \"smtp.example.com:25\"\n\
+                     [[certificate]]\nchain = \"mx.pem\"\nkey = \"mx.key\"\n";
+    let ports = "[[listener]]\naddress = \"[::]:25\"\n[[listener]]\naddress = \"[::]:587\"\n\
+                 [[listener]]\naddress = \"[::]:465\"\n";
+    let seen: Vec<_> =
+        listeners(&format!("{ten_lines}{ports}")).iter().map(|listener| (listener.tls, listener.service)).collect();
+    assert_eq!(
+        seen,
+        [
+            (ListenerTls::StartTls, ListenerService::Mx),
+            (ListenerTls::StartTls, ListenerService::Submission),
+            (ListenerTls::Implicit, ListenerService::Mixed),
+        ]
+    );
+    // All three services on 465 (PRACTICES S24).
+    for (word, service) in
+        [("mx", ListenerService::Mx), ("submission", ListenerService::Submission), ("mixed", ListenerService::Mixed)]
+    {
+        let text = format!("{ten_lines}[[listener]]\naddress = \"[::]:465\"\nservice = \"{word}\"\n");
+        assert_eq!((listeners(&text)[0].tls, listeners(&text)[0].service), (ListenerTls::Implicit, service));
+    }
+    let problem = "users authenticate under TLS: it needs a `[[certificate]]` and `passwords`, or `service = \"mx\"`";
+    assert_eq!(
+        errors("[[listener]]\naddress = \"[::]:465\"\n"),
+        format!(
+            "mta.toml:2:11: listener.service: {problem}\n\
+             mta.toml:2:11: listener.tls: TLS needs a `[[certificate]]` with `chain` and `key`"
+        )
+    );
+    assert_eq!(
+        errors("[[listener]]\naddress = \"[::]:25\"\nqualify = \"example.org\"\n"),
+        "mta.toml:3:11: listener.qualify: only addresses of users are completed, and none are served here"
+    );
+}
+
+#[test]
+fn without_a_configuration_there_is_something_to_try() {
+    let config = Config::load(None).expect("the defaults make sense");
+    let seen: Vec<_> =
+        config.listeners.iter().map(|listener| (&*listener.address, listener.tls, listener.service)).collect();
+    assert_eq!(
+        seen,
+        [
+            ("127.0.0.1:2525", ListenerTls::StartTls, ListenerService::Mx),
+            ("127.0.0.1:2587", ListenerTls::StartTls, ListenerService::Submission),
+            ("127.0.0.1:2465", ListenerTls::Implicit, ListenerService::Mixed),
+        ]
+    );
+    assert_eq!(config.trial_directory(), Path::new("mta-data/tls"));
+    for (text, problem) in [
+        (
+            "trial = true\npasswords = \"users\"\nrelay.smart_host = \"smtp.example.com:25\"\n",
+            "mta.toml:1:9: trial: it makes its own `[[certificate]]` and `passwords`: leave out these, or this",
+        ),
+        (
+            "trial = true\nmailboxes = \"any\"\n",
+            "mta.toml:1:9: trial: it makes a password for the first of the `users`: name one, and list the mailboxes",
+        ),
+        (
+            "trial = true\ndomains = [\"tls\"]\nusers = [\"a@tls\"]\n",
+            "mta.toml:1:9: trial: its directory `tls` is that of the domain with this name",
+        ),
+    ] {
+        assert_eq!(errors(text), problem);
+    }
 }
 
 #[test]
@@ -203,6 +274,8 @@ fn what_is_shown_means_the_same() {
     for text in [
         "",
         "mailboxes = \"any\"",
+        "trial = true",
+        "trial = true\n[[listener]]\naddress = \"[::1]:465\"\nqualify = \"example.org\"\n",
         include_str!("../../mta.toml"),
         "users = [\"\\\"a b\\\"@localhost\"]\n[aliases]\n\"\\\"x \\\\\\\" y\\\"@localhost\" = [\"\\\"a b\\\"@localhost\"]\n\
          [limits]\nconnections_exempt = [\"10.0.0.0/8\", \"2001:db8::/32\"]\nshutdown_grace_seconds = 0\n",
