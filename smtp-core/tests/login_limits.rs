@@ -153,6 +153,25 @@ async fn d20_many_sessions_at_once_are_no_faster() {
     .await;
 }
 
+#[tokio::test(start_paused = true)] // RFC 5321 §3.8: a server that stops does not wait for who guesses.
+async fn d20_a_shutdown_ends_the_wait() {
+    in_process(async {
+        let server = server(&Log::default()).await;
+        for _ in 0..14 {
+            try_once(&server, "192.0.2.1", &plain("alice", "x")).await;
+        }
+        let mut client = open(&server, "192.0.2.1").await;
+        let start = Instant::now();
+        client.send(format!("{}\r\n", plain("alice", "x"))).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        server.handle().shut_down();
+        client.expect("454 4.7.0").await;
+        client.expect("421 4.3.2").await;
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    })
+    .await;
+}
+
 #[tokio::test(start_paused = true)] // A guess cannot be taken back by what follows it in the same packet.
 async fn d20_a_guess_counts_whatever_follows() {
     in_process(async {

@@ -1,14 +1,16 @@
 //! How questions about who a client is are answered: by the authenticator, within a time limit.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::Poll;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::hooks::authenticator::Authenticator;
 use crate::sasl::credential::Credential;
 use crate::server::hook_call::{Guarded, WhenClientLeaves, wait_for};
+use crate::server::shutdown::Phase;
 use crate::session::connection::Connection;
 use crate::session::decision::{AuthError, Identity, Question};
 use crate::session::event::{SessionEvent, Stage};
@@ -23,25 +25,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
         let connection = &Arc::clone(self.session.connection());
         match question {
             Question::Authenticate(ask) => {
-                let Some(delay) = self.begin_login(ask.subject().user()) else {
+                if !self.begin_login(ask.subject().user()).await {
                     return self.give(ask, Some(Err(AuthError::Unavailable)));
-                };
-                let answer = self.call_authenticator(delay, check(hook, connection, ask.subject())).await;
+                }
+                let answer = self.call_authenticator(check(hook, connection, ask.subject())).await;
                 self.give(ask, answer);
             }
             Question::ScramKeys(ask) => {
                 let wanted = ask.subject();
-                let Some(delay) = self.begin_login(Some(&wanted.user)) else {
+                if !self.begin_login(Some(&wanted.user)).await {
                     return self.give(ask, Some(Err(AuthError::Unavailable)));
-                };
+                }
                 let find = async { hook.scram(connection, &wanted.user, wanted.hash).await };
-                let answer = self.call_authenticator(delay, find).await;
+                let answer = self.call_authenticator(find).await;
                 self.give(ask, answer);
             }
             Question::ActAs(ask) => {
                 let (who, authzid) = ask.subject();
                 let act = async { hook.act_as(who, authzid).await };
-                let answer = self.call_authenticator(Duration::ZERO, act).await;
+                let answer = self.call_authenticator(act).await;
                 self.give(ask, answer);
             }
             Question::SendAs(ask) => {
@@ -52,43 +54,50 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
                         None => Ok(true),
                     }
                 };
-                let answer = self.call_authenticator(Duration::ZERO, send).await;
+                let answer = self.call_authenticator(send).await;
                 self.give(ask, answer);
             }
             _ => {}
         }
     }
 
-    /// How long this login waits (SECURITY D-20); `None`: too many of this client wait already.
-    fn begin_login(&mut self, user: Option<&str>) -> Option<Duration> {
+    /// Waits until it is the turn of this login (SECURITY D-20). `false`: too many of this client wait already, or there is no
+    /// sense in waiting.
+    async fn begin_login(&mut self, user: Option<&str>) -> bool {
         let shared = &self.profile.shared;
         let client = self.session.connection().peer().ip();
         let limits_client = !shared.connections.is_exempt(client);
-        let attempt = shared.logins.begin(client, user, limits_client, now())?;
+        let Some(attempt) = shared.logins.begin(client, user, limits_client, now()) else { return false };
         let delay = attempt.delay;
         self.login = Some(attempt);
-        if !delay.is_zero() {
-            let user = SafeText::new(user.unwrap_or_default().to_owned());
-            self.observe(|| SessionEvent::LoginDelayed { user, delay });
+        if delay.is_zero() {
+            return true;
         }
-        Some(delay)
+        let user = SafeText::new(user.unwrap_or_default().to_owned());
+        self.observe(|| SessionEvent::LoginDelayed { user, delay });
+        let mut turn = pin!(tokio::time::sleep(delay));
+        poll_fn(|cx| {
+            if turn.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(true);
+            }
+            self.inbound.poll_read_ahead(cx);
+            self.presence.wake_on_change(cx.waker());
+            // A server that stops does not wait for guesses.
+            let waits = !self.inbound.has_failed() && self.presence.phase() == Phase::Serve;
+            if waits { Poll::Pending } else { Poll::Ready(false) }
+        })
+        .await
     }
 
-    /// Asks after so long. `None` where the client has left. A hook that fails knows nothing of the credential.
+    /// `None` where the client has left. A hook that fails knows nothing of the credential.
     async fn call_authenticator<T>(
         &mut self,
-        delay: Duration,
         hook: impl Future<Output = Result<T, AuthError>> + Send,
     ) -> Option<Result<T, AuthError>> {
         let site = self.site(Stage::Authentication);
         let answer = {
-            let time = self.limits().hook_timeout.saturating_add(delay);
-            let hook = pin!(async {
-                if !delay.is_zero() {
-                    tokio::time::sleep(delay).await;
-                }
-                hook.await
-            });
+            let time = self.limits().hook_timeout;
+            let hook = pin!(hook);
             wait_for(&mut self.inbound, time, WhenClientLeaves::End, Guarded::new(site.clone(), hook)).await
         };
         match answer {
