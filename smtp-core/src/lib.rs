@@ -11,6 +11,8 @@
 //! | what happens? | [`Observer`] | [`ServerBuilder::observer`] |
 //! | who is it? | [`Authenticator`] | [`ServerBuilder::authenticate`] |
 //!
+//! Whom an address serves, other mail servers or users or both, says [`Listener::service`].
+//!
 //! To send a message:
 //!
 //! | What | With |
