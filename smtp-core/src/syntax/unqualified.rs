@@ -3,8 +3,9 @@
 //! They are not in the grammar of RFC 5321 and no value of this crate can hold one: a line with such an address is completed
 //! before it is parsed, or refused.
 
-use super::address::{Domain, LocalPart};
+use super::address::LocalPart;
 use super::cursor::Cursor;
+use super::domain::Domain;
 
 /// Where in a line of `MAIL` or `RCPT` the local-part ends that ought to go on with `@`; `None` where there is no such
 /// address.

@@ -61,6 +61,7 @@ impl ServerSession {
     pub(super) fn bdat(&mut self, now: Instant, chunk: Chunk) {
         let has_recipients = self.transaction.as_ref().is_some_and(|it| !it.recipients().is_empty());
         match self.state {
+            _ if self.demands_tls() => self.refuse_chunk(now, chunk, Answer::Error(replies::START_TLS_FIRST)),
             State::Connected => self.refuse_chunk(now, chunk, Answer::Error(replies::SAY_EHLO_FIRST)),
             State::Envelope | State::Chunks if !self.is_esmtp() => {
                 self.refuse_chunk(now, chunk, Answer::Error(replies::NOT_OFFERED));

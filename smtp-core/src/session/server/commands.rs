@@ -127,10 +127,10 @@ impl ServerSession {
     /// The order of commands (RFC 5321 §4.1.4).
     pub(super) fn execute(&mut self, now: Instant, command: Command, line: &[u8]) {
         use Command::{
-            Auth, Bdat, Data, Ehlo, Expn, Helo, Help, Mail, Noop, NotOffered, Quit, Rcpt, Rset, StartTls, Vrfy, Xclient,
-            Xforward,
+            Auth, Bdat, Data, Ehlo, Expn, Helo, Help, Mail, Noop, NotOffered, Quit, Rcpt, Rset, StartTls, Vrfy,
+            Xclient, Xforward,
         };
-        if self.demands_tls() && !matches!(command, Ehlo(_) | Noop | StartTls | Quit | Auth(..)) {
+        if self.demands_tls() && !matches!(command, Ehlo(_) | Noop | StartTls | Quit | Auth(..) | Bdat(_)) {
             return self.error(now, Stage::Command, replies::START_TLS_FIRST, verb(line));
         }
         match (self.state, command) {
@@ -200,7 +200,7 @@ impl ServerSession {
     }
 
     /// RFC 3207 §4: where authentication is demanded, which is for TLS, nearly nothing has a place before TLS.
-    fn demands_tls(&self) -> bool {
+    pub(super) fn demands_tls(&self) -> bool {
         let authentication = self.config.authentication.as_ref();
         self.config.offers_starttls
             && self.connection.tls().is_none()
