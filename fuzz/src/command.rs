@@ -47,6 +47,7 @@ fn format_is_undone(command: &Command) {
     let line = match command {
         Command::Ehlo(host) => format!("EHLO {host}"),
         Command::Helo(host) => format!("HELO {host}"),
+        Command::Lhlo(host) => format!("LHLO {host}"),
         Command::Mail(path, parameters) if parameters.unrecognized.is_none() => {
             format!("MAIL FROM:{path}{}", format_parameters(parameters))
         }
@@ -67,7 +68,10 @@ fn format_is_undone(command: &Command) {
         _ => return,
     };
     assert_eq!(Command::parse(line.as_bytes()).as_ref(), Ok(command), "{line:?}");
-    if let Command::Ehlo(Host::Domain(domain)) | Command::Helo(Host::Domain(domain)) = command {
+    if let Command::Ehlo(Host::Domain(domain))
+    | Command::Helo(Host::Domain(domain))
+    | Command::Lhlo(Host::Domain(domain)) = command
+    {
         assert!(domain.as_str().len() <= 255);
     }
 }
@@ -86,7 +90,8 @@ fn format_parameters(parameters: &MailParameters) -> String {
     });
     let dsn = &parameters.dsn;
     let dsn = parameter("RET", dsn.ret.as_ref()) + &parameter("ENVID", dsn.envelope_id.as_ref());
-    size.unwrap_or_default() + body.unwrap_or_default() + utf8 + &auth.unwrap_or_default() + &dsn
+    let prdr = if parameters.prdr { " PRDR" } else { "" };
+    size.unwrap_or_default() + body.unwrap_or_default() + utf8 + &auth.unwrap_or_default() + &dsn + prdr
 }
 
 fn parameter(keyword: &str, value: Option<&impl std::fmt::Display>) -> String {

@@ -129,6 +129,12 @@ fn mail_parameters(words: &[Word]) -> Option<MailParameters> {
                 }
                 continue;
             }
+            ("PRDR", value) => {
+                if value.is_some() || std::mem::replace(&mut parameters.prdr, true) {
+                    return None;
+                }
+                continue;
+            }
             _ => keyword,
         };
         parameters.unrecognized.get_or_insert_with(|| unrecognized.clone());

@@ -9,7 +9,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use smtp_core::{CloseReason, Connection, Domain, Limits, ServerSession, SessionConfig, SessionId, Stages, Treatment};
+use smtp_core::{
+    CloseReason, Connection, Domain, Limits, ServerSession, SessionConfig, SessionId, Stages, TransferProtocol,
+    Treatment,
+};
 
 use crate::client::{Client, Record};
 use crate::control::{Control, split};
@@ -22,7 +25,9 @@ const UNDER_STRESS: u8 = 4;
 const RELAY_CLIENT: u8 = 8;
 const CONTENT_LOST: u8 = 16;
 const CLIENT_LEAVES: u8 = 32;
-const TAKES_BINARY: u8 = 64;
+/// `BINARYMIME` and `PRDR` are offered.
+const MORE_EXTENSIONS: u8 = 64;
+const LMTP: u8 = 128;
 
 /// How the octets between two pauses are cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,8 +101,10 @@ fn session(switches: u8, start: Instant, refuse_early_talkers: bool) -> ServerSe
     let config = SessionConfig {
         limits: if switches & SMALL_LIMITS == 0 { Limits::default() } else { small_limits() },
         stages: if switches & NO_STAGES == 0 { Stages::ALL } else { Stages::NONE },
+        protocol: if switches & LMTP == 0 { TransferProtocol::Smtp } else { TransferProtocol::Lmtp },
+        offers_prdr: switches & MORE_EXTENSIONS != 0,
         refuse_early_talkers,
-        honours_binarymime: switches & TAKES_BINARY != 0,
+        honours_binarymime: switches & MORE_EXTENSIONS != 0,
         observed: true,
         ..SessionConfig::new(hostname)
     };

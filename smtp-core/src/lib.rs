@@ -23,6 +23,8 @@
 //! | where its content comes from | [`ContentSource`]: memory, [`StoredContent`], [`FileContent`], [`Chained`] |
 //! | what became of each recipient | [`SendReport`], [`SendError`] |
 //!
+//! Both sides speak LMTP as well: [`Listener::lmtp`], [`ClientConfig::with_lmtp`].
+//!
 //! Below the two lie [`ServerSession`] and [`ClientSession`], the protocol without any I/O, for other event loops, for
 //! tests and for fuzzers.
 //!
@@ -102,6 +104,7 @@ pub use session::limits::Limits;
 pub use session::server::{Authentication, DsnOffer, ServerSession, SessionConfig, Stages, Step};
 pub use session::tls::{TlsFacts, TlsVersion};
 pub use session::transaction::{Recipient, Transaction};
+pub use session::transfer_protocol::TransferProtocol;
 pub use syntax::SyntaxError;
 pub use syntax::address::{AddressLiteral, Host, LocalPart, Mailbox, PATH_LIMIT_OCTETS};
 pub use syntax::chunk::{Chunk, ChunkDecoder};

@@ -5,7 +5,7 @@
 //! session must give just these, however the stream is cut into writes.
 //!
 //! A debug build takes fewer segmentations where the content is long, and pairs compositions instead of multiplying
-//! them; `cargo test --release` runs all. `--nocapture` shows the figures. STARTTLS, implicit TLS and LMTP are still to
+//! them; `cargo test --release` runs all. `--nocapture` shows the figures. STARTTLS and implicit TLS are still to
 //! come: framing does not know them.
 
 #[path = "smuggling/candidates.rs"]
@@ -65,6 +65,26 @@ fn t5_d1_early_talkers_smuggle_nothing_either() {
         }
     }
     tally.conclude("session value, early talkers refused");
+}
+
+#[test]
+fn t5_d1_lmtp_ends_a_message_where_smtp_does() {
+    for refuses_early_talkers in [false, true] {
+        let config = session::lmtp_config(refuses_early_talkers);
+        let mut tally = Tally::new();
+        for (position, candidate) in pairs(&Position::NEAR, &product()) {
+            let stream = Stream::new(&position.prefix(candidate.len()), &candidate);
+            for segmentation in paired(&candidate) {
+                let mut reference = Reference::new(refuses_early_talkers);
+                stream.writes(segmentation).for_each(|write| reference.write(write));
+                let got = session::run(&config, stream.writes(segmentation));
+                if !tally.compare(&reference.outcome(), &got, || name(&candidate, position, segmentation)) {
+                    break;
+                }
+            }
+        }
+        tally.conclude("session value, LMTP");
+    }
 }
 
 #[test]

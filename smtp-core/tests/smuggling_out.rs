@@ -4,7 +4,7 @@
 //! Each case is content with a candidate of D-1, D-53 or D-54 in it and an envelope behind, given by one of the ways in
 //! that there are, cut somewhere. What the client writes is read by receivers that are wrong about the end of content in
 //! twelve ways, and by one that is right. To a server that takes binary messages, what is not lines goes by BDAT, octet for
-//! octet. `--nocapture` shows the figures. LMTP is still to come.
+//! octet. `--nocapture` shows the figures.
 
 #[path = "smuggling/candidates.rs"]
 #[allow(dead_code, reason = "the positions and segmentations of the other direction")]
@@ -17,7 +17,8 @@ use std::fmt;
 
 use bytes::Bytes;
 use smtp_core::{
-    Chained, ClientConfig, ClientConnection, ContentSource, Defect, FileContent, SendCause, SendError, SendReport,
+    Chained, ClientConfig, ClientConnection, ClientLimits, ContentSource, Defect, FileContent, SendCause, SendError,
+    SendReport, TransferProtocol,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
@@ -101,7 +102,20 @@ fn content(position: Position, candidate: &[u8]) -> Vec<u8> {
 
 /// Sends content in these chunks by a session value; what it wrote behind `354`.
 fn send(chunks: &[&[u8]]) -> (SendReport, Vec<u8>) {
-    let mut machine = Machine::greeted(&["PIPELINING", "8BITMIME"]);
+    send_over(Machine::greeted(&["PIPELINING", "8BITMIME"]), chunks)
+}
+
+/// The same to a server that speaks LMTP.
+fn send_by_lmtp(chunks: &[&[u8]]) -> (SendReport, Vec<u8>) {
+    let mut machine = Machine::new(ClientLimits::default());
+    machine.session = machine.session.with_protocol(TransferProtocol::Lmtp);
+    machine.receive("220 store LMTP\r\n");
+    machine.receive("250-store\r\n250-PIPELINING\r\n250 8BITMIME\r\n");
+    assert_eq!(machine.take_sent(), b"LHLO client.example\r\n");
+    send_over(machine, chunks)
+}
+
+fn send_over(mut machine: Machine, chunks: &[&[u8]]) -> (SendReport, Vec<u8>) {
     machine.begin(&envelope(&["jones"]), chunks);
     let mut written = Vec::new();
     if !machine.take_sent().is_empty() {
@@ -167,6 +181,21 @@ fn t6_d2_what_is_not_lines_goes_by_bdat() {
     }
     println!("T6: {by_bdat} cases by BDAT, unchanged; {by_data} by DATA");
     assert!(by_bdat > 1000 && by_data > 100, "{by_bdat} {by_data}");
+}
+
+#[test] // RFC 2033 §4.2: the end of content is that of SMTP.
+fn t6_d2_content_by_lmtp() {
+    let mut tally = Tally::default();
+    for position in Position::NEAR {
+        for (number, candidate) in candidates().into_iter().enumerate() {
+            let content = content(position, &candidate);
+            let cut = content.len() - ENVELOPE.len() - number % (candidate.len() + 1);
+            let (report, written) = send_by_lmtp(&[&content[..cut], &content[cut..]]);
+            tally.count(&content, &report, &written, || format!("{} at {position:?}", candidate.escape_ascii()));
+        }
+    }
+    println!("{tally} (LMTP)");
+    assert!(tally.cases >= 3000 && tally.sent > 100 && tally.refused > 100, "{tally}");
 }
 
 #[test] // Here most is on the wire before the defect is seen.

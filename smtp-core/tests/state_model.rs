@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use model::{Limits, Model};
 use session::Driver;
+use smtp_core::TransferProtocol;
 use steps::{Chunk, Command, Content, Mail, No, Rcpt, Verdict, every_greeting, every_step};
 
 const STEPS: u64 = 1_000_000;
@@ -45,7 +46,7 @@ fn t20b_a_session_equals_the_model_under_random_commands_and_verdicts() {
         Err(_) => default,
     };
     let (seed, wanted) = (number("STATE_MODEL_SEED", SEED), number("STATE_MODEL_STEPS", STEPS));
-    let mut run = Run::new(seed);
+    let mut run = Run::new(seed, TransferProtocol::Smtp);
     while run.taken < wanted {
         run.session();
     }
@@ -69,9 +70,20 @@ fn t20b_a_session_equals_the_model_under_random_commands_and_verdicts() {
     }
 }
 
+#[test] // RFC 2033: the same model, but for LHLO, 503 and a reply for each recipient.
+fn t20b_a_session_of_lmtp_equals_the_model() {
+    let mut run = Run::new(SEED, TransferProtocol::Lmtp);
+    while run.taken < STEPS / 5 {
+        run.session();
+    }
+    println!("T20b, LMTP: {} steps in {} sessions, {} messages, seed {SEED}", run.taken, run.sessions, run.messages);
+    assert!(run.messages > 0 && run.ends.iter().all(|&times| times > 0), "limits were reached {:?} times", run.ends);
+}
+
 /// All sessions.
 struct Run {
     seed: u64,
+    protocol: TransferProtocol,
     random: fastrand::Rng,
     started: Instant,
     greetings: Vec<(Command, Verdict)>,
@@ -87,10 +99,11 @@ struct Run {
 }
 
 impl Run {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, protocol: TransferProtocol) -> Self {
         let (greetings, steps) = (every_greeting(), every_step());
         Self {
             seed,
+            protocol,
             random: fastrand::Rng::with_seed(seed),
             started: Instant::now(),
             greeting_counts: vec![0; greetings.len()],
@@ -118,8 +131,8 @@ impl Run {
             transactions: self.random.u32(1..20),
         };
         let goal = self.goal();
-        let mut model = Model::new(limits);
-        let mut driver = Driver::new(limits, self.started);
+        let mut model = if self.protocol.is_lmtp() { Model::of_lmtp(limits) } else { Model::new(limits) };
+        let mut driver = Driver::new(limits, self.protocol, self.started);
         let mut history = Vec::new();
         let mut next = self.greeting(goal);
         loop {
@@ -211,8 +224,8 @@ impl Run {
         let pick = self.random.bool();
         if place == 0 || (held != goal_held && (place > 1 || pick)) {
             let verdict = self.verdict(goal_held);
-            let is_esmtp = pick || goal_place == 4;
-            return self.find(if is_esmtp { Command::Ehlo } else { Command::Helo }, verdict);
+            let by_helo = !pick && goal_place != 4 && !self.protocol.is_lmtp();
+            return self.find(if by_helo { Command::Helo } else { Command::Ehlo }, verdict);
         }
         match place {
             _ if place > goal_place => self.find(Command::Rset, Verdict::Continue),

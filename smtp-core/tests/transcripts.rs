@@ -43,6 +43,7 @@ fn a_typical_session_in_groups() {
         S: 250-PIPELINING
         S: 250-SIZE 52428800
         S: 250-8BITMIME
+        S: 250-SMTPUTF8
         S: 250-CHUNKING
         S: 250-ENHANCEDSTATUSCODES
         S: 250 LIMITS MAILMAX=1000 RCPTMAX=1000

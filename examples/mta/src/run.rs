@@ -13,7 +13,7 @@ use smtp_queue::{MaildirStore, mailbox_directory};
 use thiserror::Error;
 
 use crate::AnyError;
-use crate::config::{Config, ListenerConfig, ListenerService, ListenerTls, Mailboxes};
+use crate::config::{Config, ListenerConfig, ListenerService, ListenerTls, Mailboxes, Protocol};
 use crate::logging::{self, LogLines};
 use crate::queue::{Control, QueueOnDisk, describe_durability};
 use crate::recipients::NoWayOut;
@@ -90,11 +90,14 @@ async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
         Some(trial) => (certificates(&[trial.certificate()])?, Some(trial.passwords())),
         None => (certificates(&config.certificates)?, config.passwords.clone()),
     };
-    for ListenerConfig { address, tls: how, service, qualify, proxies } in &config.listeners {
+    for ListenerConfig { address, tls: how, service, qualify, proxies, protocol } in &config.listeners {
         let mut listener = config.relay_clients.iter().copied().fold(Listener::new(address), Listener::relay_for);
         listener = proxies.iter().copied().fold(listener, Listener::behind_proxy);
         if let Some(tls) = tls.clone().filter(|_| *how != ListenerTls::None) {
             listener = listener.tls(tls);
+        }
+        if *protocol == Protocol::Lmtp {
+            listener = listener.lmtp();
         }
         listener = listener.service(match service {
             ListenerService::Mx => Service::Mx,
@@ -190,7 +193,8 @@ fn introduce(
             ListenerService::Submission => "  for users with a password",
             ListenerService::Mixed => "  for everybody, and for users with a password",
         };
-        writeln!(output, "listening on  {address}{how}{who}")?;
+        let what = if listener.protocol == Protocol::Lmtp { "  LMTP" } else { "" };
+        writeln!(output, "listening on  {address}{what}{how}{who}")?;
     }
     for user in config.users.iter().take(SHOWN) {
         let maildir = mailbox_directory(user).map(|maildir| config.data.join(maildir)).unwrap_or_default();
@@ -219,12 +223,15 @@ fn introduce(
     if let Some(trial) = trial {
         trial.introduce(output)?;
     }
-    let Some(address) = addresses.first() else { return output.flush() };
-    let to = config.users.first().unwrap_or(&config.postmaster);
-    writeln!(output, "\ntry it:       cargo run --release --bin mta -- send --server {address} --to {to}")?;
-    writeln!(output, "or:           swaks --server {address} --to {to}")?;
+    writeln!(output)?;
+    let listeners = || addresses.iter().zip(&config.listeners);
+    if let Some((address, _)) = listeners().find(|(_, listener)| listener.protocol == Protocol::Smtp) {
+        let to = config.users.first().unwrap_or(&config.postmaster);
+        writeln!(output, "try it:       cargo run --release --bin mta -- send --server {address} --to {to}")?;
+        writeln!(output, "or:           swaks --server {address} --to {to}")?;
+    }
     if let Some(trial) = trial {
-        for (address, listener) in addresses.iter().zip(&config.listeners) {
+        for (address, listener) in listeners() {
             let scheme = if listener.tls == ListenerTls::Implicit { "smtps" } else { "smtp" };
             if listener.service != ListenerService::Mx {
                 writeln!(output, "as a user:    {}", trial.command(scheme, &address.to_string()))?;

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use crate::sasl::client::ClientAuth;
 use crate::session::client::limits::ClientLimits;
+use crate::session::transfer_protocol::TransferProtocol;
 use crate::syntax::SyntaxError;
 use crate::syntax::address::{AddressLiteral, Host};
 
@@ -25,6 +26,7 @@ pub struct ClientConfig {
     tls: Option<ClientTls>,
     auth: Option<ClientAuth>,
     prefers_chunks: bool,
+    protocol: TransferProtocol,
 }
 
 impl ClientConfig {
@@ -76,6 +78,18 @@ impl ClientConfig {
     /// Whether all content goes by `BDAT` where that is possible.
     pub fn prefers_chunks(&self) -> bool {
         self.prefers_chunks
+    }
+
+    /// Speaks LMTP in the place of SMTP (RFC 2033), as to a mail store: each recipient has the reply that the server gave for
+    /// it behind the content, and one without a reply is deferred. Never to port 25 (RFC 2033 §5).
+    #[must_use]
+    pub fn with_lmtp(self) -> Self {
+        Self { protocol: TransferProtocol::Lmtp, ..self }
+    }
+
+    /// What is spoken. Default: SMTP.
+    pub fn protocol(&self) -> TransferProtocol {
+        self.protocol
     }
 
     /// With what the client authenticates.

@@ -168,7 +168,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> ClientConnection<S> {
     ) -> Result<Self, SendError> {
         let opened = Instant::now();
         let to = peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.ip());
-        let session = ClientSession::new(config.name_at(local), config.limits().clone(), opened.into_std());
+        let session = ClientSession::new(config.name_at(local), config.limits().clone(), opened.into_std())
+            .with_protocol(config.protocol());
         let session = if config.prefers_chunks() { session.with_chunking() } else { session };
         let session = match config.auth() {
             Some(auth) => session.with_auth(auth.clone(), nonce()?),

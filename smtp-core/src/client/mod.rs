@@ -1,8 +1,8 @@
 //! A client on tokio: connecting, sending, and the sources of content.
 //!
 //! [`connection`] is the loop that drives a [`ClientSession`](crate::ClientSession), [`config`] what it is told,
-//! [`content_source`] where content comes from, [`body`] what is said of it, [`connecting`] how a connection
-//! is made, [`tls`] how it is protected, [`inbound`] what was read.
+//! [`content_source`] where content comes from, [`body`] what is said of it, [`connecting`] how a connection is made,
+//! [`tls`] how it is protected, [`inbound`] what was read, `unix` how a socket in the file system is reached.
 
 mod body;
 pub(crate) mod config;
@@ -11,6 +11,8 @@ pub(crate) mod connection;
 pub(crate) mod content_source;
 mod inbound;
 pub(crate) mod tls;
+#[cfg(unix)]
+mod unix;
 
 use bytes::Bytes;
 use tokio::net::ToSocketAddrs;

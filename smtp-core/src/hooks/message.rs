@@ -35,6 +35,7 @@ pub struct Message {
     sender_confirmed: bool,
     forwarded: Option<Box<Forwarded>>,
     extensions: Extensions,
+    answers_each: bool,
     time: SystemTime,
 }
 
@@ -60,6 +61,7 @@ impl Message {
             sender_confirmed: parts.sender_confirmed,
             forwarded: parts.forwarded,
             extensions: parts.extensions,
+            answers_each: parts.answers_each,
             time,
         }
     }
@@ -119,10 +121,10 @@ impl Message {
         self.time
     }
 
-    /// Whether each recipient gets an answer of its own ([`Accepted::each`](crate::Accepted::each)). Plain SMTP has one
-    /// for all.
+    /// Whether each recipient gets an answer of its own ([`Accepted::each`](crate::Accepted::each)), as in LMTP (RFC 2033
+    /// §4.2) and with `PRDR`: a recipient that the delivery does not take then stays with the client. Plain SMTP has one answer for all.
     pub fn answers_each(&self) -> bool {
-        false
+        self.answers_each
     }
 
     /// The fields that go in front of the content: what policies prepended, `Received`, and what they completed it with.

@@ -192,7 +192,7 @@ impl<'a> PolicyContext<'a> {
 
     /// Refuses one recipient of a message whose content was seen.
     ///
-    /// Plain SMTP has one answer for all: where every recipient is refused, the message is; otherwise the
+    /// In LMTP and with `PRDR` it reads the refusal, and the others get the message. Plain SMTP has one answer for all: where every recipient is refused, the message is; otherwise the
     /// copies of those refused are marked as [`Disposition::Junk`].
     pub fn refuse_recipient(&mut self, recipient: usize, refusal: Refusal) {
         self.changes.refused.push((recipient, refusal));

@@ -34,6 +34,22 @@ pub enum Protocol {
     Utf8Smtpa,
     /// As ESMTPSA, with `SMTPUTF8`.
     Utf8Smtpsa,
+    /// As LMTP, with `SMTPUTF8`.
+    Utf8Lmtp,
+    /// As LMTPS, with `SMTPUTF8`.
+    Utf8Lmtps,
+    /// As LMTPA, with `SMTPUTF8`.
+    Utf8Lmtpa,
+    /// As LMTPSA, with `SMTPUTF8`.
+    Utf8Lmtpsa,
+    /// The session began with `LHLO` (RFC 2033).
+    Lmtp,
+    /// The same under TLS.
+    Lmtps,
+    /// The same with authentication, in clear.
+    Lmtpa,
+    /// The same with both.
+    Lmtpsa,
 }
 
 impl Protocol {
@@ -45,10 +61,18 @@ impl Protocol {
             Self::Esmtps => "ESMTPS",
             Self::Esmtpa => "ESMTPA",
             Self::Esmtpsa => "ESMTPSA",
+            Self::Lmtp => "LMTP",
+            Self::Lmtps => "LMTPS",
+            Self::Lmtpa => "LMTPA",
+            Self::Lmtpsa => "LMTPSA",
             Self::Utf8Smtp => "UTF8SMTP",
             Self::Utf8Smtps => "UTF8SMTPS",
             Self::Utf8Smtpa => "UTF8SMTPA",
             Self::Utf8Smtpsa => "UTF8SMTPSA",
+            Self::Utf8Lmtp => "UTF8LMTP",
+            Self::Utf8Lmtps => "UTF8LMTPS",
+            Self::Utf8Lmtpa => "UTF8LMTPA",
+            Self::Utf8Lmtpsa => "UTF8LMTPSA",
         }
     }
 
@@ -60,6 +84,10 @@ impl Protocol {
             Self::Esmtps => Self::Utf8Smtps,
             Self::Esmtpa => Self::Utf8Smtpa,
             Self::Esmtpsa => Self::Utf8Smtpsa,
+            Self::Lmtp => Self::Utf8Lmtp,
+            Self::Lmtps => Self::Utf8Lmtps,
+            Self::Lmtpa => Self::Utf8Lmtpa,
+            Self::Lmtpsa => Self::Utf8Lmtpsa,
             other => other,
         }
     }
@@ -68,7 +96,7 @@ impl Protocol {
 /// What a `Received` field says about one hop.
 #[derive(Debug, Clone)]
 pub struct Received<'a> {
-    /// The argument of `EHLO` or `HELO`.
+    /// The argument of `EHLO`, `HELO` or `LHLO`.
     pub helo: &'a Host,
     /// The address of the client.
     pub client: IpAddr,

@@ -76,6 +76,9 @@ pub enum ConfigError {
     /// has no TLS under which it would be offered.
     #[error("the listener {0} demands authentication, and nobody can authenticate there")]
     NoAuthentication(String),
+    /// A listener is to speak LMTP on the port of SMTP, where nobody expects it (RFC 2033 §5).
+    #[error("the listener {0} is to speak LMTP, which must not be spoken on port 25")]
+    LmtpOnPort25(String),
     /// A network of relay clients (wider than `/8`, or `/16` for public IPv6) so wide that the server would be an open relay.
     #[error("relaying for {0} would make an open relay")]
     OpenRelay(IpNet),
@@ -385,7 +388,12 @@ impl Profile {
         if is_required && !can_authenticate {
             return Err(ConfigError::NoAuthentication(listener.address.clone()));
         }
+        if listener.protocol.is_lmtp() && port_of(&listener.address) == Some(25) {
+            return Err(ConfigError::LmtpOnPort25(listener.address.clone()));
+        }
         let session = SessionConfig {
+            protocol: listener.protocol,
+            offers_prdr: listener.offers_prdr,
             offers_starttls: tls.is_some() && !listener.is_implicit,
             authentication,
             limits: listener.limits.clone().unwrap_or_else(|| self.session.limits.clone()),
@@ -406,6 +414,11 @@ impl Profile {
 
 fn acceptor(tls: &ServerTls) -> Result<Acceptor, ConfigError> {
     tls.acceptor().map_err(|error| ConfigError::Tls(error.to_string()))
+}
+
+/// The port of `host:port`.
+fn port_of(address: &str) -> Option<u16> {
+    address.rsplit_once(':')?.1.parse().ok()
 }
 
 fn domain(text: &str) -> Result<Domain, ConfigError> {

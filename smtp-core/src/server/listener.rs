@@ -17,6 +17,7 @@ use crate::session::connection::PeerRights;
 use crate::session::limits::Limits;
 use crate::session::replies;
 use crate::session::server::{DsnOffer, SessionConfig};
+use crate::session::transfer_protocol::TransferProtocol;
 
 use super::buffers::BufferPool;
 use super::builder::ConfigError;
@@ -47,6 +48,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a rule that holds or not")]
 pub struct Listener {
     pub(crate) address: String,
     pub(crate) peers: Peers,
@@ -58,6 +60,8 @@ pub struct Listener {
     pub(crate) service: Service,
     pub(crate) authenticates_in_clear: bool,
     pub(crate) qualify_with: Option<String>,
+    pub(crate) protocol: TransferProtocol,
+    pub(crate) offers_prdr: bool,
 }
 
 impl Listener {
@@ -74,6 +78,8 @@ impl Listener {
             service: Service::Mixed,
             authenticates_in_clear: false,
             qualify_with: None,
+            protocol: TransferProtocol::default(),
+            offers_prdr: false,
         }
     }
 
@@ -102,6 +108,23 @@ impl Listener {
     #[must_use]
     pub fn qualify_with(mut self, domain: impl Into<String>) -> Self {
         self.qualify_with = Some(domain.into());
+        self
+    }
+
+    /// Speaks LMTP in the place of SMTP (RFC 2033), as a mail store does to the server in front of it: clients say `LHLO`,
+    /// and each recipient has a reply of its own behind the content. Not on TCP port 25 (RFC 2033 §5).
+    #[must_use]
+    pub fn lmtp(mut self) -> Self {
+        self.protocol = TransferProtocol::Lmtp;
+        self
+    }
+
+    /// Offers `PRDR` (draft-hall-prdr-00): behind the content of a client that asks for it each recipient has a reply of its
+    /// own, as in LMTP. The delivery must leave to the client whom it does not take
+    /// ([`Message::answers_each`](crate::Message::answers_each)). Default: no.
+    #[must_use]
+    pub fn prdr(mut self) -> Self {
+        self.offers_prdr = true;
         self
     }
 

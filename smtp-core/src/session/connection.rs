@@ -101,12 +101,12 @@ impl Greeting {
         Self { host, protocol }
     }
 
-    /// The name in `EHLO` or `HELO`.
+    /// The name in `EHLO`, `HELO` or `LHLO`.
     pub fn host(&self) -> &Host {
         &self.host
     }
 
-    /// `EHLO` means ESMTP, `HELO` means SMTP.
+    /// `EHLO` means ESMTP, `HELO` means SMTP, `LHLO` means LMTP.
     pub fn protocol(&self) -> Protocol {
         self.protocol
     }
@@ -212,13 +212,15 @@ impl Connection {
 
     /// What is spoken, as `Received` says it (RFC 3848).
     pub fn protocol(&self) -> Protocol {
-        let is_esmtp = self.greeting.as_ref().is_some_and(|greeting| greeting.protocol == Protocol::Esmtp);
-        match (is_esmtp, self.tls.is_some(), self.identity.is_some()) {
-            (false, ..) => Protocol::Smtp,
-            (true, false, false) => Protocol::Esmtp,
-            (true, true, false) => Protocol::Esmtps,
-            (true, false, true) => Protocol::Esmtpa,
-            (true, true, true) => Protocol::Esmtpsa,
+        let greeted = self.greeting.as_ref().map_or(Protocol::Smtp, |greeting| greeting.protocol);
+        match (greeted, self.tls.is_some(), self.identity.is_some()) {
+            (Protocol::Esmtp, true, false) => Protocol::Esmtps,
+            (Protocol::Esmtp, false, true) => Protocol::Esmtpa,
+            (Protocol::Esmtp, true, true) => Protocol::Esmtpsa,
+            (Protocol::Lmtp, true, false) => Protocol::Lmtps,
+            (Protocol::Lmtp, false, true) => Protocol::Lmtpa,
+            (Protocol::Lmtp, true, true) => Protocol::Lmtpsa,
+            (greeted, ..) => greeted,
         }
     }
 

@@ -238,6 +238,7 @@ impl Accepted {
 
     /// An outcome for each recipient, in their order; missing ones count as taken.
     ///
+    /// In LMTP and with `PRDR` each recipient is told its own ([`Message::answers_each`](crate::Message::answers_each)).
     /// Plain SMTP has one answer: if at least one recipient was taken it is `250`, and the delivery
     /// owns the others: it must keep them or notify. If none was, the answer is transient if one of the refusals is.
     pub fn each(outcomes: impl IntoIterator<Item = Result<(), Refusal>>) -> Self {
@@ -259,6 +260,17 @@ impl Accepted {
     /// Whether of so many recipients some were taken and some were not.
     pub fn is_partial(&self, recipients: usize) -> bool {
         (1..recipients).contains(&self.refusals(recipients).count())
+    }
+
+    /// What became of the recipient at that place.
+    pub(crate) fn outcome(&self, place: usize) -> Result<(), &Refusal> {
+        let outcome = self.outcomes.as_ref().and_then(|outcomes| outcomes.get(place));
+        outcome.map_or(Ok(()), |outcome| outcome.as_ref().copied())
+    }
+
+    /// How many of so many recipients were taken.
+    pub(crate) fn taken(&self, recipients: usize) -> usize {
+        recipients - self.refusals(recipients).count()
     }
 
     fn refusals(&self, recipients: usize) -> impl Iterator<Item = &Refusal> {

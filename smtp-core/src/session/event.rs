@@ -184,7 +184,7 @@ pub enum SessionEvent {
         transaction: TransactionId,
         /// Its reverse-path.
         reverse_path: ReversePath,
-        /// How many recipients it has.
+        /// How many recipients it has; in LMTP, how many of them were taken.
         recipients: usize,
         /// The size of its content.
         octets: u64,

@@ -3,7 +3,8 @@
 //! [`client`] is the state machine of a client, [`server`] that of a server. Of the server are also: [`transaction`],
 //! what it collects; [`decision`], the words in which it asks and is answered; [`limits`], every number it obeys;
 //! [`replies`], every sentence it says by itself; [`content_phase`], which counts content; [`connection`], what is known
-//! of the client; [`event`], what is reported; [`extensions`], what policies remember.
+//! of the client; [`event`], what is reported; [`extensions`], what policies remember. [`transfer_protocol`] says which
+//! protocol it is.
 
 pub(crate) mod client;
 pub(crate) mod connection;
@@ -16,3 +17,4 @@ pub(crate) mod replies;
 pub(crate) mod server;
 pub(crate) mod tls;
 pub(crate) mod transaction;
+pub(crate) mod transfer_protocol;

@@ -42,8 +42,10 @@ replies! {
     AUTHENTICATED = fixed(235, 2, 7, 0, "Authentication succeeded");
     BYE = fixed(221, 2, 0, 0, "Bye");
     HELP = fixed(214, 2, 0, 0, "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT (RFC 5321)");
+    HELP_LMTP = fixed(214, 2, 0, 0, "LHLO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT (RFC 2033)");
     CANNOT_VERIFY = fixed(252, 2, 0, 0, "Send some mail, I will try my best");
     START_TLS = fixed(220, 2, 0, 0, "Ready to start TLS");
+    START_EACH = Fixed { code: 353, status: None, text: "A reply for each recipient follows" };
     START_CONTENT = Fixed { code: 354, status: None, text: "End with <CR><LF>.<CR><LF>" };
 
     UNKNOWN_COMMAND = fixed(500, 5, 5, 1, "Unknown command");
@@ -58,7 +60,9 @@ replies! {
     UNKNOWN_MECHANISM = fixed(504, 5, 5, 4, "Authentication mechanism not offered");
     BAD_SEQUENCE = fixed(503, 5, 5, 1, "Bad sequence of commands");
     SAY_EHLO_FIRST = fixed(503, 5, 5, 1, "Say EHLO first");
+    SAY_LHLO_FIRST = fixed(503, 5, 5, 1, "Say LHLO first");
     NO_VALID_RECIPIENTS = fixed(554, 5, 5, 1, "No valid recipients");
+    NO_VALID_RECIPIENTS_LMTP = fixed(503, 5, 5, 1, "No valid recipients");
     UNKNOWN_PARAMETER = fixed(555, 5, 5, 4, "Parameter not recognized");
 
     AUTHENTICATE_FIRST = fixed(530, 5, 7, 0, "Authentication required");
@@ -113,12 +117,12 @@ replies! {
 mod tests {
     use super::*;
 
-    #[test] // RFC 2034 §4, PRACTICES S47: each reply but 354 has a status of its class, and words.
+    #[test] // RFC 2034 §4, PRACTICES S47: each reply but 353 and 354 has a status of its class, and words.
     fn s47_every_reply_explains_itself() {
         for fixed in ALL {
             let reply = fixed.reply();
             let status = reply.status().map(EnhancedStatusCode::class);
-            assert_eq!(status, (fixed.code != 354).then_some(reply.code().class()), "{reply}");
+            assert_eq!(status, (!matches!(fixed.code, 353 | 354)).then_some(reply.code().class()), "{reply}");
             assert_eq!(reply.text(), fixed.text, "printable ASCII");
             assert!(reply.text().len() >= 2);
         }

@@ -82,6 +82,7 @@ pub struct Transaction {
     sender_confirmed: bool,
     forwarded: Option<Box<Forwarded>>,
     extensions: Extensions,
+    answers_each: bool,
     excess_recipients: u32,
     alias_mailboxes: usize,
     /// Of the recipient that is being looked up.
@@ -99,6 +100,7 @@ impl Transaction {
             sender_confirmed: false,
             forwarded: None,
             extensions: Extensions::default(),
+            answers_each: false,
             excess_recipients: 0,
             alias_mailboxes: 0,
             asked: RecipientDsn::default(),
@@ -112,6 +114,11 @@ impl Transaction {
     /// What a listed peer said with `XFORWARD` of where the message came from. It is for the log, and gives no right.
     pub fn forwarded(&self) -> Option<&Forwarded> {
         self.forwarded.as_deref()
+    }
+
+    /// The same, where each recipient gets an answer of its own behind the content.
+    pub(crate) fn answering_each(self, answers_each: bool) -> Self {
+        Self { answers_each, ..self }
     }
 
     /// Its name in the log.
@@ -142,6 +149,12 @@ impl Transaction {
     /// Whether a policy vouches that the reverse-path is not forged, so that a notification may go there.
     pub fn sender_confirmed(&self) -> bool {
         self.sender_confirmed
+    }
+
+    /// Whether each recipient gets an answer of its own behind the content: in LMTP (RFC 2033 §4.2), or
+    /// where the client has asked for it with `PRDR`.
+    pub fn answers_each(&self) -> bool {
+        self.answers_each
     }
 
     /// Mailboxes behind all aliases so far.
@@ -188,6 +201,15 @@ impl Transaction {
         self.sender_confirmed |= changes.confirms_sender;
     }
 
+    /// Goes on without those recipients, by their places: they were refused behind the content.
+    pub(crate) fn leave_out(&mut self, is_refused: impl Fn(usize) -> bool) {
+        let mut place = 0;
+        self.recipients.retain(|_| {
+            place += 1;
+            !is_refused(place - 1)
+        });
+    }
+
     pub(crate) fn into_parts(self) -> TransactionParts {
         TransactionParts {
             id: self.id,
@@ -198,6 +220,7 @@ impl Transaction {
             sender_confirmed: self.sender_confirmed,
             forwarded: self.forwarded,
             extensions: self.extensions,
+            answers_each: self.answers_each,
         }
     }
 }
@@ -213,4 +236,5 @@ pub(crate) struct TransactionParts {
     pub(crate) sender_confirmed: bool,
     pub(crate) forwarded: Option<Box<Forwarded>>,
     pub(crate) extensions: Extensions,
+    pub(crate) answers_each: bool,
 }

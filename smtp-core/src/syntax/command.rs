@@ -17,6 +17,8 @@ pub enum Command {
     Ehlo(Host),
     /// `HELO`, its predecessor.
     Helo(Host),
+    /// `LHLO`, in LMTP in the place of both (RFC 2033 §4.1).
+    Lhlo(Host),
     /// `MAIL FROM:` (RFC 5321 §4.1.1.2).
     Mail(ReversePath, MailParameters),
     /// `RCPT TO:` (RFC 5321 §4.1.1.3).
@@ -59,7 +61,7 @@ pub enum CommandError {
     /// An argument where none belongs, or none where one does: `501 5.5.4`.
     #[error("wrong argument: {0}")]
     Argument(SyntaxError),
-    /// The name in `EHLO` or `HELO`: `501 5.5.2`.
+    /// The name in `EHLO`, `HELO` or `LHLO`: `501 5.5.2`.
     #[error("invalid client name: {0}")]
     Host(SyntaxError),
     /// The reverse-path: `501 5.1.7`.
@@ -84,7 +86,7 @@ impl CommandError {
 }
 
 /// Verbs of extensions that this server knows of and does not offer: `502 5.5.1`.
-const NOT_OFFERED: [&str; 8] = ["BURL", "ETRN", "ATRN", "TURN", "SEND", "SOML", "SAML", "LHLO"];
+const NOT_OFFERED: [&str; 7] = ["BURL", "ETRN", "ATRN", "TURN", "SEND", "SOML", "SAML"];
 
 impl Command {
     /// Parses a line without its CRLF. Verbs compare without case (RFC 5321 §2.4).
@@ -109,6 +111,8 @@ impl Command {
             parse_host(cursor).map(Self::Ehlo)
         } else if is("HELO") {
             parse_host(cursor).map(Self::Helo)
+        } else if is("LHLO") {
+            parse_host(cursor).map(Self::Lhlo)
         } else if is("DATA") {
             without_argument(cursor, Self::Data)
         } else if is("RSET") {
@@ -239,6 +243,8 @@ mod tests {
             ("RFC 5321 §4.1.1.1", "EHLO", "501 5.5.2"),
             ("RFC 5321 §4.1.1.1", "EHLO a b", "501 5.5.2"),
             ("RFC 5321 §4.1.3", "EHLO [192.0.2.1]", "ok"),
+            ("RFC 2033 §4.1", "lhlo client.example", "ok"),
+            ("RFC 2033 §4.1", "LHLO", "501 5.5.2"),
             ("RFC 5321 §4.1.1.2", "MAIL FROM:<a@b.example>", "ok"),
             ("RFC 5321 §4.1.1.2", "mail from:<a@b.example>", "ok"),
             ("RFC 5321 §3.3, let pass", "MAIL FROM: <a@b.example>", "ok"),

@@ -34,6 +34,8 @@ pub struct MailParameters {
     pub smtputf8: bool,
     /// `RET=` and `ENVID=` (RFC 3461 §4.3, §4.4).
     pub dsn: MessageDsn,
+    /// `PRDR`: each recipient is to have a reply of its own behind the content (draft-hall-prdr-00).
+    pub prdr: bool,
     /// The first keyword that is not known here, or whose value is not.
     pub unrecognized: Option<Box<str>>,
 }
@@ -74,6 +76,11 @@ impl MailParameters {
                 set_once(cursor, &mut parameters.dsn.ret, parsed(cursor, value, Ret::parse)?)
             } else if keyword.eq_ignore_ascii_case(b"ENVID") {
                 set_once(cursor, &mut parameters.dsn.envelope_id, parsed(cursor, value, EnvelopeId::parse)?)
+            } else if keyword.eq_ignore_ascii_case(b"PRDR") {
+                if value.is_some() || std::mem::replace(&mut parameters.prdr, true) {
+                    return Err(cursor.error("PRDR once, without a value"));
+                }
+                Ok(())
             } else {
                 parameters.unrecognized.get_or_insert_with(|| String::from_utf8_lossy(keyword).into());
                 Ok(())

@@ -7,8 +7,11 @@ mod support;
 #[path = "../scripted/mod.rs"]
 mod scripted;
 
+mod prdr;
 mod rfc1870;
 mod rfc1870_client;
+mod rfc2033;
+mod rfc2033_client;
 mod rfc2034;
 mod rfc2920;
 mod rfc2920_client;
@@ -16,6 +19,7 @@ mod rfc3030;
 mod rfc3030_client;
 mod rfc3461;
 mod rfc3461_client;
+mod rfc3848;
 mod rfc5321;
 mod rfc5321_client;
 mod rfc5321_shutdown;

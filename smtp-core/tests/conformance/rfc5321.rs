@@ -200,7 +200,7 @@ fn r5321e_each_error_has_its_reply() {
         ("EXPN", "EXPN list", "502 5.5.1"),
         ("STARTTLS, not offered", "STARTTLS", "502 5.5.1"),
         ("AUTH, not offered", "AUTH PLAIN", "502 5.5.1"),
-        ("LHLO, of LMTP", "LHLO client.example", "502 5.5.1"),
+        ("LHLO, of LMTP", "LHLO client.example", "500 5.5.1"),
         ("BURL, not offered", "BURL imap://x LAST", "502 5.5.1"),
         ("ETRN, off", "ETRN example.org", "502 5.5.1"),
         ("ATRN, off", "ATRN", "502 5.5.1"),

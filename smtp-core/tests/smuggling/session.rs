@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use smtp_core::{
-    Accepted, Connection, Domain, Lookup, LookupAnswer, Question, ServerSession, SessionConfig, SessionId, Stages, Step,
+    Accepted, Connection, Domain, Lookup, LookupAnswer, Question, ServerSession, SessionConfig, SessionId, Stages,
+    Step, TransferProtocol,
 };
 
 use crate::reference::{Outcome, codes};
@@ -15,12 +16,17 @@ pub(crate) fn config(refuse_early_talkers: bool) -> Arc<SessionConfig> {
     Arc::new(SessionConfig { refuse_early_talkers, stages: Stages::NONE, ..SessionConfig::new(hostname) })
 }
 
+/// The same where LMTP is spoken (RFC 2033).
+pub(crate) fn lmtp_config(refuse_early_talkers: bool) -> Arc<SessionConfig> {
+    Arc::new(SessionConfig { protocol: TransferProtocol::Lmtp, ..SessionConfig::clone(&config(refuse_early_talkers)) })
+}
+
 /// What becomes of those writes behind `354`.
 pub(crate) fn run<'a>(config: &Arc<SessionConfig>, writes: impl Iterator<Item = &'a [u8]>) -> Outcome {
     let mut driver = Driver::new(config.clone());
     for write in [
         &b""[..],
-        b"EHLO client.example\r\n",
+        if config.protocol.is_lmtp() { b"LHLO client.example\r\n" } else { b"EHLO client.example\r\n" },
         b"MAIL FROM:<a@client.example>\r\nRCPT TO:<b@example.org>\r\n",
         b"DATA\r\n",
     ] {

@@ -8,6 +8,8 @@
 //! its size) count as commands without progress; an `EHLO` that is refused at once leaves the session where it was
 //! (RFC 5321 §4.1.4). A chunk that is refused ends its transaction; those that follow it are no errors.
 
+use smtp_core::TransferProtocol;
+
 use crate::steps::Command::{self, Bdat, Connect, Data, Ehlo, Helo, Idle, Mail, Quit, Rcpt, Rset, Wrong};
 use crate::steps::{Chunk, Content, MESSAGE_LIMIT_OCTETS, No, Verdict};
 
@@ -35,6 +37,7 @@ pub(crate) struct Model {
     idle_commands: u32,
     transactions: u32,
     limits: Limits,
+    protocol: TransferProtocol,
 }
 
 /// What a session is allowed.
@@ -50,6 +53,11 @@ impl Model {
         Self { limits, ..Self::default() }
     }
 
+    /// The same where LMTP is spoken: [`Ehlo`] stands for `LHLO` (RFC 2033 §4.1).
+    pub(crate) fn of_lmtp(limits: Limits) -> Self {
+        Self { protocol: TransferProtocol::Lmtp, ..Self::new(limits) }
+    }
+
     /// The replies to one command, where policies, lookup and delivery say `verdict`.
     pub(crate) fn step(&mut self, command: Command, verdict: Verdict) -> String {
         if !matches!(command, Bdat(_)) {
@@ -60,6 +68,8 @@ impl Model {
             (Connect, Some(no)) => self.close(if no.is_permanent { "554 5.7.1" } else { "421 4.7.1" }),
             (Connect, None) => self.hold(0, refusal, "220"),
             (Quit, _) => self.close("221 2.0.0"),
+            (Helo, _) if self.protocol.is_lmtp() => self.error("500 5.5.1"),
+            (Wrong(line, _), _) if self.protocol.is_lmtp() && is_hello_of_smtp(line) => self.error("500 5.5.1"),
             (Wrong(_, reply), _) => self.error(reply),
             (Ehlo | Helo, _) if self.says_ehlo_again() && self.is_idle_for_too_long() => self.close("421 4.7.0"),
             (Idle(..) | Rset, _) if self.is_idle_for_too_long() => self.close("421 4.7.0"),
@@ -104,16 +114,18 @@ impl Model {
                 if self.is_idle_for_too_long() {
                     self.close("421 4.7.0")
                 } else {
-                    "554 5.5.1".into()
+                    // RFC 2033 §4.2.
+                    if self.protocol.is_lmtp() { "503 5.5.1" } else { "554 5.5.1" }.into()
                 }
             }
             (Data(_), _) if verdict == Verdict::NoRoom => self.end("452 4.3.1"),
-            (Data(content), _) => format!("354 {}", self.content(content, verdict)),
+            (Data(content), _) => format!("354 {}", self.content(content, verdict, true)),
         }
     }
 
     /// All of the content is there.
-    fn content(&mut self, content: Content, verdict: Verdict) -> String {
+    fn content(&mut self, content: Content, verdict: Verdict, is_last: bool) -> String {
+        let replies = self.replies(is_last);
         let envelope = self.envelope.take();
         let reply = match (content, verdict) {
             (Content::Defective, _) => self.close("550 5.5.2"),
@@ -126,7 +138,13 @@ impl Model {
                 "250 2.0.0".into()
             }
         };
-        self.end(&reply)
+        vec![self.end(&reply); replies].join(" ")
+    }
+
+    /// RFC 2033 §4.2, §4.3.
+    fn replies(&self, is_last: bool) -> usize {
+        let each = self.envelope.as_ref().filter(|_| is_last && self.protocol.is_lmtp());
+        each.map_or(1, |envelope| envelope.1.len())
     }
 
     /// RFC 3030 §2, LI17.
@@ -137,6 +155,7 @@ impl Model {
             self.end("");
             let (reply, is_error) = match has_recipients {
                 Some(_) if !self.is_esmtp => ("502 5.5.1", true),
+                Some(_) if self.protocol.is_lmtp() => ("503 5.5.1", false),
                 Some(_) => ("554 5.5.1", false),
                 None => ("503 5.5.1", !self.is_greeted || !was_refused),
             };
@@ -157,7 +176,8 @@ impl Model {
             Chunk::TooLarge if is_first && verdict == Verdict::NoRoom => return self.close("552 5.3.4"),
             _ if is_first && verdict == Verdict::NoRoom => {
                 self.a_chunk_was_refused = !chunk.is_last();
-                return self.end("452 4.3.1");
+                let replies = self.replies(chunk.is_last());
+                return vec![self.end("452 4.3.1"); replies].join(" ");
             }
             Chunk::First => return "250 2.0.0".into(),
             Chunk::Last => Content::Good,
@@ -165,7 +185,7 @@ impl Model {
             Chunk::TooLarge => Content::TooLarge,
         };
         self.a_chunk_was_refused = !chunk.is_last();
-        self.content(content, verdict)
+        self.content(content, verdict, chunk.is_last())
     }
 
     /// R5321d: what ends a transaction empties the envelope; what `MAIL` had held goes with it.
@@ -211,4 +231,9 @@ impl Model {
         let reply = if no.is_permanent { format!("550 5.7.{stage}") } else { format!("451 4.7.{stage}") };
         if no.closes { self.close(&reply) } else { reply }
     }
+}
+
+/// Whether a line is one of `EHLO` and `HELO`, right or wrong.
+fn is_hello_of_smtp(line: &str) -> bool {
+    line.get(..4).is_some_and(|verb| ["EHLO", "HELO"].iter().any(|hello| verb.eq_ignore_ascii_case(hello)))
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use smtp_core::{
     Accepted, Connection, Domain, Limits, Lookup, LookupAnswer, LookupError, Question, Refusal, ServerSession,
-    SessionConfig, SessionId, Step, Transaction,
+    SessionConfig, SessionId, Step, Transaction, TransferProtocol,
 };
 
 use crate::model;
@@ -17,13 +17,14 @@ const MOST_STEPS: usize = 100;
 /// The session, and what was delivered from it.
 pub(crate) struct Driver {
     pub(crate) session: ServerSession,
+    protocol: TransferProtocol,
     pub(crate) delivered: Vec<(String, Vec<String>)>,
     now: Instant,
 }
 
 impl Driver {
     /// A session with the limits of a model.
-    pub(crate) fn new(of_model: model::Limits, now: Instant) -> Self {
+    pub(crate) fn new(of_model: model::Limits, protocol: TransferProtocol, now: Instant) -> Self {
         let mut limits = Limits::default();
         limits.errors = of_model.errors;
         limits.error_delay = Duration::ZERO;
@@ -31,16 +32,20 @@ impl Driver {
         limits.transactions = of_model.transactions;
         limits.message_octets = MESSAGE_LIMIT_OCTETS;
         let hostname = Domain::parse("mx.example.org").expect("a domain");
-        let config = Arc::new(SessionConfig { limits, ..SessionConfig::new(hostname) });
+        let config = Arc::new(SessionConfig { limits, protocol, ..SessionConfig::new(hostname) });
         let client = "192.0.2.1:4711".parse().expect("an address");
         let server = "192.0.2.2:25".parse().expect("an address");
         let connection = Arc::new(Connection::new(SessionId::new(1), client, server));
-        Self { session: ServerSession::new(config, connection, now), delivered: Vec::new(), now }
+        Self { session: ServerSession::new(config, connection, now), protocol, delivered: Vec::new(), now }
     }
 
     /// The replies to a command, content included where it is asked for.
     pub(crate) fn step(&mut self, command: Command, verdict: Verdict) -> String {
-        let mut replies = self.write(&command.line(), command, verdict);
+        let mut line = command.line();
+        if self.protocol.is_lmtp() && command == Command::Ehlo {
+            line[..4].copy_from_slice(b"LHLO");
+        }
+        let mut replies = self.write(&line, command, verdict);
         if let Command::Data(content) = command
             && replies.last().is_some_and(|reply| reply == "354")
         {

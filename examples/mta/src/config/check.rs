@@ -12,7 +12,8 @@ use smtp_queue::{QueueSettings, Schedule, mailbox_directory};
 use toml::Spanned;
 
 use super::file::{
-    ConfigFile, LimitsTable, ListenerService, ListenerTable, ListenerTls, Mailboxes, Placed, QueueTable, RelayTable,
+    ConfigFile, LimitsTable, ListenerService, ListenerTable, ListenerTls, Mailboxes, Placed, Protocol, QueueTable,
+    RelayTable, RelayTls,
 };
 use super::problem::{ConfigError, Report};
 use super::{Config, ListenerConfig, TRIAL_DIRECTORY};
@@ -59,6 +60,7 @@ fn config(report: &mut Report<'_>, file: ConfigFile) -> Option<Config> {
     let listeners = listeners(report, file.listener, can, trial);
     let (limits, connection_limits, shutdown_grace) = limits(report, file.limits);
     let relay_tls = file.relay.tls.unwrap_or_default();
+    let relay_protocol = file.relay.protocol.as_ref().map_or(Protocol::Smtp, |said| *said.get_ref());
     let (smart_host, relay_clients) = relay(report, file.relay);
     if let Some(passwords) = file.passwords.as_ref().filter(|_| smart_host.is_none()) {
         report.add(passwords.span(), "passwords", "their mail would have nowhere to go: name a `relay.smart_host`");
@@ -84,6 +86,7 @@ fn config(report: &mut Report<'_>, file: ConfigFile) -> Option<Config> {
         smart_host,
         relay_clients,
         relay_tls,
+        relay_protocol,
         passwords: file.passwords.map(Spanned::into_inner),
         trial,
         certificates: file.certificate.into_iter().map(|files| (files.chain, files.key)).collect(),
@@ -309,6 +312,12 @@ fn listeners(
             report.add(span(table.service.as_ref().map(Spanned::span)), "listener.service", problem);
         }
         let mut listener = ListenerConfig { service, ..ListenerConfig::new(address, tls) };
+        if let Some(said) = table.protocol {
+            listener.protocol = *said.get_ref();
+            if listener.protocol == Protocol::Lmtp && listener.address.ends_with(":25") {
+                report.add(said.span(), "listener.protocol", LMTP_ON_25);
+            }
+        }
         if let Some(text) = &table.qualify {
             listener.qualify = parsed(report, "listener.qualify", "a domain", text);
             if service == ListenerService::Mx {
@@ -333,11 +342,24 @@ fn is_socket_address(text: &str) -> bool {
         || text.rsplit_once(':').is_some_and(|(host, port)| port.parse::<u16>().is_ok() && is_name(host))
 }
 
+const LMTP_ON_25: &str = "LMTP must not be spoken on port 25 (RFC 2033)";
+
 /// The host for other hosts' mail, and who may use it.
 fn relay(report: &mut Report<'_>, table: RelayTable) -> (Option<String>, Vec<IpNet>) {
+    let is_lmtp = table.protocol.as_ref().is_some_and(|said| *said.get_ref() == Protocol::Lmtp);
+    let demands_tls = matches!(table.tls, Some(RelayTls::Required | RelayTls::Verified));
     let smart_host = table.smart_host.map(|text| {
+        let is_path = text.get_ref().starts_with('/');
+        if is_path && !is_lmtp {
+            let problem = "a Unix socket is for LMTP: add `protocol = \"lmtp\"`";
+            report.add(text.span(), "relay.smart_host", problem);
+        } else if is_path && demands_tls {
+            report.add(text.span(), "relay.smart_host", "over a Unix socket there is no TLS, and `tls` demands it");
+        } else if is_lmtp && text.get_ref().ends_with(":25") {
+            report.add(text.span(), "relay.smart_host", LMTP_ON_25);
+        }
         // Port 0 is for listeners: any that is free.
-        if !is_socket_address(text.get_ref()) || text.get_ref().ends_with(":0") {
+        if !is_path && (!is_socket_address(text.get_ref()) || text.get_ref().ends_with(":0")) {
             let problem = format!("`{}` is not `host:port`, for example `smtp.example.org:25`", text.get_ref());
             report.add(text.span(), "relay.smart_host", problem);
         }

@@ -55,6 +55,7 @@ pub(super) struct RelayTable {
     pub(super) smart_host: Placed<String>,
     pub(super) tls: Option<RelayTls>,
     pub(super) clients: Option<Vec<Spanned<String>>>,
+    pub(super) protocol: Placed<Protocol>,
 }
 
 /// Which mailboxes exist.
@@ -141,6 +142,18 @@ pub(super) struct ListenerTable {
     pub(super) service: Placed<ListenerService>,
     pub(super) qualify: Placed<String>,
     pub(super) proxies: Option<Vec<Spanned<String>>>,
+    pub(super) protocol: Placed<Protocol>,
+}
+
+/// What is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Protocol {
+    /// One reply for a message (RFC 5321).
+    #[default]
+    Smtp,
+    /// A reply for each recipient (RFC 2033).
+    Lmtp,
 }
 
 /// How connections of a listener are protected.
@@ -201,6 +214,7 @@ impl From<&Config> for ConfigFile {
             service: Some(unplaced(listener.service)),
             qualify: listener.qualify.as_ref().map(|domain| unplaced(domain.to_string())),
             proxies: Some(texts(&listener.proxies)),
+            protocol: Some(unplaced(listener.protocol)),
         });
         let certificates =
             config.certificates.iter().map(|(chain, key)| CertificateTable { chain: chain.clone(), key: key.clone() });
@@ -227,6 +241,7 @@ impl From<&Config> for ConfigFile {
                 smart_host: config.smart_host.clone().map(unplaced),
                 tls: Some(config.relay_tls),
                 clients: Some(texts(&config.relay_clients)),
+                protocol: Some(unplaced(config.relay_protocol)),
             },
             limits: LimitsTable {
                 message_octets: Some(unplaced(limits.message_octets)),

@@ -15,7 +15,7 @@ use smtp_queue::Schedule;
 
 use crate::recipients::Recipients;
 
-pub(crate) use self::file::{ListenerService, ListenerTls, Log, LogFormat, Mailboxes, RelayTls};
+pub(crate) use self::file::{ListenerService, ListenerTls, Log, LogFormat, Mailboxes, Protocol, RelayTls};
 pub(crate) use self::problem::ConfigError;
 
 /// Beneath `data`.
@@ -44,12 +44,14 @@ pub(crate) struct Config {
     pub(crate) schedule: Schedule,
     /// The most attempts at a time at one next hop.
     pub(crate) concurrency: usize,
-    /// The host that takes mail for other hosts, as `host:port`.
+    /// The host that takes mail for other hosts, as `host:port`, or as the path of a Unix socket.
     pub(crate) smart_host: Option<String>,
     /// Networks whose clients may send to other hosts.
     pub(crate) relay_clients: Vec<IpNet>,
     /// What is demanded of that host.
     pub(crate) relay_tls: RelayTls,
+    /// What is spoken with it.
+    pub(crate) relay_protocol: Protocol,
     /// Where to listen: at least one.
     pub(crate) listeners: Vec<ListenerConfig>,
     /// The file of users with passwords.
@@ -81,11 +83,14 @@ pub(crate) struct ListenerConfig {
     pub(crate) qualify: Option<Domain>,
     /// Networks of the proxies behind which it is; with none, clients connect themselves.
     pub(crate) proxies: Vec<IpNet>,
+    /// What is spoken.
+    pub(crate) protocol: Protocol,
 }
 
 impl ListenerConfig {
     fn new(address: impl Into<String>, tls: ListenerTls) -> Self {
-        Self { address: address.into(), tls, service: ListenerService::Mx, qualify: None, proxies: Vec::new() }
+        let (service, protocol) = (ListenerService::Mx, Protocol::Smtp);
+        Self { address: address.into(), tls, service, qualify: None, proxies: Vec::new(), protocol }
     }
 }
 

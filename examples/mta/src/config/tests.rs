@@ -17,7 +17,7 @@ fn an_error_names_file_line_column_and_key() {
         ("[log]\nlevle = \"info\"\n", "mta.toml:2:1: in `log`: unknown key `levle`, expected `format` or `level`".into()),
         (
             "[[listener]]\naddress = \"[::1]:25\"\n\n[[listener]]\naddress = \"x:25\"\nport = 25\n",
-            "mta.toml:6:1: in `listener`: unknown key `port`, expected one of `address`, `tls`, `service`, `qualify`, `proxies`".into(),
+            "mta.toml:6:1: in `listener`: unknown key `port`, expected one of `address`, `tls`, `service`, `qualify`, `proxies`, `protocol`".into(),
         ),
         (
             "[log]\n  level = \"loud\"\n",
@@ -130,12 +130,53 @@ clients = ["127.0.0.1", "10.0.0.0/8", "10.0.0.0/33",
     );
     assert_eq!(
         errors("[relay]\nsmarthost = \"x:25\"\n"),
-        "mta.toml:2:1: in `relay`: unknown key `smarthost`, expected one of `smart_host`, `tls`, `clients`"
+        "mta.toml:2:1: in `relay`: unknown key `smarthost`, expected one of `smart_host`, `tls`, `clients`, `protocol`"
     );
     assert_eq!(
         errors("[queue]\nfirst_retry_seconds = \"5m\"\n"),
         "mta.toml:2:23: queue.first_retry_seconds: invalid type: string \"5m\", expected u64"
     );
+}
+
+#[test] // R2033: not on port 25; a Unix socket is for LMTP and without TLS.
+fn lmtp_has_its_place_and_its_errors() {
+    let config = |text: &str| Config::parse("mta.toml", text).expect("it makes sense");
+    let listener = config("[[listener]]\naddress = \"127.0.0.1:24\"\nprotocol = \"lmtp\"\n").listeners[0].clone();
+    assert_eq!(listener.protocol, Protocol::Lmtp);
+    for (host, tls) in [("store.example.org:24", "required"), ("/run/lmtp", "none"), ("/run/lmtp", "opportunistic")] {
+        let text = format!("[relay]\nsmart_host = \"{host}\"\ntls = \"{tls}\"\nprotocol = \"lmtp\"\n");
+        assert_eq!(config(&text).relay_protocol, Protocol::Lmtp, "{host}");
+    }
+    assert_eq!(config("[relay]\nsmart_host = \"a.example:25\"\n").relay_protocol, Protocol::Smtp);
+    let on_25 = "LMTP must not be spoken on port 25 (RFC 2033)";
+    for (text, error) in [
+        (
+            "[[listener]]\naddress = \"127.0.0.1:25\"\nprotocol = \"lmtp\"\n",
+            format!("3:12: listener.protocol: {on_25}"),
+        ),
+        (
+            "[[listener]]\naddress = \"127.0.0.1:24\"\nprotocol = \"lmpt\"\n",
+            "3:12: listener.protocol: unknown variant `lmpt`, expected `smtp` or `lmtp`".into(),
+        ),
+        (
+            "[relay]\nprotocol = \"lmtp\"\nsmart_host = \"store.example.org:25\"\n",
+            format!("3:14: relay.smart_host: {on_25}"),
+        ),
+        (
+            "[relay]\nprotocol = \"lmtp\"\nsmart_host = \"run/lmtp\"\n",
+            "3:14: relay.smart_host: `run/lmtp` is not `host:port`, for example `smtp.example.org:25`".into(),
+        ),
+        (
+            "[relay]\nsmart_host = \"/run/lmtp\"\n",
+            "2:14: relay.smart_host: a Unix socket is for LMTP: add `protocol = \"lmtp\"`".into(),
+        ),
+        (
+            "[relay]\nsmart_host = \"/run/lmtp\"\nprotocol = \"lmtp\"\ntls = \"verified\"\n",
+            "2:14: relay.smart_host: over a Unix socket there is no TLS, and `tls` demands it".into(),
+        ),
+    ] {
+        assert_eq!(errors(text), format!("mta.toml:{error}"));
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use smtp_queue::{
 };
 
 use crate::AnyError;
-use crate::config::{Config, RelayTls};
+use crate::config::{Config, Protocol, RelayTls};
 
 /// The queue, and what its spool found.
 #[derive(Debug)]
@@ -71,7 +71,10 @@ fn routing(config: &Config, store: &Arc<MaildirStore>) -> Result<Routing, AnyErr
     };
     let local = Route::new("local", MaildirTransport::new(store.clone()).on_failure(report));
     let elsewhere = match &config.smart_host {
-        Some(host) => Route::new(format!("smtp:{host}"), smart_host(host, config)?),
+        Some(host) => {
+            let protocol = if config.relay_protocol == Protocol::Lmtp { "lmtp" } else { "smtp" };
+            Route::new(format!("{protocol}:{host}"), smart_host(host, config)?)
+        }
         None => Route::new("nowhere", nowhere),
     };
     Ok(Routing::new(elsewhere).domains(config.domains.iter().cloned(), &local))
@@ -79,12 +82,18 @@ fn routing(config: &Config, store: &Arc<MaildirStore>) -> Result<Routing, AnyErr
 
 fn smart_host(host: &str, config: &Config) -> Result<SmtpTransport, AnyError> {
     let mut client = ClientConfig::named(Host::Domain(config.hostname.clone()));
-    if let Some(tls) = relay_tls(host, config.relay_tls)? {
+    if config.relay_protocol == Protocol::Lmtp {
+        client = client.with_lmtp();
+    }
+    let is_path = host.starts_with('/');
+    if !is_path && let Some(tls) = relay_tls(host, config.relay_tls)? {
         client = client.with_tls(tls);
     }
     let mut settings = SmtpSettings::default();
     settings.idle_limit = config.concurrency;
-    Ok(SmtpTransport::to(host, client)?.with_settings(settings))
+    let transport =
+        if is_path { SmtpTransport::to_unix_socket(host, client) } else { SmtpTransport::to(host, client)? };
+    Ok(transport.with_settings(settings))
 }
 
 fn relay_tls(smart_host: &str, demanded: RelayTls) -> Result<Option<ClientTls>, TlsError> {

@@ -193,8 +193,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             .observed
             .then(|| (transaction.reverse_path().clone(), transaction.recipients().len(), content.len()));
         let recipients = transaction.recipients().len();
+        let answers_each = transaction.answers_each();
         let message = Message::new(*transaction, connection, &self.profile.session, content, self.arrived);
         let result = match self.call_delivery(&site, message).await {
+            // Who is answered each needs no refusal in common.
+            Ok(Ok(accepted)) if answers_each => Ok(accepted),
             Ok(Ok(accepted)) => accepted.common_refusal(recipients).map_or(Ok(accepted), Err),
             Ok(Err(refusal)) => Err(refusal),
             Err(failure) => {
@@ -202,10 +205,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
                 Err(temporary_failure())
             }
         };
-        if let (Ok(accepted), Some((reverse_path, recipients, octets))) = (&result, facts) {
+        if let (Ok(accepted), Some((reverse_path, recipients, octets))) = (&result, facts)
+            && accepted.taken(recipients) > 0
+        {
             self.report_events();
             self.acknowledged.push(id);
-            let accepted = accepted_event(id, reverse_path, recipients, octets, accepted);
+            let accepted = accepted_event(id, reverse_path, recipients, octets, accepted, answers_each);
             self.observe(|| accepted);
         }
         self.give(ask, Some(result));
@@ -255,15 +260,16 @@ fn accepted_event(
     recipients: usize,
     octets: u64,
     accepted: &Accepted,
+    answers_each: bool,
 ) -> SessionEvent {
     let id = accepted.id().map(|id| SafeText::new(id.to_owned()));
     SessionEvent::Accepted {
         transaction,
         reverse_path,
-        recipients,
+        recipients: if answers_each { accepted.taken(recipients) } else { recipients },
         octets,
         id,
-        partial: accepted.is_partial(recipients),
+        partial: !answers_each && accepted.is_partial(recipients),
     }
 }
 

@@ -186,6 +186,10 @@ impl ClientSession {
         self.state = State::Content;
         self.waiting_since = now;
         if !self.is_wanted() {
+            if self.protocol.is_lmtp() {
+                // RFC 2033 §4.2: as many replies as recipients, so none could be waited for.
+                return self.end(SendError::new(SendStage::Data, SendCause::NotUsable));
+            }
             self.content.clear();
             self.send(now, Awaited::EndOfContent, END);
         }
@@ -213,7 +217,13 @@ impl ClientSession {
         self.issued += self.output.len() as u64;
         self.waiting_since = now;
         if self.content.has_ended() {
-            self.outstanding.push_back(Outstanding { awaited: Awaited::EndOfContent, end: self.issued });
+            let end = self.issued;
+            if self.protocol.is_lmtp() {
+                let each = self.transaction.accepted_places().map(Awaited::EndOfContentFor);
+                self.outstanding.extend(each.map(|awaited| Outstanding { awaited, end }));
+            } else {
+                self.outstanding.push_back(Outstanding { awaited: Awaited::EndOfContent, end });
+            }
         } else if self.content.way() != Way::Data {
             self.outstanding.push_back(Outstanding { awaited: Awaited::Chunk, end: self.issued });
         }
@@ -233,7 +243,11 @@ impl ClientSession {
     }
 
     pub(super) fn send_hello(&mut self, now: Instant, awaited: Awaited) {
-        let verb = if awaited == Awaited::Ehlo { "EHLO" } else { "HELO" };
+        let verb = match awaited {
+            Awaited::Ehlo if self.protocol.is_lmtp() => "LHLO",
+            Awaited::Ehlo => "EHLO",
+            _ => "HELO",
+        };
         let line = format!("{verb} {}\r\n", self.name);
         self.send(now, awaited, line.as_bytes());
     }

@@ -20,6 +20,17 @@ impl ClientSession {
         }
     }
 
+    /// In LMTP, the server has the message of one recipient, or has refused it; after the last one the transaction is over.
+    pub(super) fn content_answered_for(&mut self, index: usize, reply: Reply) {
+        self.transaction.tell(index, reply);
+        if self.outstanding.is_empty() {
+            self.report =
+                Some(self.transaction.ended(SendError::new(SendStage::EndOfContent, SendCause::Closed), false));
+            self.content.clear();
+            self.state = State::Ready;
+        }
+    }
+
     /// Both sides are in step, so what was said in the failed transaction can be believed.
     pub(super) fn reset_done(&mut self) {
         let reason = SendError::new(SendStage::Rset, SendCause::NotUsable);

@@ -26,6 +26,7 @@ use std::io;
 use std::time::Instant;
 
 use crate::session::limits::after;
+use crate::session::transfer_protocol::TransferProtocol;
 use crate::syntax::address::Host;
 use crate::syntax::reply::Reply;
 use crate::syntax::reply_reader::{ReplyError, ReplyReader};
@@ -64,7 +65,7 @@ pub enum StartTls {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Waiting for the greeting, then for the answer to `EHLO` or `HELO`, to `STARTTLS` and to `AUTH`.
+    /// Waiting for the greeting, then for the answer to `EHLO`, `HELO` or `LHLO`, to `STARTTLS` and to `AUTH`.
     Opening,
     /// The server waits for the TLS handshake.
     Handshake,
@@ -100,6 +101,8 @@ enum Awaited {
     /// A chunk that is not the last.
     Chunk,
     EndOfContent,
+    /// In LMTP, for the recipient with that number, from 0.
+    EndOfContentFor(usize),
     Rset,
     Quit,
 }
@@ -115,7 +118,7 @@ impl Awaited {
             Self::Rcpt(_) => SendStage::Rcpt,
             Self::Data => SendStage::Data,
             Self::Chunk => SendStage::Content,
-            Self::EndOfContent => SendStage::EndOfContent,
+            Self::EndOfContent | Self::EndOfContentFor(_) => SendStage::EndOfContent,
             Self::Rset => SendStage::Rset,
             Self::Quit => SendStage::Idle,
         }
@@ -133,6 +136,7 @@ struct Outstanding {
 /// One session, from the greeting to the end, with any number of messages.
 pub struct ClientSession {
     name: Host,
+    protocol: TransferProtocol,
     limits: ClientLimits,
     starttls: StartTls,
     prefers_chunks: bool,
@@ -172,6 +176,7 @@ impl ClientSession {
         let dialogue_until = after(now, limits.dialogue);
         Self {
             name,
+            protocol: TransferProtocol::default(),
             limits,
             starttls: StartTls::Never,
             prefers_chunks: false,
@@ -197,6 +202,13 @@ impl ClientSession {
             error: None,
             messages: 0,
         }
+    }
+
+    /// Speaks that protocol. In LMTP each recipient has the reply that the server gave for it; one without a reply is
+    /// deferred (RFC 2033 §4.2).
+    #[must_use]
+    pub fn with_protocol(self, protocol: TransferProtocol) -> Self {
+        Self { protocol, ..self }
     }
 
     /// With a rule for `STARTTLS`: when [`ClientSession::is_starting_tls`] says so, make the handshake, and then call

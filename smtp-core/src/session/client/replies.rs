@@ -52,7 +52,9 @@ impl ClientSession {
 
     /// The whole state machine.
     fn answered(&mut self, now: Instant, awaited: Awaited, reply: Reply) {
-        use Awaited::{Auth, Chunk, Data, Ehlo, EndOfContent, Greeting, Helo, Mail, Quit, Rcpt, Rset, StartTls};
+        use Awaited::{
+            Auth, Chunk, Data, Ehlo, EndOfContent, EndOfContentFor, Greeting, Helo, Mail, Quit, Rcpt, Rset, StartTls,
+        };
         self.transaction.is_answered |= self.state == State::Envelope && !is_farewell(&reply);
         match (awaited, reply.code().class()) {
             (Quit, 2) if self.state == State::Resetting && reply.code().get() == 221 => self.reset_done(),
@@ -61,12 +63,13 @@ impl ClientSession {
             (EndOfContent, 4 | 5) if self.has_refused_chunk() && !is_farewell(&reply) => {}
             (EndOfContent, 2 | 4 | 5) => self.content_answered(reply),
             (_, 4) if is_farewell(&reply) => self.refused(awaited, reply),
+            (EndOfContentFor(index), 2 | 4 | 5) => self.content_answered_for(index, reply),
 
             (Greeting, 2) => {
                 self.greeting = Some(reply);
                 self.send_hello(now, Ehlo);
             }
-            (Ehlo, 5) if may_know_helo(&reply) => {
+            (Ehlo, 5) if may_know_helo(&reply) && !self.protocol.is_lmtp() => {
                 self.offers = Offers::default();
                 self.send_hello(now, Helo);
             }
@@ -110,7 +113,9 @@ impl ClientSession {
     fn answered_early(&mut self, reply: Reply) {
         let has_sent_content = self.state == State::Content && self.written > self.content_start;
         let stage = if has_sent_content { SendStage::Content } else { self.stage() };
-        if is_farewell(&reply) || (has_sent_content && matches!(reply.code().class(), 4 | 5)) {
+        // In LMTP a reply is about one recipient, so of several nobody knows whom it means.
+        let is_for_all = !self.protocol.is_lmtp() || self.transaction.accepted_places().count() == 1;
+        if is_farewell(&reply) || (has_sent_content && is_for_all && matches!(reply.code().class(), 4 | 5)) {
             self.end(SendError::new(stage, SendCause::Refused(reply)));
         } else if has_sent_content {
             self.distrust(stage, SendCause::Misplaced(reply));

@@ -294,7 +294,7 @@ impl SendReport {
         self.recipients
     }
 
-    /// The reply to the content, whatever it says; `None` where there was none.
+    /// The reply to the content, whatever it says; `None` where there was none, and in LMTP, where each recipient has its own.
     pub fn content_reply(&self) -> Option<&Reply> {
         self.content_reply.as_ref()
     }

@@ -39,6 +39,8 @@ enum Recipient {
     Unanswered,
     Accepted,
     Refused(SendError),
+    /// It had a reply of its own to the content.
+    Told(Result<Reply, SendError>),
 }
 
 impl Transaction {
@@ -157,6 +159,22 @@ impl Transaction {
         self.recipients[index] = Recipient::Refused(SendError::new(SendStage::Rcpt, cause));
     }
 
+    /// Which recipients were accepted, in the order of `RCPT`.
+    pub(super) fn accepted_places(&self) -> impl Iterator<Item = usize> {
+        let places = self.recipients.iter().enumerate();
+        places.filter(|(_, recipient)| matches!(recipient, Recipient::Accepted)).map(|(place, _)| place)
+    }
+
+    /// The server has answered the content for one recipient (RFC 2033 §4.2).
+    pub(super) fn tell(&mut self, index: usize, reply: Reply) {
+        let result = if reply.code().is_positive() {
+            Ok(reply)
+        } else {
+            Err(SendError::new(SendStage::EndOfContent, SendCause::Refused(reply)))
+        };
+        self.recipients[index] = Recipient::Told(result);
+    }
+
     /// The message as a whole fails; the first reason counts.
     pub(super) fn fail(&mut self, error: SendError) {
         self.failure.get_or_insert(error);
@@ -179,11 +197,14 @@ impl Transaction {
         self.report(&Err(failure), None, is_stale)
     }
 
-    /// Nothing that was said in this transaction can be believed.
+    /// Nothing that was said in this transaction can be believed, but for what each recipient was told behind the content:
+    /// the copies that were taken then must not be sent again.
     pub(super) fn spoilt(&mut self, reason: &SendError, is_stale: bool) -> SendReport {
-        let recipients = self.recipients.len();
-        self.recipients.clear();
-        SendReport::failed(recipients, reason, is_stale)
+        let results = self.recipients.drain(..).map(|recipient| match recipient {
+            Recipient::Told(result) => result,
+            _ => Err(reason.clone()),
+        });
+        SendReport::new(results.collect(), None, is_stale).with_dsn_passed_on(self.passes_dsn_on)
     }
 
     fn report(
@@ -196,6 +217,7 @@ impl Transaction {
         let whole = message.as_ref().is_err_and(|error| matches!(error.stage(), SendStage::Mail | SendStage::Local));
         let results = self.recipients.drain(..).map(|recipient| match recipient {
             Recipient::Refused(error) if !whole => Err(error),
+            Recipient::Told(result) => result,
             _ => message.clone(),
         });
         SendReport::new(results.collect(), content_reply, is_stale).with_dsn_passed_on(self.passes_dsn_on)

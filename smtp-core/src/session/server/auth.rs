@@ -5,11 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::message::trace::Protocol;
 use crate::sasl::credential::{ClientCertificate, Credential};
 use crate::sasl::keys::{ScramHash, ScramKeys};
 use crate::sasl::{Exchange, Facts, Failure, Progress, base64};
-use crate::session::connection::Greeting;
 use crate::session::decision::{AuthError, Identity, Question, ScramUser};
 use crate::session::event::{SessionEvent, Stage};
 use crate::session::replies::{self, Fixed};
@@ -78,14 +76,14 @@ impl ServerSession {
         let Some(authentication) = &self.config.authentication else { return self.not_offered(now, b"AUTH") };
         let offered = self.mechanisms();
         let mechanism = mechanism.filter(|&mechanism| offered.contains(mechanism));
-        let is_esmtp = self.connection.greeting().map(Greeting::protocol) == Some(Protocol::Esmtp);
+        let is_esmtp = self.is_esmtp();
         let refusal = match mechanism {
             _ if self.connection.tls().is_none() && !authentication.dangerously_in_clear => {
                 // RFC 4954 §4: 538; where nothing at all goes in clear, RFC 3207 §4 has its own.
                 if authentication.is_required { replies::START_TLS_FIRST } else { replies::ENCRYPTION_NEEDED }
             }
             _ if self.connection.identity().is_some() || self.state == State::Envelope => replies::BAD_SEQUENCE,
-            _ if self.state != State::Ready || !is_esmtp => replies::SAY_EHLO_FIRST,
+            _ if self.state != State::Ready || !is_esmtp => self.greet_first(),
             None => replies::UNKNOWN_MECHANISM,
             Some(mechanism) => return self.begin_exchange(now, mechanism, initial),
         };

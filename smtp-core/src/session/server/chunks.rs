@@ -44,6 +44,8 @@ impl Chunks {
 #[derive(Debug)]
 struct RefusedChunk {
     answer: Answer,
+    /// How often it is said: in LMTP, behind the last chunk, once for each recipient (RFC 2033 §4.3).
+    replies: usize,
     next: State,
 }
 
@@ -62,12 +64,12 @@ impl ServerSession {
         let has_recipients = self.transaction.as_ref().is_some_and(|it| !it.recipients().is_empty());
         match self.state {
             _ if self.demands_tls() => self.refuse_chunk(now, chunk, Answer::Error(replies::START_TLS_FIRST)),
-            State::Connected => self.refuse_chunk(now, chunk, Answer::Error(replies::SAY_EHLO_FIRST)),
+            State::Connected => self.refuse_chunk(now, chunk, Answer::Error(self.greet_first())),
             State::Envelope | State::Chunks if !self.is_esmtp() => {
                 self.refuse_chunk(now, chunk, Answer::Error(replies::NOT_OFFERED));
             }
             State::Envelope if !has_recipients => {
-                self.refuse_chunk(now, chunk, Answer::Idle(replies::NO_VALID_RECIPIENTS));
+                self.refuse_chunk(now, chunk, Answer::Idle(self.no_valid_recipients()));
             }
             State::Envelope => self.first_chunk(chunk),
             State::Chunks => {
@@ -145,6 +147,8 @@ impl ServerSession {
 
     /// Drops what follows, and then answers; or closes, where that would be too much.
     fn refuse_chunk(&mut self, now: Instant, chunk: Chunk, answer: Answer) {
+        let recipients = self.transaction.as_ref().map_or(0, |transaction| transaction.recipients().len());
+        let replies = if chunk.is_last && self.config.protocol.is_lmtp() { recipients.max(1) } else { 1 };
         let next = if self.state == State::Connected { State::Connected } else { State::Ready };
         self.end_transaction();
         if chunk.octets > self.config.limits.message_octets {
@@ -156,7 +160,7 @@ impl ServerSession {
             return self.close(CloseReason::Limit, Some(fixed));
         }
         self.chunks.one_was_refused = !chunk.is_last;
-        self.chunks.refused = Some(Box::new(RefusedChunk { answer, next }));
+        self.chunks.refused = Some(Box::new(RefusedChunk { answer, replies, next }));
         self.content = Some(Box::new(ContentPhase::chunks(now, true)));
         self.begin_chunk(now, chunk);
     }
@@ -175,6 +179,9 @@ impl ServerSession {
                 }
                 Answer::Refusal(refusal) => {
                     self.refused(Stage::Content, SafeText::default(), refusal.reply(), None, false);
+                    for _ in 1..refused.replies {
+                        self.say(refusal.reply());
+                    }
                     self.say_refusal(&refusal);
                 }
             };

@@ -7,7 +7,7 @@ use crate::message::trace::Protocol;
 use crate::session::connection::{Connection, Greeting, TransactionId, Treatment};
 use crate::session::decision::{Decision, Lookup, LookupAnswer, Question};
 use crate::session::event::{CloseReason, SessionEvent, Stage};
-use crate::session::replies;
+use crate::session::replies::{self, Fixed};
 use crate::session::transaction::{Recipient, Transaction};
 use crate::syntax::address::{Host, Mailbox};
 use crate::syntax::command::{Command, CommandError};
@@ -57,7 +57,8 @@ impl ServerSession {
             return self.close(CloseReason::Shutdown, Some(replies::SHUTTING_DOWN));
         }
         self.expect_silence();
-        let greeting = format!("{} ESMTP", self.config.hostname);
+        let greeting =
+            format!("{} {}", self.config.hostname, if self.config.protocol.is_lmtp() { "LMTP" } else { "ESMTP" });
         self.say(&Reply::bare(code(220), greeting));
     }
 
@@ -66,10 +67,14 @@ impl ServerSession {
     pub(super) fn command(&mut self, now: Instant, line: &[u8]) {
         self.waiting_since = now;
         let starts_with = |verb: &[u8]| line.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(verb));
-        if [&b"EHLO"[..], b"HELO", b"DATA"].into_iter().any(starts_with) {
+        if [&b"EHLO"[..], b"HELO", b"LHLO", b"DATA"].into_iter().any(starts_with) {
             self.expect_silence();
         }
         self.secrets_may_follow |= starts_with(b"AUTH");
+        if self.is_of_other_protocol(line) {
+            let shown = if self.secrets_may_follow { &[][..] } else { line };
+            return self.error(now, Stage::Command, replies::UNKNOWN_COMMAND, shown);
+        }
         let command = Command::parse(line);
         if !matches!(command, Ok(Command::Bdat(_))) {
             self.chunks.one_was_refused = false;
@@ -127,19 +132,20 @@ impl ServerSession {
     /// The order of commands (RFC 5321 §4.1.4).
     pub(super) fn execute(&mut self, now: Instant, command: Command, line: &[u8]) {
         use Command::{
-            Auth, Bdat, Data, Ehlo, Expn, Helo, Help, Mail, Noop, NotOffered, Quit, Rcpt, Rset, StartTls, Vrfy,
+            Auth, Bdat, Data, Ehlo, Expn, Helo, Help, Lhlo, Mail, Noop, NotOffered, Quit, Rcpt, Rset, StartTls, Vrfy,
             Xclient, Xforward,
         };
-        if self.demands_tls() && !matches!(command, Ehlo(_) | Noop | StartTls | Quit | Auth(..) | Bdat(_)) {
+        if self.demands_tls() && !matches!(command, Ehlo(_) | Lhlo(_) | Noop | StartTls | Quit | Auth(..) | Bdat(_)) {
             return self.error(now, Stage::Command, replies::START_TLS_FIRST, verb(line));
         }
         match (self.state, command) {
             (_, Quit) => self.close(CloseReason::Quit, Some(replies::BYE)),
             (_, Ehlo(host)) => self.introduce(host, Protocol::Esmtp),
             (_, Helo(host)) => self.introduce(host, Protocol::Smtp),
+            (_, Lhlo(host)) => self.introduce(host, Protocol::Lmtp),
             (_, Rset) => self.idle_command(Self::reset),
             (_, Noop) => self.idle_command(|session| session.say_fixed(replies::OK)),
-            (_, Help) => self.idle_command(|session| session.say_fixed(replies::HELP)),
+            (_, Help) => self.idle_command(Self::help),
             (_, Vrfy | Mail(..)) if self.is_a_stranger() => {
                 self.error(now, Stage::Mail, replies::AUTHENTICATE_FIRST, line);
             }
@@ -156,10 +162,26 @@ impl ServerSession {
             (State::Envelope, Data) => self.data(now),
             (State::Chunks, Data) => self.data_behind_chunks(now, line),
             (State::Connected, Mail(..) | Rcpt(..) | Data) => {
-                self.error(now, Stage::Command, replies::SAY_EHLO_FIRST, line);
+                self.error(now, Stage::Command, self.greet_first(), line);
             }
             (_, Mail(..) | Rcpt(..) | Data) => self.error(now, Stage::Command, replies::BAD_SEQUENCE, line),
         }
+    }
+
+    /// RFC 2033 §4.1: a session of LMTP knows `LHLO` alone, one of SMTP knows it not.
+    fn is_of_other_protocol(&self, line: &[u8]) -> bool {
+        let verb = line.split(|octet| !octet.is_ascii_alphanumeric()).next().unwrap_or_default();
+        let others = if self.config.protocol.is_lmtp() { &["EHLO", "HELO"][..] } else { &["LHLO"] };
+        others.iter().any(|other| verb.eq_ignore_ascii_case(other.as_bytes()))
+    }
+
+    /// What is told who has not said how to call it.
+    pub(super) fn greet_first(&self) -> Fixed {
+        if self.config.protocol.is_lmtp() { replies::SAY_LHLO_FIRST } else { replies::SAY_EHLO_FIRST }
+    }
+
+    fn help(&mut self) {
+        self.say_fixed(if self.config.protocol.is_lmtp() { replies::HELP_LMTP } else { replies::HELP });
     }
 
     /// Only the verb goes to the log: behind `AUTH` stands a password, and what follows may be one too.
@@ -174,7 +196,7 @@ impl ServerSession {
         } else if !self.config.offers_starttls {
             self.error(now, Stage::Command, replies::NOT_OFFERED, line);
         } else if self.state == State::Connected {
-            self.error(now, Stage::Command, replies::SAY_EHLO_FIRST, line);
+            self.error(now, Stage::Command, self.greet_first(), line);
         } else if self.state != State::Ready {
             self.error(now, Stage::Command, replies::BAD_SEQUENCE, line);
         } else {
@@ -207,7 +229,7 @@ impl ServerSession {
             && authentication.is_some_and(|asked| asked.is_required && !asked.dangerously_in_clear)
     }
 
-    /// `EHLO` and `HELO`. The first one is progress.
+    /// `EHLO`, `HELO` and `LHLO`. The first one is progress.
     pub(super) fn introduce(&mut self, host: Host, protocol: Protocol) {
         let connection = self.connection.greeted(Greeting::new(host, protocol));
         self.introductions += 1;
@@ -243,11 +265,10 @@ impl ServerSession {
     pub(super) fn introduced(&mut self, connection: Arc<Connection>) {
         self.end_transaction();
         self.state = State::Ready;
-        let protocol = connection.greeting().map(Greeting::protocol);
         self.event(|| SessionEvent::Greeted(connection.clone()));
         self.connection = connection;
         let mut lines = vec![self.config.hostname.to_string()];
-        if protocol == Some(Protocol::Esmtp) {
+        if self.is_esmtp() {
             lines.extend(self.extensions().iter().map(ToString::to_string));
         }
         write_lines(&mut self.output, code(250), lines.iter().map(String::as_str));
@@ -272,6 +293,9 @@ impl ServerSession {
         }
         if self.offers_dsn() {
             offered.push(ServiceExtension::Dsn);
+        }
+        if self.offers_prdr() {
+            offered.push(ServiceExtension::Prdr);
         }
         let rights = self.connection.peer_rights();
         if rights.xclient {
@@ -298,8 +322,14 @@ impl ServerSession {
             }
     }
 
+    /// In LMTP each recipient has its reply anyway.
+    fn offers_prdr(&self) -> bool {
+        self.config.offers_prdr && !self.config.protocol.is_lmtp()
+    }
+
+    /// `EHLO` or `LHLO`: whether extensions were offered.
     pub(super) fn is_esmtp(&self) -> bool {
-        self.connection.greeting().is_some_and(|greeting| greeting.protocol() == Protocol::Esmtp)
+        self.connection.greeting().is_some_and(|greeting| greeting.protocol() != Protocol::Smtp)
     }
 
     pub(super) fn reset(&mut self) {
@@ -319,7 +349,9 @@ impl ServerSession {
         if parameters.body == Some(Body::BinaryMime) && !self.config.honours_binarymime {
             return self.error(now, Stage::Mail, replies::UNKNOWN_PARAMETER, line);
         }
-        if parameters.auth.is_some() && self.config.authentication.is_none() {
+        if (parameters.auth.is_some() && self.config.authentication.is_none())
+            || (parameters.prdr && !self.offers_prdr())
+        {
             return self.error(now, Stage::Mail, replies::UNKNOWN_PARAMETER, line);
         }
         if !(parameters.smtputf8 || path.is_ascii()) {
@@ -334,8 +366,9 @@ impl ServerSession {
             parameters.auth = parameters.auth.map(|_| ReversePath::Null);
         }
         let id = TransactionId::new(self.connection.session_id(), self.transactions + 1);
-        let forwarded = self.forwarded.take();
-        let transaction = Box::new(Transaction::new(id, path, parameters).forwarded_by(forwarded));
+        let (answers_each, forwarded) = (self.config.protocol.is_lmtp() || parameters.prdr, self.forwarded.take());
+        let transaction = Transaction::new(id, path, parameters).answering_each(answers_each).forwarded_by(forwarded);
+        let transaction = Box::new(transaction);
         if self.connection.identity().is_some() {
             self.ask(Question::SendAs, transaction);
         } else {

@@ -6,6 +6,7 @@ use crate::syntax::domain::Domain;
 use crate::sasl::keys::ScramKeys;
 use crate::sasl::secret::ServerSecret;
 use crate::session::limits::Limits;
+use crate::session::transfer_protocol::TransferProtocol;
 use crate::syntax::mechanism::Mechanisms;
 
 /// Which stages some policy wants to be asked about; the others cost nothing.
@@ -85,7 +86,7 @@ impl Authentication {
 
 /// What all sessions of a listener have in common.
 #[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "each is something that is done or not")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a rule that holds or not")]
 pub struct SessionConfig {
     /// The name of this server: greeting, answer to `EHLO`, `Received`.
     pub hostname: Domain,
@@ -106,6 +107,10 @@ pub struct SessionConfig {
     /// Whether `STARTTLS` is offered in clear (RFC 3207). Who drives the session makes the handshake when
     /// [`ServerSession::is_starting_tls`](super::ServerSession::is_starting_tls) says so.
     pub offers_starttls: bool,
+    /// What is spoken. Default: SMTP.
+    pub protocol: TransferProtocol,
+    /// Whether `PRDR` is offered where SMTP is spoken (draft-hall-prdr-00): a client can ask for a reply for each recipient.
+    pub offers_prdr: bool,
     /// How clients may authenticate; `None` where they cannot.
     pub authentication: Option<Authentication>,
     /// The domain that completes unqualified addresses of authenticated clients (RFC 6409 §4.2); `None`: they are refused.
@@ -127,6 +132,8 @@ impl SessionConfig {
             stages: Stages::ALL,
             refuse_early_talkers: true,
             offers_starttls: false,
+            protocol: TransferProtocol::default(),
+            offers_prdr: false,
             authentication: None,
             qualify_with: None,
             observed: false,

@@ -5,10 +5,9 @@ use std::time::Instant;
 use crate::session::content_phase::{ContentPhase, Received};
 use crate::session::decision::{Accepted, Decision, Question, Refusal, Verdict, mildest};
 use crate::session::event::{CloseReason, Stage};
-use crate::session::replies;
+use crate::session::replies::{self, Fixed};
 use crate::session::transaction::Transaction;
 use crate::syntax::parameter::Body;
-use crate::syntax::reply::Reply;
 use crate::syntax::text::SafeText;
 
 use super::{ServerSession, Stages, State};
@@ -21,11 +20,17 @@ impl ServerSession {
             return self.error(now, Stage::Content, replies::BAD_SEQUENCE, b"DATA");
         }
         if transaction.recipients().is_empty() {
-            self.refused_fixed(Stage::Content, replies::NO_VALID_RECIPIENTS, &[]);
-            return self.idle_command(|session| session.say_fixed(replies::NO_VALID_RECIPIENTS));
+            let refusal = self.no_valid_recipients();
+            self.refused_fixed(Stage::Content, refusal, &[]);
+            return self.idle_command(|session| session.say_fixed(refusal));
         }
         let size = transaction.parameters().size_octets;
         self.ask(Question::Room, size);
+    }
+
+    /// RFC 2033 §4.2: 503, not the 554 of RFC 5321 §3.3.
+    pub(super) fn no_valid_recipients(&self) -> Fixed {
+        if self.config.protocol.is_lmtp() { replies::NO_VALID_RECIPIENTS_LMTP } else { replies::NO_VALID_RECIPIENTS }
     }
 
     pub(crate) fn room_made(&mut self, now: Instant, _size: Option<u64>, room: Result<(), Refusal>) {
@@ -52,7 +57,8 @@ impl ServerSession {
             Received::Endless => {
                 let fault = content.fault().unwrap_or(replies::MESSAGE_TOO_LARGE);
                 self.refused_fixed(Stage::Content, fault, &[]);
-                self.close(CloseReason::Limit, Some(fault));
+                self.answer_all(&fault.reply());
+                self.close(CloseReason::Limit, None);
             }
         }
         None
@@ -64,11 +70,12 @@ impl ServerSession {
         let is_defective = content.is_defective();
         if let Some(fault) = content.fault() {
             self.refused_fixed(Stage::Content, fault, &[]);
+            self.answer_all(&fault.reply());
             self.end_transaction();
             if is_defective {
-                return self.close(CloseReason::Violation, Some(fault));
+                self.close(CloseReason::Violation, None);
             }
-            return self.say_fixed(fault);
+            return;
         }
         if self.config.stages.contains(Stages::MESSAGE) {
             self.ask(Question::Message, ());
@@ -79,7 +86,10 @@ impl ServerSession {
 
     pub(crate) fn message_decided(&mut self, _now: Instant, (): (), mut decision: Decision) {
         let Some(transaction) = &self.transaction else { return };
-        if !matches!(decision.verdict, Verdict::Refuse(_)) {
+        if transaction.answers_each() {
+            self.owe();
+            self.refuse_some(std::mem::take(&mut decision.changes.refused));
+        } else if !matches!(decision.verdict, Verdict::Refuse(_)) {
             let refused: Vec<_> = decision.changes.refused.iter().map(|&(index, _)| index).collect();
             if (0..transaction.recipients().len()).all(|index| refused.contains(&index)) {
                 let all = decision.changes.refused.iter().map(|(_, refusal)| refusal);
@@ -92,44 +102,40 @@ impl ServerSession {
         }
         match refusal {
             Some(refusal) => {
-                self.end_transaction();
-                self.say_refusal(&refusal);
+                self.conclude(&Err(refusal));
             }
             None => self.deliver(),
         }
     }
 
+    /// Without those who were refused already, if somebody is left.
     pub(super) fn deliver(&mut self) {
-        let transaction = self.transaction.take();
-        self.ask(Question::Deliver, transaction);
+        self.owe();
+        let Some(mut transaction) = self.transaction.take() else { return };
+        if !self.owed.is_empty() {
+            transaction.leave_out(|place| self.is_refused(place));
+        }
+        if transaction.recipients().is_empty() {
+            self.conclude(&Ok(Accepted::all()));
+        } else {
+            self.ask(Question::Deliver, Some(transaction));
+        }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "answers are given away")]
     pub(crate) fn delivered(
         &mut self,
         now: Instant,
         _transaction: Option<Box<Transaction>>,
         result: Result<Accepted, Refusal>,
     ) {
-        match result {
-            Ok(accepted) => {
-                self.end_transaction();
-                self.progress = now;
-                self.errors = 0;
-                self.idle_commands = 0;
-                match accepted.id() {
-                    Some(id) => {
-                        let reply = replies::MESSAGE_OK.reply();
-                        let status = reply.status().expect("the table gives it one");
-                        self.say(&Reply::new(reply.code(), status, format!("Ok: queued as {id}")));
-                    }
-                    None => self.say_fixed(replies::MESSAGE_OK),
-                }
-            }
-            Err(refusal) => {
-                self.refused(Stage::Deliver, SafeText::default(), refusal.reply(), None, false);
-                self.end_transaction();
-                self.say_refusal(&refusal);
-            }
+        if let Err(refusal) = &result {
+            self.refused(Stage::Deliver, SafeText::default(), refusal.reply(), None, false);
+        }
+        if self.conclude(&result) {
+            self.progress = now;
+            self.errors = 0;
+            self.idle_commands = 0;
         }
     }
 
@@ -138,6 +144,7 @@ impl ServerSession {
         self.transaction = None;
         self.transaction_id = None;
         self.content = None;
+        self.owed = Vec::new();
         self.held.mail = None;
         self.chunks.end();
         if matches!(self.state, State::Envelope | State::Chunks | State::Content) {

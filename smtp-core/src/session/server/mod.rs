@@ -2,9 +2,10 @@
 //!
 //! [`ServerSession::poll`] takes input and says what to do next; [`ServerSession::answer`] takes the result. Between the
 //! two the session waits. The order of commands stands in `execute` in [`commands`], what follows `354` in [`content`],
-//! `BDAT` in [`chunks`], `AUTH` in [`auth`], `XCLIENT` in [`xclient`]; [`dialogue`] has what they use, [`config`] what
-//! sessions share.
+//! `BDAT` in [`chunks`], `AUTH` in [`auth`], `XCLIENT` in [`xclient`], how a message is answered in [`answering`];
+//! [`dialogue`] has what they use, [`config`] what sessions share.
 
+mod answering;
 mod auth;
 mod chunks;
 mod commands;
@@ -34,6 +35,7 @@ use super::transaction::Transaction;
 pub(crate) use auth::LoginOutcome;
 pub use config::{Authentication, DsnOffer, SessionConfig, Stages};
 
+use answering::Owed;
 use auth::{Authenticating, LineKind};
 use chunks::Chunks;
 
@@ -108,6 +110,8 @@ pub struct ServerSession {
     transaction_id: Option<TransactionId>,
     content: Option<Box<ContentPhase>>,
     chunks: Chunks,
+    /// Recipients that wait for answers of their own, once the message is complete; none in plain SMTP.
+    owed: Vec<Owed>,
     held: Held,
     /// The client authenticates: its next line is a response.
     authenticating: Option<Box<Authenticating>>,
@@ -158,6 +162,7 @@ impl ServerSession {
             transaction_id: None,
             content: None,
             chunks: Chunks::default(),
+            owed: Vec::new(),
             held: Held::default(),
             authenticating: None,
             exchanges: 0,

@@ -1,20 +1,23 @@
-//! Relays to a fixed next hop by SMTP, over connections that are kept for a while (STANDARDS.md Q12).
+//! Relays to a fixed next hop by SMTP or LMTP, over connections that are kept for a while (STANDARDS.md Q12).
 
 mod pool;
+mod stream;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use smtp_core::{
-    Body, ClientConfig, ClientConnection, ContentSource, ForwardPath, Host, Notify, Offers, RecipientDsn, Refusal,
-    Reply, ReplyCode, ReversePath, SafeText, SendCause, SendError, SendReport, SendStage, async_trait,
+    Body, ClientConfig, ContentSource, ForwardPath, Host, Notify, Offers, RecipientDsn, Refusal, Reply, ReplyCode,
+    ReversePath, SafeText, SendCause, SendError, SendReport, SendStage, async_trait,
 };
 use thiserror::Error;
 
 use self::pool::Pool;
+use self::stream::{HopConnection, HopStream};
 use super::{Attempt, Transport};
 use crate::content::StoredContent;
 use crate::header_section::HeaderSection;
@@ -49,7 +52,12 @@ impl Default for SmtpSettings {
     }
 }
 
-/// Relays to one next hop: a smart host, or the host behind a filter. Cheap to copy; copies share their connections.
+/// Relays to one next hop: a smart host, the host behind a filter, or a mail store. Cheap to copy; copies share their
+/// connections.
+///
+/// With [`ClientConfig::with_lmtp`] it speaks LMTP (RFC 2033), and each recipient has the outcome that the next hop gave for
+/// it. What such a hop has taken counts as relayed, not as delivered: RFC 3461 §5.2.2 knows next hops with `DSN` and
+/// without, and what stands behind the LMTP server, a mailbox, a list or another relay, is known there alone.
 ///
 /// ```
 /// use smtp_core::{ClientConfig, Host};
@@ -85,6 +93,8 @@ enum Place {
     Addresses(Vec<SocketAddr>),
     /// `host:port`, which the system looks up for each connection.
     Name(Box<str>),
+    /// A Unix socket.
+    Path(PathBuf),
 }
 
 /// A next hop that is not `host:port`.
@@ -110,6 +120,14 @@ impl SmtpTransport {
         Ok(Self::with(Hop { name, place, config, settings: SmtpSettings::default() }))
     }
 
+    /// To the Unix socket at that path, as of a mail store on the same host that speaks LMTP
+    /// ([`ClientConfig::with_lmtp`]).
+    pub fn to_unix_socket(path: impl Into<PathBuf>, config: ClientConfig) -> Self {
+        let path = path.into();
+        let name = path.display().to_string().into();
+        Self::with(Hop { name, place: Place::Path(path), config, settings: SmtpSettings::default() })
+    }
+
     fn with(hop: Hop) -> Self {
         Self { pool: Pool::new(&hop.settings), hop: Arc::new(hop) }
     }
@@ -130,9 +148,11 @@ impl SmtpTransport {
             }
             // The server had had enough of this connection, which says nothing about the message.
         }
+        let config = &self.hop.config;
         let connected = match &self.hop.place {
-            Place::Addresses(addresses) => ClientConnection::connect_to(addresses, &self.hop.config).await,
-            Place::Name(name) => ClientConnection::connect(&**name, &self.hop.config).await,
+            Place::Addresses(addresses) => HopConnection::connect_with(&addresses[..], config, HopStream::Tcp).await,
+            Place::Name(name) => HopConnection::connect_with(&**name, config, HopStream::Tcp).await,
+            Place::Path(path) => HopConnection::connect_unix_with(path, config, HopStream::Unix).await,
         };
         match connected {
             Ok(mut connection) => {
@@ -144,7 +164,7 @@ impl SmtpTransport {
         }
     }
 
-    fn finish(&self, connection: ClientConnection, report: &SendReport) -> Answers {
+    fn finish(&self, connection: HopConnection, report: &SendReport) -> Answers {
         let results = report.recipients().to_vec();
         let peer = connection.peer();
         self.pool.give_back(connection);

@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use smtp_core::ClientConnection;
 use tokio::time::{Instant, sleep_until};
 
 use super::SmtpSettings;
+use super::stream::HopConnection;
 
 pub(super) struct Pool {
     idle: Mutex<Idle>,
@@ -20,7 +20,7 @@ pub(super) struct Pool {
 #[derive(Default)]
 struct Idle {
     /// The one that was given back first stands first.
-    connections: Vec<ClientConnection>,
+    connections: Vec<HopConnection>,
     /// Somebody watches for those that nobody wants.
     is_watched: bool,
 }
@@ -47,7 +47,7 @@ impl Pool {
     }
 
     /// A connection that is fit for another message: the one that was used last, so that the others grow idle.
-    pub(super) fn take(&self) -> Option<ClientConnection> {
+    pub(super) fn take(&self) -> Option<HopConnection> {
         loop {
             let mut connection = self.lock().connections.pop()?;
             if connection.idle_since().elapsed() < self.idle_timeout
@@ -61,7 +61,7 @@ impl Pool {
     }
 
     /// Keeps a connection, if it is fit for another message.
-    pub(super) fn give_back(self: &Arc<Self>, mut connection: ClientConnection) {
+    pub(super) fn give_back(self: &Arc<Self>, mut connection: HopConnection) {
         let is_fit = self.is_young(&connection) && connection.is_reusable();
         let mut idle = self.lock();
         if !is_fit || idle.connections.len() >= self.idle_limit {
@@ -74,7 +74,7 @@ impl Pool {
         }
     }
 
-    fn is_young(&self, connection: &ClientConnection) -> bool {
+    fn is_young(&self, connection: &HopConnection) -> bool {
         connection.opened().elapsed() < self.lifetime && connection.messages_sent() < self.messages_limit
     }
 
@@ -82,13 +82,13 @@ impl Pool {
     fn close_idle(&self) -> Option<Instant> {
         let now = Instant::now();
         let mut idle = self.lock();
-        let expires = |connection: &ClientConnection| connection.idle_since() + self.idle_timeout;
+        let expires = |connection: &HopConnection| connection.idle_since() + self.idle_timeout;
         let (over, kept) = idle.connections.drain(..).partition(|connection| expires(connection) <= now);
         idle.connections = kept;
         let next = idle.connections.iter().map(expires).min();
         idle.is_watched = next.is_some();
         drop(idle);
-        let over: Vec<ClientConnection> = over;
+        let over: Vec<HopConnection> = over;
         over.into_iter().for_each(close);
         next
     }
@@ -103,7 +103,7 @@ async fn watch(pool: Weak<Pool>) {
 }
 
 /// Says `QUIT`, without anybody waiting for it.
-fn close(connection: ClientConnection) {
+fn close(connection: HopConnection) {
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
         runtime.spawn(connection.quit());
     }
