@@ -71,13 +71,13 @@ impl ServerSession {
             self.expect_silence();
         }
         self.secrets_may_follow |= starts_with(b"AUTH");
-        if self.is_of_other_protocol(line) {
-            let shown = if self.secrets_may_follow { &[][..] } else { line };
-            return self.error(now, Stage::Command, replies::UNKNOWN_COMMAND, shown);
-        }
         let command = Command::parse(line);
         if !matches!(command, Ok(Command::Bdat(_))) {
             self.chunks.one_was_refused = false;
+        }
+        if self.is_of_other_protocol(line) {
+            let shown = if self.secrets_may_follow { &[][..] } else { line };
+            return self.error(now, Stage::Command, replies::UNKNOWN_COMMAND, shown);
         }
         match command {
             Ok(command) => self.execute(now, command, line),
