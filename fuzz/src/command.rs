@@ -106,6 +106,9 @@ fn case_and_trailing_spaces_change_nothing(line: &[u8], command: &Command) {
         *octet ^= if octet.is_ascii_alphabetic() { 0x20 } else { 0 };
     }
     changed.push(b' ');
+    if matches!(command, Command::Xclient(Err(_)) | Command::Xforward(Err(_))) {
+        return; // The place of the error moves with the spaces.
+    }
     assert_eq!(Command::parse(&changed).as_ref(), Ok(command), "{changed:?}");
 }
 
