@@ -62,6 +62,7 @@ pub use ipnet::IpNet;
 pub use client::config::ClientConfig;
 pub use client::connection::ClientConnection;
 pub use client::content_source::{Chained, ContentSource, FileContent, StoredContent};
+pub use client::mailer::{Mailer, MailerSettings, NotHostAndPort};
 pub use client::send;
 pub use client::tls::ClientTls;
 pub use hooks::authenticator::Authenticator;

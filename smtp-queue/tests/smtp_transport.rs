@@ -65,7 +65,7 @@ fn transport(addresses: &[SocketAddr], change: impl FnOnce(&mut SmtpSettings)) -
     change(&mut settings);
     let config = ClientConfig::new("client.example").expect("a name");
     let name = smtp_core::Host::parse("mx.example.org").expect("a name");
-    SmtpTransport::new(&name, addresses.iter().copied(), config).with_settings(settings)
+    SmtpTransport::new(&name, addresses.iter().copied(), config).with_settings(&settings)
 }
 
 fn attempt(recipients: &[&str]) -> Attempt {
@@ -113,7 +113,7 @@ async fn each_recipient_has_its_own_outcome() {
 async fn q12_a_connection_serves_a_hundred_messages() {
     let hop = hop(Limits::default()).await;
     // Long enough for a slow machine.
-    let transport = transport(&[hop.address], |settings| settings.idle_timeout = Duration::from_secs(600));
+    let transport = transport(&[hop.address], |settings| settings.connections.idle_timeout = Duration::from_secs(600));
     for _ in 0..250 {
         assert!(transport.deliver(attempt(&["user1@example.org"])).await[0].is_final());
     }
@@ -126,7 +126,11 @@ async fn q12_what_is_idle_or_old_is_not_used_again() {
     for idle in [true, false] {
         let hop = hop(Limits::default()).await;
         let transport = transport(&[hop.address], |settings| {
-            let short = if idle { &mut settings.idle_timeout } else { &mut settings.connection_lifetime };
+            let short = if idle {
+                &mut settings.connections.idle_timeout
+            } else {
+                &mut settings.connections.connection_lifetime
+            };
             *short = Duration::from_millis(1);
         });
         for _ in 0..3 {
@@ -142,7 +146,7 @@ async fn a_kept_connection_that_the_server_ended_is_replaced() {
     let mut limits = Limits::default();
     limits.transactions = 1;
     let hop = hop(limits).await;
-    let transport = transport(&[hop.address], |settings| settings.idle_timeout = Duration::from_secs(600));
+    let transport = transport(&[hop.address], |settings| settings.connections.idle_timeout = Duration::from_secs(600));
     for _ in 0..4 {
         let outcomes = transport.deliver(attempt(&["user1@example.org"])).await;
         assert!(outcomes[0].is_success(), "{outcomes:?}");

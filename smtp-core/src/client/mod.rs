@@ -2,7 +2,7 @@
 //!
 //! [`connection`] is the loop that drives a [`ClientSession`](crate::ClientSession), [`config`] what it is told,
 //! [`content_source`] where content comes from, [`body`] what is said of it, [`connecting`] how a connection is made,
-//! [`tls`] how it is protected, [`inbound`] what was read, `unix` how a socket in the file system is reached.
+//! [`tls`] how it is protected, [`mailer`] keeps some in its [`pool`], [`inbound`] is what was read, `unix` how a socket in the file system is reached.
 
 mod body;
 pub(crate) mod config;
@@ -10,6 +10,9 @@ mod connecting;
 pub(crate) mod connection;
 pub(crate) mod content_source;
 mod inbound;
+pub(crate) mod mailer;
+mod pool;
+mod stream;
 pub(crate) mod tls;
 #[cfg(unix)]
 mod unix;
@@ -25,7 +28,7 @@ use self::connection::ClientConnection;
 
 /// Sends one message: connects, introduces itself by its address, sends, says `QUIT`.
 ///
-/// Whoever sends often keeps a [`ClientConnection`].
+/// Whoever sends often, or with TLS and a password, has a [`Mailer`](crate::Mailer).
 ///
 /// ```
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {

@@ -16,7 +16,7 @@ use crate::outcome::Outcome;
 
 pub use self::discard::Discard;
 pub use self::maildir::MaildirTransport;
-pub use self::smtp::{NextHopError, SmtpSettings, SmtpTransport};
+pub use self::smtp::{SmtpSettings, SmtpTransport};
 
 /// Makes an attempt to deliver: to a next hop, to mailboxes of this host, to a program.
 ///

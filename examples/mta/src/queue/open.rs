@@ -90,10 +90,10 @@ fn smart_host(host: &str, config: &Config) -> Result<SmtpTransport, AnyError> {
         client = client.with_tls(tls);
     }
     let mut settings = SmtpSettings::default();
-    settings.idle_limit = config.concurrency;
+    settings.connections.idle_limit = config.concurrency;
     let transport =
         if is_path { SmtpTransport::to_unix_socket(host, client) } else { SmtpTransport::to(host, client)? };
-    Ok(transport.with_settings(settings))
+    Ok(transport.with_settings(&settings))
 }
 
 fn relay_tls(smart_host: &str, demanded: RelayTls) -> Result<Option<ClientTls>, TlsError> {

@@ -1,54 +1,36 @@
 //! Relays to a fixed next hop by SMTP or LMTP, over connections that are kept for a while (STANDARDS.md Q12).
 
-mod pool;
-mod stream;
-
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use smtp_core::{
-    Body, ClientConfig, ContentSource, ForwardPath, Host, Notify, Offers, RecipientDsn, Refusal, Reply, ReplyCode,
-    ReversePath, SafeText, SendCause, SendError, SendReport, SendStage, async_trait,
+    Body, ClientConfig, ContentSource, ForwardPath, Host, Mailer, MailerSettings, NotHostAndPort, Notify, Offers,
+    RecipientDsn, Refusal, Reply, ReplyCode, ReversePath, SafeText, SendCause, SendError, async_trait,
 };
-use thiserror::Error;
 
-use self::pool::Pool;
-use self::stream::{HopConnection, HopStream};
 use super::{Attempt, Transport};
 use crate::content::StoredContent;
 use crate::header_section::HeaderSection;
 use crate::outcome::Outcome;
 use crate::progress::Diagnosis;
 
-/// How connections to a next hop are used.
-#[derive(Debug, Clone)]
+/// How a next hop is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SmtpSettings {
-    /// How long a connection is kept without work: 2 s (Q12).
-    pub idle_timeout: Duration,
-    /// How old a connection gets: 300 s (Q12).
-    pub connection_lifetime: Duration,
-    /// Messages over one connection: 100 (Q12).
-    pub messages_limit: u64,
-    /// Connections that are kept without work: 20 (ours), as many as there are attempts at a time.
-    pub idle_limit: usize,
+    /// How its connections are: kept for 2 s without work, 300 s in all, for 100 messages (Q12), and 20 without work, as many
+    /// as there are attempts at a time.
+    pub connections: MailerSettings,
     /// Recipients in one transaction: 100, which every server must take (RFC 5321 §4.5.3.1.8).
     pub recipients_limit: usize,
 }
 
 impl Default for SmtpSettings {
     fn default() -> Self {
-        Self {
-            idle_timeout: Duration::from_secs(2),
-            connection_lifetime: Duration::from_secs(300),
-            messages_limit: 100,
-            idle_limit: 20,
-            recipients_limit: 100,
-        }
+        Self { connections: MailerSettings::default(), recipients_limit: 100 }
     }
 }
 
@@ -75,106 +57,61 @@ impl Default for SmtpSettings {
 /// ```
 #[derive(Debug, Clone)]
 pub struct SmtpTransport {
-    hop: Arc<Hop>,
-    pool: Arc<Pool>,
-}
-
-#[derive(Debug, Clone)]
-struct Hop {
     /// As it stands in the log and in notifications.
-    name: Box<str>,
-    place: Place,
-    config: ClientConfig,
-    settings: SmtpSettings,
+    name: Arc<str>,
+    mailer: Mailer,
+    recipients_limit: usize,
 }
-
-#[derive(Debug, Clone)]
-enum Place {
-    Addresses(Vec<SocketAddr>),
-    /// `host:port`, which the system looks up for each connection.
-    Name(Box<str>),
-    /// A Unix socket.
-    Path(PathBuf),
-}
-
-/// A next hop that is not `host:port`.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("`{0}` is not host:port")]
-pub struct NextHopError(Box<str>);
 
 impl SmtpTransport {
     /// To the first of the addresses that takes the connection. `name` stands in the log and in notifications.
     pub fn new(name: &Host, addresses: impl IntoIterator<Item = SocketAddr>, config: ClientConfig) -> Self {
-        let place = Place::Addresses(addresses.into_iter().collect());
-        Self::with(Hop { name: name.to_string().into(), place, config, settings: SmtpSettings::default() })
+        Self::with(name.to_string(), Mailer::to_addresses(addresses, config))
     }
 
     /// To `host:port`. The system looks the host up for each connection, without MX records.
     ///
     /// # Errors
-    /// [`NextHopError`].
-    pub fn to(next_hop: &str, config: ClientConfig) -> Result<Self, NextHopError> {
-        let parts = next_hop.rsplit_once(':').filter(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-        let (host, _) = parts.ok_or_else(|| NextHopError(next_hop.into()))?;
-        let (name, place) = (host.trim_matches(['[', ']']).into(), Place::Name(next_hop.into()));
-        Ok(Self::with(Hop { name, place, config, settings: SmtpSettings::default() }))
+    /// [`NotHostAndPort`].
+    pub fn to(next_hop: &str, config: ClientConfig) -> Result<Self, NotHostAndPort> {
+        let mailer = Mailer::to(next_hop, config)?;
+        let host = next_hop.rsplit_once(':').map_or(next_hop, |(host, _port)| host);
+        Ok(Self::with(host.trim_matches(['[', ']']).to_owned(), mailer))
     }
 
     /// To the Unix socket at that path, as of a mail store on the same host that speaks LMTP
     /// ([`ClientConfig::with_lmtp`]).
     pub fn to_unix_socket(path: impl Into<PathBuf>, config: ClientConfig) -> Self {
         let path = path.into();
-        let name = path.display().to_string().into();
-        Self::with(Hop { name, place: Place::Path(path), config, settings: SmtpSettings::default() })
+        Self::with(path.display().to_string(), Mailer::to_unix_socket(path, config))
     }
 
-    fn with(hop: Hop) -> Self {
-        Self { pool: Pool::new(&hop.settings), hop: Arc::new(hop) }
+    fn with(name: String, mailer: Mailer) -> Self {
+        Self { name: name.into(), mailer, recipients_limit: SmtpSettings::default().recipients_limit }
     }
 
     /// The same with other settings. Connections are not shared with copies that were made before.
     #[must_use]
-    pub fn with_settings(self, settings: SmtpSettings) -> Self {
-        Self::with(Hop { settings, ..Hop::clone(&self.hop) })
+    pub fn with_settings(self, settings: &SmtpSettings) -> Self {
+        let SmtpSettings { connections, recipients_limit } = settings;
+        Self { mailer: self.mailer.with_settings(connections), recipients_limit: *recipients_limit, ..self }
     }
 
     /// Sends to some recipients in one transaction: a result for each.
     async fn transaction(&self, attempt: &Attempt, recipients: &[Recipient], facts: Facts) -> Answers {
-        if let Some(mut kept) = self.pool.take() {
-            let envelope = envelope(attempt, recipients, facts, kept.offers());
-            let report = kept.send(&envelope, Leaving::new(attempt.content())).await;
-            if !was_closed_before(&report) {
-                return self.finish(kept, &report);
-            }
-            // The server had had enough of this connection, which says nothing about the message.
-        }
-        let config = &self.hop.config;
-        let connected = match &self.hop.place {
-            Place::Addresses(addresses) => HopConnection::connect_with(&addresses[..], config, HopStream::Tcp).await,
-            Place::Name(name) => HopConnection::connect_with(&**name, config, HopStream::Tcp).await,
-            Place::Path(path) => HopConnection::connect_unix_with(path, config, HopStream::Unix).await,
-        };
-        match connected {
-            Ok(mut connection) => {
-                let envelope = envelope(attempt, recipients, facts, connection.offers());
-                let report = connection.send(&envelope, Leaving::new(attempt.content())).await;
-                self.finish(connection, &report)
+        let envelope = |offers| envelope(attempt, recipients, facts, offers);
+        match self.mailer.send_with(envelope, || Leaving::new(attempt.content())).await {
+            Ok((report, peer)) => {
+                Answers { peer, results: report.recipients().to_vec(), dsn_passed_on: report.dsn_passed_on() }
             }
             Err(error) => Answers { peer: None, results: vec![Err(error); recipients.len()], dsn_passed_on: false },
         }
     }
 
-    fn finish(&self, connection: HopConnection, report: &SendReport) -> Answers {
-        let results = report.recipients().to_vec();
-        let peer = connection.peer();
-        self.pool.give_back(connection);
-        Answers { peer, results, dsn_passed_on: report.dsn_passed_on() }
-    }
-
     /// Sends to some recipients, in as many transactions as it takes: an outcome for each, and whether the server was lost
     /// without a word about them.
     async fn transactions(&self, attempt: &Attempt, recipients: &[Recipient], facts: Facts) -> (Vec<Outcome>, bool) {
-        let limit = self.hop.settings.recipients_limit.max(1);
+        let limit = self.recipients_limit.max(1);
         let mut outcomes = Vec::with_capacity(recipients.len());
         let mut is_lost = false;
         while outcomes.len() < recipients.len() {
@@ -199,7 +136,7 @@ impl SmtpTransport {
     }
 
     fn outcome(&self, result: Result<Reply, SendError>, peer: Option<SocketAddr>, dsn_passed_on: bool) -> Outcome {
-        let remote = || peer.map(|peer| SafeText::new(format!("{} [{}]", self.hop.name, peer.ip())));
+        let remote = || peer.map(|peer| SafeText::new(format!("{} [{}]", self.name, peer.ip())));
         let error = match result {
             Ok(reply) if dsn_passed_on => return Outcome::PassedOn(Diagnosis { reply, remote: remote() }),
             Ok(reply) => return Outcome::Relayed(Diagnosis { reply, remote: remote() }),
@@ -325,22 +262,6 @@ fn is_ascii(content: &StoredContent) -> io::Result<bool> {
         place += chunk.len() as u64;
     }
     Ok(true)
-}
-
-/// Whether a server closed a kept connection before it heard of the message.
-fn was_closed_before(report: &SendReport) -> bool {
-    let is_before = |result: &Result<Reply, SendError>| match result {
-        Ok(_) => false,
-        Err(error) => {
-            let is_gone = matches!(
-                error.cause(),
-                SendCause::Closed | SendCause::Network(_) | SendCause::NotUsable | SendCause::Unsolicited
-            );
-            let is_farewell = error.reply().is_some_and(|reply| reply.code().get() == 421);
-            matches!(error.stage(), SendStage::Local | SendStage::Idle | SendStage::Mail) && (is_gone || is_farewell)
-        }
-    };
-    report.recipients().iter().all(is_before)
 }
 
 /// What our own side says where no server did.

@@ -6,8 +6,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::SmtpSettings;
-use super::stream::HopConnection;
+use super::connection::ClientConnection;
+use super::mailer::MailerSettings;
+use super::stream::ClientStream;
+
+/// A connection that is kept.
+pub(super) type Kept = ClientConnection<ClientStream>;
 
 pub(super) struct Pool {
     idle: Mutex<Idle>,
@@ -20,7 +24,7 @@ pub(super) struct Pool {
 #[derive(Default)]
 struct Idle {
     /// The one that was given back first stands first.
-    connections: Vec<HopConnection>,
+    connections: Vec<Kept>,
     /// Somebody watches for those that nobody wants.
     is_watched: bool,
 }
@@ -32,7 +36,7 @@ impl fmt::Debug for Pool {
 }
 
 impl Pool {
-    pub(super) fn new(settings: &SmtpSettings) -> Arc<Self> {
+    pub(super) fn new(settings: &MailerSettings) -> Arc<Self> {
         Arc::new(Self {
             idle: Mutex::default(),
             idle_timeout: settings.idle_timeout,
@@ -47,7 +51,7 @@ impl Pool {
     }
 
     /// A connection that is fit for another message: the one that was used last, so that the others grow idle.
-    pub(super) fn take(&self) -> Option<HopConnection> {
+    pub(super) fn take(&self) -> Option<Kept> {
         loop {
             let mut connection = self.lock().connections.pop()?;
             if connection.idle_since().elapsed() < self.idle_timeout
@@ -61,7 +65,7 @@ impl Pool {
     }
 
     /// Keeps a connection, if it is fit for another message.
-    pub(super) fn give_back(self: &Arc<Self>, mut connection: HopConnection) {
+    pub(super) fn give_back(self: &Arc<Self>, mut connection: Kept) {
         let is_fit = self.is_young(&connection) && connection.is_reusable();
         let mut idle = self.lock();
         if !is_fit || idle.connections.len() >= self.idle_limit {
@@ -74,7 +78,7 @@ impl Pool {
         }
     }
 
-    fn is_young(&self, connection: &HopConnection) -> bool {
+    fn is_young(&self, connection: &Kept) -> bool {
         connection.opened().elapsed() < self.lifetime && connection.messages_sent() < self.messages_limit
     }
 
@@ -82,13 +86,13 @@ impl Pool {
     fn close_idle(&self) -> Option<Instant> {
         let now = Instant::now();
         let mut idle = self.lock();
-        let expires = |connection: &HopConnection| connection.idle_since() + self.idle_timeout;
+        let expires = |connection: &Kept| connection.idle_since() + self.idle_timeout;
         let (over, kept) = idle.connections.drain(..).partition(|connection| expires(connection) <= now);
         idle.connections = kept;
         let next = idle.connections.iter().map(expires).min();
         idle.is_watched = next.is_some();
         drop(idle);
-        let over: Vec<HopConnection> = over;
+        let over: Vec<Kept> = over;
         over.into_iter().for_each(close);
         next
     }
@@ -103,7 +107,7 @@ async fn watch(pool: Weak<Pool>) {
 }
 
 /// Says `QUIT`, without anybody waiting for it.
-fn close(connection: HopConnection) {
+fn close(connection: Kept) {
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
         runtime.spawn(connection.quit());
     }
