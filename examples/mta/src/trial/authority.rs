@@ -55,7 +55,10 @@ impl Authority {
         names.dedup();
         let mut params = CertificateParams::new(names)?;
         params.distinguished_name.push(DnType::CommonName, hostname);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        // RFC 5280 §4.2.1.1; strict clients, as that of Python 3.13, insist on it.
+        params.use_authority_key_identifier_extension = true;
         lasts(&mut params, now, DAYS);
         let pair = KeyPair::generate()?;
         let certificate = params.signed_by(&pair, &self.issuer)?;
