@@ -65,6 +65,7 @@ pub use client::content_source::{Chained, ContentSource, FileContent, StoredCont
 pub use client::mailer::{Mailer, MailerSettings, NotHostAndPort};
 pub use client::send;
 pub use client::tls::ClientTls;
+pub use client::verify::TlsaRecord;
 pub use hooks::authenticator::Authenticator;
 pub use hooks::delivery::Delivery;
 pub use hooks::delivery_event::{AttemptResult, DeliveryAttempt, DeliveryEvent, TransportFailure};

@@ -18,16 +18,15 @@ const LOGINS: usize = 10_000;
 const AT_A_TIME: usize = 5;
 const SEED: u64 = 19;
 
-fn users(directory: &std::path::Path) -> PasswordFile {
-    let path = directory.join("passwords");
-    let mut file = std::fs::File::create(&path).expect("a file");
+fn users() -> PasswordFile {
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
     for number in 0..100 {
         let user = Mailbox::parse(format!("user{number}@example.org")).expect("a mailbox");
         let salt = format!("the salt of user {number}");
         let line = PasswordFile::line(&user, &Secret::new("correct horse"), salt.as_bytes()).expect("a password");
-        writeln!(file, "{line}").expect("room");
+        file.write_all(line.as_bytes()).expect("room");
     }
-    PasswordFile::open(path).expect("users")
+    PasswordFile::open(file.path()).expect("users")
 }
 
 fn median(times: &mut [Duration]) -> Duration {
@@ -38,14 +37,13 @@ fn median(times: &mut [Duration]) -> Duration {
 #[tokio::test]
 #[ignore = "measures time, for a minute"]
 async fn t19_unknown_users_and_wrong_passwords_take_the_same_time() {
-    let directory = tempfile::tempdir().expect("a directory");
     let mut limits = Limits::default();
     limits.authentication_delay = Duration::ZERO;
     limits.error_delay = Duration::ZERO;
     let mut logins = LoginLimits::default();
     (logins.per_address, logins.per_network, logins.per_account) = (u32::MAX, u32::MAX, u32::MAX);
     let builder = builder(&Inbox::default(), &Log::default()).limits(limits).login_limits(logins);
-    let builder = builder.authenticate(users(directory.path()));
+    let builder = builder.authenticate(users());
     let server = unbound(builder.listener(Listener::new("127.0.0.1:0").dangerously_authenticate_in_clear())).await;
     let mut random = fastrand::Rng::with_seed(SEED);
     let mut times = [Vec::new(), Vec::new()];

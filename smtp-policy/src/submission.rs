@@ -28,7 +28,8 @@ pub struct Submission {
 impl Submission {
     /// With the name that stands in each `Message-ID` behind the `@`: that of this server.
     pub fn new(hostname: Domain) -> Self {
-        Self { hostname }
+        // A field that we add is no reason to need SMTPUTF8.
+        Self { hostname: hostname.to_ascii() }
     }
 
     fn complete(&self, cx: &mut PolicyContext<'_>, present: Present) -> Result<(), smtp_core::HeaderFieldError> {

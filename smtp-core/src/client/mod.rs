@@ -2,7 +2,7 @@
 //!
 //! [`connection`] is the loop that drives a [`ClientSession`](crate::ClientSession), [`config`] what it is told,
 //! [`content_source`] where content comes from, [`body`] what is said of it, [`connecting`] how a connection is made,
-//! [`tls`] how it is protected, [`mailer`] keeps some in its [`pool`], [`inbound`] is what was read, `unix` how a socket in the file system is reached.
+//! [`tls`] how it is protected and [`verify`] against whom, [`mailer`] keeps some in its [`pool`], [`inbound`] is what was read, `unix` how a socket in the file system is reached.
 
 mod body;
 pub(crate) mod config;
@@ -16,6 +16,7 @@ mod stream;
 pub(crate) mod tls;
 #[cfg(unix)]
 mod unix;
+pub(crate) mod verify;
 
 use bytes::Bytes;
 use tokio::net::ToSocketAddrs;

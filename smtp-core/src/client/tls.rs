@@ -9,10 +9,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::crypto::CryptoProvider;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -21,6 +20,8 @@ use crate::server::tls::TlsError;
 use crate::session::client::StartTls;
 use crate::session::tls::TlsFacts;
 use crate::syntax::text::SafeText;
+
+use super::verify::{Accepts, TlsaRecord, Verifier};
 
 /// What a client demands of a connection. Cheap to copy.
 ///
@@ -48,7 +49,7 @@ impl ClientTls {
     /// # Errors
     /// [`TlsError::NoProvider`].
     pub fn opportunistic() -> Result<Self, TlsError> {
-        Self::with_verifier(StartTls::IfOffered, None, |provider| Ok(Arc::new(Anybody(provider))))
+        Self::with_verifier(StartTls::IfOffered, None, |_| Ok(Accepts::Anybody))
     }
 
     /// Never in clear, whatever the certificate of the server.
@@ -91,16 +92,40 @@ impl ClientTls {
     }
 
     fn verified_by<N: AsRef<str>>(names: impl IntoIterator<Item = N>, roots: RootCertStore) -> Result<Self, TlsError> {
-        let parse = |name: N| {
-            let name = name.as_ref();
-            ServerName::try_from(name.to_owned()).map_err(|_| TlsError::Unusable(format!("`{name}` is no name")))
-        };
-        let names = names.into_iter().map(parse).collect::<Result<Vec<_>, _>>()?;
-        let first = names.first().cloned().ok_or_else(|| TlsError::Unusable("no name to verify".to_owned()))?;
+        let (names, first) = parse_names(names)?;
         Self::with_verifier(StartTls::Required, Some(first), |provider| {
             let by_authorities = WebPkiServerVerifier::builder_with_provider(roots.into(), provider).build();
             let by_authorities = by_authorities.map_err(|error| TlsError::Unusable(error.to_string()))?;
-            Ok(Arc::new(OneOf { names, by_authorities }))
+            Ok(Accepts::Names(names, by_authorities))
+        })
+    }
+
+    /// Never in clear, and only to a server whose certificate one of these records matches (RFC 7672): by DANE-EE whatever
+    /// else it says, by DANE-TA for one of these names, the host and the domain of the mailboxes. The first is the one
+    /// that is asked for.
+    ///
+    /// The records are those of a host whose DNSSEC is in order. Where none of them is
+    /// [usable](TlsaRecord::is_usable), TLS is demanded and nobody is verified (RFC 7672 §2.2).
+    ///
+    /// ```
+    /// use smtp_core::{ClientTls, TlsaRecord};
+    ///
+    /// let record = TlsaRecord { usage: 3, selector: 1, matching: 1, data: vec![0; 32] };
+    /// let tls = ClientTls::dane([record], ["mx.example.org", "example.org"])?;
+    /// # let _ = tls;
+    /// # Ok::<(), smtp_core::TlsError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`TlsError`]: there is no name, or one is no name.
+    pub fn dane<N: AsRef<str>>(
+        records: impl IntoIterator<Item = TlsaRecord>,
+        names: impl IntoIterator<Item = N>,
+    ) -> Result<Self, TlsError> {
+        let (names, first) = parse_names(names)?;
+        let records: Vec<_> = records.into_iter().filter(TlsaRecord::is_usable).collect();
+        Self::with_verifier(StartTls::Required, Some(first), |_| {
+            Ok(if records.is_empty() { Accepts::Anybody } else { Accepts::Dane(records, names) })
         })
     }
 
@@ -124,13 +149,14 @@ impl ClientTls {
     fn with_verifier(
         use_of_starttls: StartTls,
         server_name: Option<ServerName<'static>>,
-        verifier: impl FnOnce(Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, TlsError>,
+        accepts: impl FnOnce(Arc<CryptoProvider>) -> Result<Accepts, TlsError>,
     ) -> Result<Self, TlsError> {
         let provider = crate::tls::provider().ok_or(TlsError::NoProvider)?;
         let builder = ClientConfig::builder_with_provider(provider.clone());
         let builder = builder.with_protocol_versions(crate::tls::VERSIONS);
         let builder = builder.map_err(|error| TlsError::Unusable(error.to_string()))?;
-        let builder = builder.dangerous().with_custom_certificate_verifier(verifier(provider)?);
+        let verifier = Verifier { accepts: accepts(provider.clone())?, provider };
+        let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
         let config = Arc::new(builder.with_no_client_auth());
         Ok(Self { config, server_name, use_of_starttls, is_implicit: false })
     }
@@ -176,92 +202,17 @@ impl fmt::Debug for ClientTls {
     }
 }
 
-/// Takes any certificate; who has the key for it must still prove that.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// Takes a certificate for any of these names.
-#[derive(Debug)]
-struct OneOf {
-    names: Vec<ServerName<'static>>,
-    by_authorities: Arc<WebPkiServerVerifier>,
-}
-
-impl ServerCertVerifier for OneOf {
-    fn verify_server_cert(
-        &self,
-        own: &CertificateDer<'_>,
-        chain: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let mut result = Err(rustls::Error::InvalidCertificate(CertificateError::NotValidForName));
-        for name in &self.names {
-            result = self.by_authorities.verify_server_cert(own, chain, name, ocsp, now);
-            if result.is_ok() {
-                break;
-            }
-        }
-        result
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.by_authorities.verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.by_authorities.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.by_authorities.supported_verify_schemes()
-    }
+/// The names, and the first of them.
+fn parse_names<N: AsRef<str>>(
+    names: impl IntoIterator<Item = N>,
+) -> Result<(Vec<ServerName<'static>>, ServerName<'static>), TlsError> {
+    let parse = |name: N| {
+        let name = name.as_ref();
+        ServerName::try_from(name.to_owned()).map_err(|_| TlsError::Unusable(format!("`{name}` is no name")))
+    };
+    let names = names.into_iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+    let first = names.first().cloned().ok_or_else(|| TlsError::Unusable("no name to verify".to_owned()))?;
+    Ok((names, first))
 }
 
 /// A stream that may be under TLS.
