@@ -16,7 +16,7 @@ use smtp_core::{Content, DateTime, Domain, Policy, PolicyContext, Refusal, Stage
 ///
 /// let server = Server::builder("mx.example.org")
 ///     .local_domain("example.org")
-///     .policy(Submission::new("mx.example.org".parse()?))
+///     .policy(Submission::new(&"mx.example.org".parse()?))
 ///     .deliver(|_: Message| async { Ok(Accepted::all()) });
 /// # Ok::<(), smtp_core::SyntaxError>(())
 /// ```
@@ -27,7 +27,7 @@ pub struct Submission {
 
 impl Submission {
     /// With the name that stands in each `Message-ID` behind the `@`: that of this server.
-    pub fn new(hostname: Domain) -> Self {
+    pub fn new(hostname: &Domain) -> Self {
         // A field that we add is no reason to need SMTPUTF8.
         Self { hostname: hostname.to_ascii() }
     }

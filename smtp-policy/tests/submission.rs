@@ -36,7 +36,7 @@ async fn stored(content: &str, authenticates: bool, memory_octets: usize) -> Vec
     let delivered = inbox.clone();
     let server = Server::builder("mx.example.org")
         .local_domain("example.org")
-        .policy(Submission::new("mx.example.org".parse().expect("a domain")))
+        .policy(Submission::new(&"mx.example.org".parse().expect("a domain")))
         .authenticate(Anybody)
         .content(settings)
         .listener(Listener::new("127.0.0.1:0").dangerously_authenticate_in_clear().refuse_early_talkers(false))

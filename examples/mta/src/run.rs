@@ -111,7 +111,7 @@ async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
     }
     let users = passwords.map(PasswordFile::open).transpose()?;
     if let Some(users) = users.clone() {
-        builder = builder.authenticate(users).policy(Submission::new(config.hostname.clone()));
+        builder = builder.authenticate(users).policy(Submission::new(&config.hostname));
         if config.smart_host.is_none() {
             builder = builder.policy(NoWayOut { domains: config.domains.clone() });
         }
