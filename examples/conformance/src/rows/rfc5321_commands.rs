@@ -28,7 +28,7 @@ pub(crate) const ROWS: &[Row] = &[
         "4.1.4",
         Must,
         "NOOP, HELP, RSET, VRFY and QUIT need no EHLO",
-        &[("NOOP", "250"), ("HELP", "2|502|504"), ("RSET", "250"), ("VRFY postmaster", "2|50|55"), ("QUIT", "221")],
+        &[("NOOP", "250"), ("HELP", "2|500|502|504"), ("RSET", "250"), ("VRFY postmaster", "2|50|55"), ("QUIT", "221")],
     ),
     Row::lines("4.1.1.9", Should, "what stands behind NOOP is ignored", &[("NOOP anything", "250")]),
     Row::lines(
