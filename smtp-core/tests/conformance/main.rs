@@ -1,5 +1,5 @@
 //! The obligations of STANDARDS.md that a server and a client have without TLS and AUTH: one file for each RFC and
-//! side.
+//! side. `rows` maps what the RFCs demand to these and all other tests.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -22,9 +22,12 @@ mod rfc3461_client;
 mod rfc3848;
 mod rfc5321;
 mod rfc5321_client;
+mod rfc5321_header;
 mod rfc5321_shutdown;
 mod rfc5321_trace;
 mod rfc6152;
 mod rfc6152_client;
 mod rfc6531;
 mod rfc6531_client;
+mod rfc8314;
+mod rows;
