@@ -16,7 +16,7 @@ use crate::session::Session;
 pub(crate) struct Options {
     /// The server: HOST:PORT, in clear; STARTTLS is used where it is offered, with any certificate.
     server: String,
-    /// A mailbox that exists there. It gets about ten tiny messages; without it no mail is sent.
+    /// A mailbox that exists there. It gets about a dozen tiny messages; without it no mail is sent.
     #[arg(long, value_name = "MAILBOX")]
     to: Option<String>,
     /// The reverse-path of what is sent.
