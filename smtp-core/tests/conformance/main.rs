@@ -17,6 +17,7 @@ mod rfc2920;
 mod rfc2920_client;
 mod rfc3030;
 mod rfc3030_client;
+mod rfc3207_client;
 mod rfc3461;
 mod rfc3461_client;
 mod rfc3848;
