@@ -31,4 +31,5 @@ mod rfc6152_client;
 mod rfc6531;
 mod rfc6531_client;
 mod rfc8314;
+mod rfc9422_client;
 mod rows;

@@ -378,7 +378,9 @@ impl ClientSession {
 
     /// Whether the server has greeted and answered `EHLO`, and there is no message and nothing out of order.
     pub fn is_reusable(&self) -> bool {
-        self.state == State::Ready && self.report.is_none() && !self.replies.is_within_reply()
+        // RFC 9422 §4.1
+        let has_transactions = self.offers.limits().transactions.is_none_or(|most| self.messages < most.into());
+        self.state == State::Ready && self.report.is_none() && !self.replies.is_within_reply() && has_transactions
     }
 
     /// Whether there is nothing to do until a message is given; also when the session is over.

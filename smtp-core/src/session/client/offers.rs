@@ -15,7 +15,41 @@ pub struct Offers {
     enhanced_status_codes: bool,
     starttls: bool,
     dsn: bool,
+    limits: Limits,
     mechanisms: Mechanisms,
+}
+
+/// `LIMITS` (RFC 9422): what the server takes at most; `None` where it does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Limits {
+    /// `MAILMAX`: transactions in a session.
+    pub(super) transactions: Option<u32>,
+    /// `RCPTMAX`: recipients in a transaction.
+    pub(super) recipients: Option<u32>,
+    /// `RCPTDOMAINMAX`: domains that they are of.
+    pub(super) domains: Option<u32>,
+}
+
+impl Limits {
+    /// `NAME=VALUE`, where it is one that is known and makes sense.
+    fn read(&mut self, word: &[u8]) {
+        let Some(at) = word.iter().position(|&octet| octet == b'=') else { return };
+        let (name, digits) = (&word[..at], &word[at + 1..]);
+        let is_number = (1..=6).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
+        let text = std::str::from_utf8(digits).ok().filter(|_| is_number);
+        let Some(number) = text.and_then(|digits| digits.parse().ok()).filter(|&number: &u32| number > 0) else {
+            return;
+        };
+        for (known, limit) in [
+            (&b"MAILMAX"[..], &mut self.transactions),
+            (b"RCPTMAX", &mut self.recipients),
+            (b"RCPTDOMAINMAX", &mut self.domains),
+        ] {
+            if name.eq_ignore_ascii_case(known) {
+                *limit = Some(number);
+            }
+        }
+    }
 }
 
 impl Offers {
@@ -69,6 +103,10 @@ impl Offers {
         self.dsn
     }
 
+    pub(super) fn limits(&self) -> Limits {
+        self.limits
+    }
+
     /// `AUTH` (RFC 4954): with those mechanisms that are known here.
     pub fn mechanisms(&self) -> Mechanisms {
         self.mechanisms
@@ -83,6 +121,9 @@ impl Offers {
             let known = words.filter_map(Mechanism::parse);
             self.mechanisms = known.chain(self.mechanisms.iter()).collect();
             return;
+        }
+        if is("LIMITS") {
+            return words.for_each(|word| self.limits.read(word));
         }
         let parameters = (words.next(), words.next());
         if is("PIPELINING") {

@@ -1,13 +1,16 @@
 //! One transaction as the client sees it: its commands, which of them were sent, and what became of each recipient.
 
+use std::collections::HashSet;
 use std::io::Write;
 
 use super::envelope::Envelope;
-use super::offers::Offers;
+use super::offers::{Limits, Offers};
 use super::report::{SendCause, SendError, SendReport, SendStage};
+use crate::syntax::domain::Domain;
 use crate::syntax::notification::{MessageDsn, RecipientDsn};
 use crate::syntax::parameter::Body;
-use crate::syntax::reply::Reply;
+use crate::syntax::path::ForwardPath;
+use crate::syntax::reply::{EnhancedStatusCode, Reply, ReplyCode};
 
 /// The envelope of the current message, as command lines, and the replies to them.
 ///
@@ -73,14 +76,16 @@ impl Transaction {
         self.lines.clear();
         self.ends.clear();
         self.recipients.clear();
+        let mut room = Room::new(offers);
         for (place, recipient) in envelope.recipients().iter().enumerate() {
+            if !room.has_for(recipient) {
+                self.leave_out(SendCause::TooManyRecipients(too_many()));
+                continue;
+            }
             match recipient.to_ascii() {
                 Some(ascii) if in_ascii => write(&mut self.lines, format_args!("RCPT TO:{ascii}")),
                 None if in_ascii => {
-                    // A line of no octets is never sent.
-                    let error = SendError::new(SendStage::Local, SendCause::NotAscii);
-                    self.recipients.push(Recipient::Refused(error));
-                    self.ends.push(self.lines.len());
+                    self.leave_out(SendCause::NotAscii);
                     continue;
                 }
                 _ => write(&mut self.lines, format_args!("RCPT TO:{recipient}")),
@@ -105,6 +110,12 @@ impl Transaction {
     pub(super) fn declare_binary(&mut self) {
         self.mail.splice(self.body.clone(), BINARY.iter().copied());
         self.body.end = self.body.start + BINARY.len();
+    }
+
+    /// The next recipient is not sent: a line of no octets never is.
+    fn leave_out(&mut self, cause: SendCause) {
+        self.recipients.push(Recipient::Refused(SendError::new(SendStage::Local, cause)));
+        self.ends.push(self.lines.len());
     }
 
     /// Completes `MAIL`.
@@ -225,6 +236,43 @@ impl Transaction {
 }
 
 const BINARY: &[u8] = b" BODY=BINARYMIME";
+
+/// How many recipients more the server takes, by its own word (RFC 9422 §4.2, §4.3).
+struct Room {
+    recipients: Option<u32>,
+    domains: Option<u32>,
+    seen: HashSet<Option<Domain>>,
+    is_full: bool,
+}
+
+impl Room {
+    fn new(offers: Offers) -> Self {
+        let Limits { recipients, domains, .. } = offers.limits();
+        Self { recipients, domains, seen: HashSet::new(), is_full: false }
+    }
+
+    /// Once there is none, there is none for anybody: who is left out comes next, in the same order.
+    fn has_for(&mut self, recipient: &ForwardPath) -> bool {
+        if self.recipients == Some(0) {
+            self.is_full = true;
+        }
+        if let Some(most) = self.domains.filter(|_| !self.is_full) {
+            self.seen.insert(recipient.domain().cloned());
+            self.is_full = self.seen.len() > most as usize;
+        }
+        if !self.is_full {
+            self.recipients = self.recipients.map(|left| left - 1);
+        }
+        !self.is_full
+    }
+}
+
+/// What the server would have said.
+fn too_many() -> Reply {
+    let code = ReplyCode::new(452).expect("in the grammar");
+    let status = EnhancedStatusCode::new(4, 5, 3).expect("in the grammar");
+    Reply::new(code, status, "More recipients than the server takes at a time")
+}
 
 /// Both keyword and value are types that have no space and no end of a line in them (SECURITY D-9).
 fn write_parameter(line: &mut Vec<u8>, keyword: &'static str, value: Option<&impl std::fmt::Display>) {
