@@ -107,7 +107,7 @@ service = "mx"
         quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=place)
         servers = {
             "floor": (subprocess.Popen([programs / "examples/tls_floor", str(floor_port), chain, key], **quiet), floor_port),
-            "mta": (subprocess.Popen([programs / "mta", "--config", "mta.toml"], **quiet), port),
+            "mta": (subprocess.Popen([programs / "mta", "run", "--config", "mta.toml"], **quiet), port),
             "openssl": (subprocess.Popen(["openssl", "s_server", "-accept", f"127.0.0.1:{openssl_port}", "-cert", chain, "-key", key,
                                           "-num_tickets", "0", "-quiet"], stdin=subprocess.PIPE, **quiet), openssl_port),
         }
