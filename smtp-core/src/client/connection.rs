@@ -175,6 +175,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> ClientConnection<S> {
             Some(auth) => session.with_auth(auth.clone(), nonce()?),
             None => session,
         };
+        let is_verified = config.tls().is_some_and(ClientTls::is_verified);
+        let session = if is_verified { session.with_verified_tls() } else { session };
         let (stream, tls, session) = match config.tls() {
             Some(tls) if tls.is_implicit() => {
                 let made = Box::pin(tls.connect(stream, to, config.limits().handshake_timeout)).await;

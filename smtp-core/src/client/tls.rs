@@ -40,6 +40,7 @@ pub struct ClientTls {
     server_name: Option<ServerName<'static>>,
     use_of_starttls: StartTls,
     is_implicit: bool,
+    is_verified: bool,
 }
 
 impl ClientTls {
@@ -155,14 +156,21 @@ impl ClientTls {
         let builder = ClientConfig::builder_with_provider(provider.clone());
         let builder = builder.with_protocol_versions(crate::tls::VERSIONS);
         let builder = builder.map_err(|error| TlsError::Unusable(error.to_string()))?;
-        let verifier = Verifier { accepts: accepts(provider.clone())?, provider };
+        let accepts = accepts(provider.clone())?;
+        let is_verified = !matches!(accepts, Accepts::Anybody);
+        let verifier = Verifier { accepts, provider };
         let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
         let config = Arc::new(builder.with_no_client_auth());
-        Ok(Self { config, server_name, use_of_starttls, is_implicit: false })
+        Ok(Self { config, server_name, use_of_starttls, is_implicit: false, is_verified })
     }
 
     pub(super) fn use_of_starttls(&self) -> StartTls {
         self.use_of_starttls
+    }
+
+    /// Whether a handshake is made only with a server whose certificate is for one of the names that were given.
+    pub fn is_verified(&self) -> bool {
+        self.is_verified
     }
 
     pub(super) fn is_implicit(&self) -> bool {

@@ -95,6 +95,14 @@ pub trait Delivery: Send + Sync {
     fn honours_binarymime(&self) -> bool {
         false
     }
+
+    /// Whether this delivery keeps to `REQUIRETLS` ([`MailParameters::requiretls`](crate::MailParameters::requiretls), RFC
+    /// 8689 §4.2.1): such a message goes into a mailbox, or over TLS to a server that is verified and offers `REQUIRETLS`
+    /// too, and nowhere else; what is told of its failure is protected in the same way, and holds nothing of its body.
+    /// Asked once, when the server is built. Default: no; then the extension is offered to nobody.
+    fn honours_requiretls(&self) -> bool {
+        false
+    }
 }
 
 #[async_trait]
@@ -128,5 +136,9 @@ impl<D: Delivery + ?Sized> Delivery for Arc<D> {
 
     fn honours_binarymime(&self) -> bool {
         (**self).honours_binarymime()
+    }
+
+    fn honours_requiretls(&self) -> bool {
+        (**self).honours_requiretls()
     }
 }

@@ -324,6 +324,7 @@ impl Settings {
             limits: self.limits.clone(),
             dsn: if hooks.delivery.honours_dsn() { DsnOffer::KnownClients } else { DsnOffer::Nobody },
             honours_binarymime: hooks.delivery.honours_binarymime(),
+            honours_requiretls: hooks.delivery.honours_requiretls(),
             stages: hooks.stages(),
             authentication: self.authentication()?,
             observed: hooks.observer.is_some(),

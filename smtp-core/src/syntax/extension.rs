@@ -24,6 +24,8 @@ pub enum ServiceExtension {
     StartTls,
     /// `DSN` (RFC 3461): the sender may say what it wants to be told.
     Dsn,
+    /// `REQUIRETLS` (RFC 8689): the sender may demand that every hop is verified.
+    RequireTls,
     /// `PRDR` (draft-hall-prdr-00): behind the content a reply for each recipient, where the client asks for it.
     Prdr,
     /// `LIMITS` (RFC 9422): transactions in a session and recipients in a transaction.
@@ -56,6 +58,7 @@ impl std::fmt::Display for ServiceExtension {
             Self::StartTls => f.write_str("STARTTLS"),
             Self::EnhancedStatusCodes => f.write_str("ENHANCEDSTATUSCODES"),
             Self::Dsn => f.write_str("DSN"),
+            Self::RequireTls => f.write_str("REQUIRETLS"),
             Self::Prdr => f.write_str("PRDR"),
             Self::Xclient { login } => {
                 let login = if *login { " LOGIN" } else { "" };

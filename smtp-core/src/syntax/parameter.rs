@@ -32,6 +32,8 @@ pub struct MailParameters {
     pub auth: Option<ReversePath>,
     /// `SMTPUTF8`: the envelope or the header section may have more than ASCII in it (RFC 6531 §3.4).
     pub smtputf8: bool,
+    /// `REQUIRETLS`: every next hop must be verified and promise the same (RFC 8689 §2).
+    pub requiretls: bool,
     /// `RET=` and `ENVID=` (RFC 3461 §4.3, §4.4).
     pub dsn: MessageDsn,
     /// `PRDR`: each recipient is to have a reply of its own behind the content (draft-hall-prdr-00).
@@ -70,6 +72,11 @@ impl MailParameters {
             } else if keyword.eq_ignore_ascii_case(b"SMTPUTF8") {
                 if value.is_some() || std::mem::replace(&mut parameters.smtputf8, true) {
                     return Err(cursor.error("SMTPUTF8, once and without a value"));
+                }
+                Ok(())
+            } else if keyword.eq_ignore_ascii_case(b"REQUIRETLS") {
+                if value.is_some() || std::mem::replace(&mut parameters.requiretls, true) {
+                    return Err(cursor.error("REQUIRETLS, once and without a value"));
                 }
                 Ok(())
             } else if keyword.eq_ignore_ascii_case(b"RET") {
@@ -226,6 +233,9 @@ mod tests {
             ("RFC 6531 §3.4", " smtputf8", Some(MailParameters { smtputf8: true, ..none.clone() })),
             ("RFC 6531 §3.4", " SMTPUTF8=yes", None),
             ("RFC 6531 §3.4", " SMTPUTF8 SMTPUTF8", None),
+            ("RFC 8689 §2", " RequireTLS", Some(MailParameters { requiretls: true, ..none.clone() })),
+            ("RFC 8689 §2: no value", " REQUIRETLS=yes", None),
+            ("RFC 8689 §2: given twice", " REQUIRETLS REQUIRETLS", None),
             ("RFC 6531 §3.3: where a value is ASCII", " ENVID=\u{fc}", None),
             ("D-9", " AUTH=a+0D+0A@example.com", None),
             ("D-9", " AUTH=a+20b@example.com", None),

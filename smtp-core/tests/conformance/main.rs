@@ -31,5 +31,7 @@ mod rfc6152_client;
 mod rfc6531;
 mod rfc6531_client;
 mod rfc8314;
+mod rfc8689;
+mod rfc8689_client;
 mod rfc9422_client;
 mod rows;

@@ -51,6 +51,15 @@ impl ClientSession {
             let idle = self.error.clone().filter(|error| error.stage() == SendStage::Idle && error.is_transient());
             return idle.or_else(|| local(SendCause::NotUsable));
         }
+        if envelope.requires_tls() {
+            if !(self.is_under_tls && self.is_tls_verified) {
+                return local(SendCause::TlsNotVerified);
+            }
+            // RFC 8689 §5: a notification is not lost for want of the keyword; verified TLS it has to have.
+            if !(self.offers.requiretls() || envelope.reverse_path().is_null()) {
+                return local(SendCause::RequireTlsNotOffered);
+            }
+        }
         if envelope.body() == Some(Body::EightBitMime) && !self.offers.eight_bit_mime() {
             return local(SendCause::EightBit);
         }

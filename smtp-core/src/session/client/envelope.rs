@@ -22,6 +22,7 @@ pub struct Envelope {
     recipients: Vec<ForwardPath>,
     body: Option<Body>,
     utf8_header: bool,
+    requiretls: bool,
     dsn: MessageDsn,
     /// One for each recipient, or none where nothing is asked for.
     recipients_dsn: Vec<RecipientDsn>,
@@ -35,6 +36,7 @@ impl Envelope {
             recipients: recipients.into_iter().collect(),
             body: None,
             utf8_header: false,
+            requiretls: false,
             dsn: MessageDsn::default(),
             recipients_dsn: Vec::new(),
         }
@@ -72,6 +74,16 @@ impl Envelope {
         Self { utf8_header: true, ..self }
     }
 
+    /// Demands that the message is protected on its whole way (RFC 8689): it goes only over TLS to a server whose certificate
+    /// was verified ([`ClientTls::verified`](crate::ClientTls::verified)) and that offers `REQUIRETLS`. Elsewhere it fails,
+    /// with [`SendCause::TlsNotVerified`](super::report::SendCause::TlsNotVerified) or
+    /// [`SendCause::RequireTlsNotOffered`](super::report::SendCause::RequireTlsNotOffered), and nothing was said of it. Under
+    /// the null reverse-path it goes without the promise of the server (RFC 8689 §5), but never without verified TLS.
+    #[must_use]
+    pub fn with_requiretls(self) -> Self {
+        Self { requiretls: true, ..self }
+    }
+
     /// Says what the sender wants to be told (RFC 3461): of the message, and of each recipient in their order; where there
     /// are fewer, nothing is said of the rest. It goes along where the server offers `DSN`; whether it did stands in
     /// [`SendReport::dsn_passed_on`](super::report::SendReport::dsn_passed_on).
@@ -98,6 +110,11 @@ impl Envelope {
     /// Whether that was said of the header section.
     pub fn has_utf8_header(&self) -> bool {
         self.utf8_header
+    }
+
+    /// Whether that is demanded.
+    pub fn requires_tls(&self) -> bool {
+        self.requiretls
     }
 
     /// Whether the message goes with `SMTPUTF8` where that is offered (RFC 6531 §3.4).

@@ -134,6 +134,7 @@ struct Outstanding {
 }
 
 /// One session, from the greeting to the end, with any number of messages.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact that holds or not")]
 pub struct ClientSession {
     name: Host,
     protocol: TransferProtocol,
@@ -141,6 +142,7 @@ pub struct ClientSession {
     starttls: StartTls,
     prefers_chunks: bool,
     is_under_tls: bool,
+    is_tls_verified: bool,
     /// Until the client has authenticated.
     authenticating: Option<Box<Authenticating>>,
     state: State,
@@ -181,6 +183,7 @@ impl ClientSession {
             starttls: StartTls::Never,
             prefers_chunks: false,
             is_under_tls: false,
+            is_tls_verified: false,
             authenticating: None,
             state: State::Opening,
             replies: ReplyReader::new(),
@@ -216,6 +219,13 @@ impl ClientSession {
     #[must_use]
     pub fn with_starttls(self, starttls: StartTls) -> Self {
         Self { starttls, ..self }
+    }
+
+    /// Says that TLS, where there is any, is made only with a server whose certificate was verified for its name. Messages
+    /// with [`Envelope::with_requiretls`](crate::Envelope::with_requiretls) go over no other session (RFC 8689 §4.2.1).
+    #[must_use]
+    pub fn with_verified_tls(self) -> Self {
+        Self { is_tls_verified: true, ..self }
     }
 
     /// Sends all content by `BDAT` where the server offers `CHUNKING` (RFC 3030). Default: only what cannot go by `DATA`.

@@ -16,6 +16,7 @@ pub struct Offers {
     starttls: bool,
     dsn: bool,
     limits: Limits,
+    requiretls: bool,
     mechanisms: Mechanisms,
 }
 
@@ -107,6 +108,11 @@ impl Offers {
         self.limits
     }
 
+    /// `REQUIRETLS` (RFC 8689): the next hop keeps to it. Means nothing where it was offered in clear.
+    pub fn requiretls(&self) -> bool {
+        self.requiretls
+    }
+
     /// `AUTH` (RFC 4954): with those mechanisms that are known here.
     pub fn mechanisms(&self) -> Mechanisms {
         self.mechanisms
@@ -142,6 +148,8 @@ impl Offers {
             self.starttls = true;
         } else if is("DSN") {
             self.dsn = true;
+        } else if is("REQUIRETLS") {
+            self.requiretls = true;
         } else if is("SIZE") {
             let limit = match parameters {
                 (Some(digits), None) => std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()),

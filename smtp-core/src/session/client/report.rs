@@ -115,6 +115,10 @@ pub enum SendCause {
     NotAscii,
     /// A binary message, and a server that does not offer `BINARYMIME` and `CHUNKING` (RFC 3030 §3).
     Binary,
+    /// A message with `REQUIRETLS`, and no TLS with a server whose certificate was verified (RFC 8689 §4.2.1).
+    TlsNotVerified,
+    /// A message with `REQUIRETLS`, and a server that does not offer it (RFC 8689 §4.2.1).
+    RequireTlsNotOffered,
 }
 
 impl fmt::Display for SendCause {
@@ -141,6 +145,12 @@ impl fmt::Display for SendCause {
                 write!(f, "the message has {octets} octets, and the server takes at most {limit_octets}")
             }
             Self::Binary => f.write_str("the message is binary, and the server does not offer BINARYMIME"),
+            Self::TlsNotVerified => {
+                f.write_str("the message requires TLS with a verified server, and the connection has none")
+            }
+            Self::RequireTlsNotOffered => {
+                f.write_str("the message requires TLS on its whole way, and the server does not offer REQUIRETLS")
+            }
             Self::EightBit => f.write_str("the message has 8-bit octets, and the server does not offer 8BITMIME"),
             Self::NotAscii => {
                 f.write_str("the mailbox or the header section is not ASCII, and the server does not offer SMTPUTF8")
@@ -198,7 +208,9 @@ impl SendError {
             | SendCause::TooLarge { .. }
             | SendCause::EightBit
             | SendCause::NotAscii
-            | SendCause::Binary => false,
+            | SendCause::Binary
+            | SendCause::TlsNotVerified
+            | SendCause::RequireTlsNotOffered => false,
             _ => true,
         }
     }
@@ -220,7 +232,8 @@ impl SendError {
             SendCause::Lookup(_) => (4, 3),
             SendCause::Network(_) | SendCause::TimedOut if self.stage == SendStage::Connect => (4, 1),
             SendCause::TimedOut | SendCause::Closed | SendCause::Network(_) | SendCause::NotUsable => (4, 2),
-            SendCause::TlsNotOffered => (7, 10),
+            SendCause::TlsNotOffered | SendCause::TlsNotVerified => (7, 10),
+            SendCause::RequireTlsNotOffered => (7, 30),
             SendCause::Handshake(_) | SendCause::AuthBroken => (7, 5),
             SendCause::AuthInClear => (7, 11),
             SendCause::AuthNotOffered => (7, 4),

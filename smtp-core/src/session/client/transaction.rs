@@ -59,6 +59,9 @@ impl Transaction {
         if is_internationalized && offers.smtputf8() {
             self.mail.extend_from_slice(b" SMTPUTF8");
         }
+        if envelope.requires_tls() && offers.requiretls() {
+            self.mail.extend_from_slice(b" REQUIRETLS");
+        }
         let before = self.mail.len();
         match envelope.body() {
             Some(Body::BinaryMime) => self.mail.extend_from_slice(BINARY),

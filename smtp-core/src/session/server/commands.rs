@@ -294,6 +294,9 @@ impl ServerSession {
         if self.offers_dsn() {
             offered.push(ServiceExtension::Dsn);
         }
+        if self.offers_requiretls() {
+            offered.push(ServiceExtension::RequireTls);
+        }
         if self.offers_prdr() {
             offered.push(ServiceExtension::Prdr);
         }
@@ -320,6 +323,11 @@ impl ServerSession {
                 DsnOffer::KnownClients => self.connection.may_relay(),
                 DsnOffer::Everybody => true,
             }
+    }
+
+    /// RFC 8689 §2: under TLS only, since what came in clear is not protected any more.
+    fn offers_requiretls(&self) -> bool {
+        self.config.honours_requiretls && self.connection.tls().is_some()
     }
 
     /// In LMTP each recipient has its reply anyway.
@@ -351,6 +359,7 @@ impl ServerSession {
         }
         if (parameters.auth.is_some() && self.config.authentication.is_none())
             || (parameters.prdr && !self.offers_prdr())
+            || (parameters.requiretls && !self.offers_requiretls())
         {
             return self.error(now, Stage::Mail, replies::UNKNOWN_PARAMETER, line);
         }

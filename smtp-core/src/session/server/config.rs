@@ -100,6 +100,9 @@ pub struct SessionConfig {
     pub dsn: DsnOffer,
     /// Whether `BINARYMIME` is offered (RFC 3030 §3), because the delivery takes content of any octets. Default: no.
     pub honours_binarymime: bool,
+    /// Whether `REQUIRETLS` is offered under TLS (RFC 8689), because the delivery sends such mail only where that is
+    /// promised again. Default: no.
+    pub honours_requiretls: bool,
     /// Which stages are asked about.
     pub stages: Stages,
     /// Whether octets that come before a reply that must be waited for end the session with `554 5.5.0`.
@@ -129,6 +132,7 @@ impl SessionConfig {
             limits: Limits::default(),
             dsn: DsnOffer::default(),
             honours_binarymime: false,
+            honours_requiretls: false,
             stages: Stages::ALL,
             refuse_early_talkers: true,
             offers_starttls: false,
