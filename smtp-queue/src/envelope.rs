@@ -33,6 +33,9 @@ pub struct Envelope {
     pub body: Option<Body>,
     /// Whether it was received with `SMTPUTF8` (RFC 6531 §3.4): its header section may have more than ASCII in it.
     pub smtputf8: bool,
+    /// Whether it was received with `REQUIRETLS` (RFC 8689 §4.1), or tells of a message that was: a next hop must be verified,
+    /// and promise the same.
+    pub requires_tls: bool,
     /// What the sender asked of notifications about the message (RFC 3461 §4.3, §4.4).
     pub dsn: MessageDsn,
     /// Whether a notification may go to the reverse-path: a policy vouches for it, or the client may relay
@@ -100,6 +103,7 @@ impl Envelope {
             origin: Origin::default(),
             body: None,
             smtputf8: false,
+            requires_tls: false,
             dsn: MessageDsn::default(),
             sender_confirmed: false,
             deadline: None,

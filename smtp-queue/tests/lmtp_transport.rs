@@ -197,3 +197,17 @@ async fn d55_a_socket_that_is_not_there_defers() {
         assert_eq!(words(&outcomes), "dd", "{}", path.display());
     }
 }
+
+#[tokio::test] // RFC 8689 §4.2.1: a Unix socket leads over no network; TCP does, to whatever host.
+async fn r8689_a_unix_socket_is_as_good_as_a_mailbox() {
+    let (_directory, path) = store_that_answers(&["250 2.0.0 ok"]);
+    let (address, taken) = store(DsnOffer::Nobody).await;
+    for (transport, expected) in [(SmtpTransport::to_unix_socket(&path, config()), "r"), (transport(address), "f")] {
+        let plain = attempt(&names(&["a"]), &RecipientDsn::default());
+        let envelope = Envelope { requires_tls: true, ..(**plain.envelope()).clone() };
+        let protected = Attempt::new(Arc::new(envelope), [0], plain.content().clone(), plain.site().clone(), 1);
+        let outcomes = transport.deliver(protected).await;
+        assert_eq!(words(&outcomes), expected, "{outcomes:?}");
+    }
+    assert!(taken.lock().expect("no panic").is_empty());
+}

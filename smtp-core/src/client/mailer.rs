@@ -150,6 +150,15 @@ impl Mailer {
         &self.server.config
     }
 
+    /// Whether it sends over a Unix socket: to this host.
+    pub fn is_local(&self) -> bool {
+        #[cfg(unix)]
+        let is_local = matches!(self.server.place, Place::Path(_));
+        #[cfg(not(unix))]
+        let is_local = false;
+        is_local
+    }
+
     /// Sends one message, over a connection that is there already or a new one.
     ///
     /// A server that has closed a kept connection before it heard of the message is connected to again. Nothing is sent twice

@@ -134,6 +134,8 @@ impl Report<'_> {
         });
         envelope.origin.notification_of = Some(self.envelope.id);
         let charset = Charset::of(mailbox);
+        // RFC 8689 §5: it says as much as the message did of who writes to whom.
+        envelope.requires_tls = self.envelope.requires_tls;
         envelope.smtputf8 = charset == Charset::Utf8;
         let has_eight_bits = envelope.smtputf8 || self.returned.encoding() == Encoding::EightBit;
         envelope.body = has_eight_bits.then_some(Body::EightBitMime);

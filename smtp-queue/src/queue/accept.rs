@@ -119,6 +119,13 @@ impl Delivery for Queue {
     fn honours_binarymime(&self) -> bool {
         true
     }
+
+    /// Messages carry it to the transports and through restarts ([`Attempt::requires_tls`](crate::Attempt::requires_tls)), and
+    /// notifications about them as well. An [`SmtpTransport`](crate::SmtpTransport) keeps to it, and so must transports of
+    /// your own that send anything over a network.
+    fn honours_requiretls(&self) -> bool {
+        true
+    }
 }
 
 /// What is written in front of the content. Blocks only where content in a file may have to be read for it.
@@ -230,6 +237,7 @@ impl Queue {
         };
         envelope.body = message.parameters().body;
         envelope.smtputf8 = message.parameters().smtputf8;
+        envelope.requires_tls = message.parameters().requiretls;
         envelope.dsn = message.parameters().dsn.clone();
         let may_relay = connection.identity().is_some() || connection.treatment() == Treatment::RelayClient;
         envelope.sender_confirmed = message.sender_confirmed() || may_relay;

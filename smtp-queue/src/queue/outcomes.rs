@@ -223,8 +223,9 @@ impl Shared {
                 .iter()
                 .filter_map(|reported| envelope.recipients.get(reported.index as usize))
                 .any(|recipient| notification_kind(envelope, recipient, action, &self.postmaster).is_ok());
-            // RFC 3461 §4.3: `RET=` is about failures; with anything else only the header section goes back.
-            let is_whole = action == Action::Failed && envelope.dsn.ret != Some(Ret::Headers);
+            // RFC 3461 §4.3: `RET=` is about failures; with anything else only the header section goes back. RFC 8689 §5:
+            // nor does more of what must be protected, whatever `RET=` says.
+            let is_whole = action == Action::Failed && envelope.dsn.ret != Some(Ret::Headers) && !envelope.requires_tls;
             let returned =
                 if may_be_told { returned(content.clone(), is_whole).await } else { ReturnedContent::nothing() };
             let mut notified = self.report(envelope, action, recipients, &returned).notify();

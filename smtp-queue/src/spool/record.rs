@@ -43,6 +43,7 @@ mod envelope_tag {
     pub(super) const RET: u16 = 13;
     pub(super) const ENVELOPE_ID: u16 = 14;
     pub(super) const SMTPUTF8: u16 = 15;
+    pub(super) const REQUIRES_TLS: u16 = 16;
 }
 
 /// The value of [`envelope_tag::BODY`] beside 7 and 8, the bits of text.
@@ -112,6 +113,9 @@ pub(crate) fn encode_envelope(envelope: &Envelope, output: &mut Vec<u8>) {
     }
     if envelope.smtputf8 {
         put(output, tag::SMTPUTF8, &[]);
+    }
+    if envelope.requires_tls {
+        put(output, tag::REQUIRES_TLS, &[]);
     }
     if envelope.sender_confirmed {
         put(output, tag::SENDER_CONFIRMED, &[]);
@@ -195,6 +199,7 @@ pub(crate) fn decode_envelope(id: QueueId, octets: &[u8]) -> Result<Envelope, Re
                 }
             }
             tag::SMTPUTF8 => found.smtputf8 = true,
+            tag::REQUIRES_TLS => found.requires_tls = true,
             tag::SENDER_CONFIRMED => found.sender_confirmed = true,
             tag::DEADLINE => found.deadline = Some(time(value, "deadline")?),
             tag::RET => found.dsn.ret = Some(parsed(value, "RET", |text| Ret::parse(text))?),

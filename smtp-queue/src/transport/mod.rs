@@ -114,6 +114,13 @@ impl Attempt {
         self.envelope.body
     }
 
+    /// Whether the message came with `REQUIRETLS` (RFC 8689 §4.2.1): it may go into mailboxes of this host, and over TLS to a
+    /// server that is verified and offers `REQUIRETLS`. Anywhere else it fails, with `5.7.10` where there is no such TLS and
+    /// `5.7.30` where it is not offered; a transport that never leaves the host need not ask.
+    pub fn requires_tls(&self) -> bool {
+        self.envelope.requires_tls
+    }
+
     /// Where the message came from.
     pub fn origin(&self) -> &Origin {
         &self.envelope.origin

@@ -28,6 +28,7 @@ fn envelope() -> Envelope {
     };
     envelope.body = Some(Body::EightBitMime);
     envelope.smtputf8 = true;
+    envelope.requires_tls = true;
     envelope.sender_confirmed = true;
     envelope.deadline = Some(from_micros(u64::MAX));
     envelope.dsn = MessageDsn { ret: Some(Ret::Headers), envelope_id: Some(EnvelopeId::new("QQ 1=1").expect("valid")) };

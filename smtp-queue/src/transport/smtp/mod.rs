@@ -41,6 +41,11 @@ impl Default for SmtpSettings {
 /// it. What such a hop has taken counts as relayed, not as delivered: RFC 3461 §5.2.2 knows next hops with `DSN` and
 /// without, and what stands behind the LMTP server, a mailbox, a list or another relay, is known there alone.
 ///
+/// A message with `REQUIRETLS` (RFC 8689) goes only where the configuration has
+/// [`ClientTls::verified`](smtp_core::ClientTls::verified) and the next hop offers `REQUIRETLS`. Elsewhere it fails, `5.7.10`
+/// or `5.7.30`, without a word about it; where the promised TLS cannot be made now it waits as all mail does. A Unix socket
+/// leads to a program of this host and over no network, so there it is delivered as into a mailbox.
+///
 /// ```
 /// use smtp_core::{ClientConfig, Host};
 /// use smtp_queue::{Route, SmtpTransport};
@@ -99,7 +104,9 @@ impl SmtpTransport {
 
     /// Sends to some recipients in one transaction: a result for each.
     async fn transaction(&self, attempt: &Attempt, recipients: &[Recipient], facts: Facts) -> Answers {
-        let envelope = |offers| envelope(attempt, recipients, facts, offers);
+        // What never leaves this host needs no TLS.
+        let requires_tls = attempt.requires_tls() && !self.mailer.is_local();
+        let envelope = |offers| envelope(attempt, recipients, facts, requires_tls, offers);
         match self.mailer.send_with(envelope, || Leaving::new(attempt.content())).await {
             Ok((report, peer)) => {
                 Answers { peer, results: report.recipients().to_vec(), dsn_passed_on: report.dsn_passed_on() }
@@ -162,14 +169,22 @@ struct Answers {
 type Recipient = (ForwardPath, RecipientDsn);
 
 /// What one transaction says to a server that offers that.
-fn envelope(attempt: &Attempt, recipients: &[Recipient], facts: Facts, offers: Offers) -> smtp_core::Envelope {
+fn envelope(
+    attempt: &Attempt,
+    recipients: &[Recipient],
+    facts: Facts,
+    requires_tls: bool,
+    offers: Offers,
+) -> smtp_core::Envelope {
     // RFC 3461 §5.2.2 (d): who is never to be told of these is nobody, where it cannot be said otherwise.
     let is_silent = recipients.iter().all(|(_, dsn)| dsn.notify == Some(Notify::NEVER));
-    let is_null = is_silent && !offers.dsn();
+    // Nor may it become a null one for want of DSN, where that would pass for a notification (RFC 8689 §5).
+    let is_null = is_silent && !offers.dsn() && (offers.requiretls() || !requires_tls);
     let reverse_path = if is_null { ReversePath::Null } else { attempt.reverse_path().clone() };
     let envelope = smtp_core::Envelope::new(reverse_path, recipients.iter().map(|(path, _)| path.clone()))
         .with_dsn(attempt.envelope().dsn.clone(), recipients.iter().map(|(_, dsn)| dsn.clone()));
     let envelope = if facts.has_utf8_header { envelope.with_utf8_header() } else { envelope };
+    let envelope = if requires_tls { envelope.with_requiretls() } else { envelope };
     match facts.body {
         Some(body) => envelope.with_body(body),
         None => envelope,
