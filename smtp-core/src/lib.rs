@@ -114,6 +114,7 @@ pub use syntax::command::{Command, CommandError};
 pub use syntax::content::{DataDecoder, DataEncoder, Decoded, Defect};
 pub use syntax::domain::Domain;
 pub use syntax::extension::ServiceExtension;
+pub use syntax::future_release::FutureRelease;
 pub use syntax::line::{Line, LineLimits, LineReader};
 pub use syntax::mechanism::{Mechanism, Mechanisms};
 pub use syntax::notification::{EnvelopeId, MessageDsn, Notify, OriginalRecipient, RecipientDsn, Ret};

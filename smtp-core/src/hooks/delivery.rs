@@ -103,6 +103,14 @@ pub trait Delivery: Send + Sync {
     fn honours_requiretls(&self) -> bool {
         false
     }
+
+    /// Whether this delivery holds messages until they are to be released
+    /// ([`MailParameters::future_release`](crate::MailParameters::future_release), RFC 4865): nobody gets them earlier, whatever
+    /// happens to this host meanwhile. Asked once, when the server is built. Default: no; then the extension is offered to
+    /// nobody. Otherwise it is offered to clients that have authenticated.
+    fn honours_future_release(&self) -> bool {
+        false
+    }
 }
 
 #[async_trait]
@@ -140,5 +148,9 @@ impl<D: Delivery + ?Sized> Delivery for Arc<D> {
 
     fn honours_requiretls(&self) -> bool {
         (**self).honours_requiretls()
+    }
+
+    fn honours_future_release(&self) -> bool {
+        (**self).honours_future_release()
     }
 }

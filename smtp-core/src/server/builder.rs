@@ -325,6 +325,7 @@ impl Settings {
             dsn: if hooks.delivery.honours_dsn() { DsnOffer::KnownClients } else { DsnOffer::Nobody },
             honours_binarymime: hooks.delivery.honours_binarymime(),
             honours_requiretls: hooks.delivery.honours_requiretls(),
+            honours_future_release: hooks.delivery.honours_future_release(),
             stages: hooks.stages(),
             authentication: self.authentication()?,
             observed: hooks.observer.is_some(),

@@ -63,6 +63,7 @@ replies! {
     SAY_LHLO_FIRST = fixed(503, 5, 5, 1, "Say LHLO first");
     NO_VALID_RECIPIENTS = fixed(554, 5, 5, 1, "No valid recipients");
     NO_VALID_RECIPIENTS_LMTP = fixed(503, 5, 5, 1, "No valid recipients");
+    HELD_TOO_LONG = fixed(501, 5, 5, 4, "Messages are not held for so long");
     UNKNOWN_PARAMETER = fixed(555, 5, 5, 4, "Parameter not recognized");
 
     AUTHENTICATE_FIRST = fixed(530, 5, 7, 0, "Authentication required");

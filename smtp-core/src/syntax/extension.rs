@@ -1,5 +1,8 @@
 //! Service extensions, by the keyword that `EHLO` lists.
 
+use std::time::SystemTime;
+
+use super::future_release::{FutureRelease, Utc};
 use super::mechanism::Mechanisms;
 
 /// What the answer to `EHLO` offers (RFC 5321 §4.1.1.1). Everything here is honoured.
@@ -26,6 +29,8 @@ pub enum ServiceExtension {
     Dsn,
     /// `REQUIRETLS` (RFC 8689): the sender may demand that every hop is verified.
     RequireTls,
+    /// `FUTURERELEASE` (RFC 4865): a message is held for at most [`FutureRelease::LIMIT`], and at most until then.
+    FutureRelease(SystemTime),
     /// `PRDR` (draft-hall-prdr-00): behind the content a reply for each recipient, where the client asks for it.
     Prdr,
     /// `LIMITS` (RFC 9422): transactions in a session and recipients in a transaction.
@@ -59,6 +64,9 @@ impl std::fmt::Display for ServiceExtension {
             Self::EnhancedStatusCodes => f.write_str("ENHANCEDSTATUSCODES"),
             Self::Dsn => f.write_str("DSN"),
             Self::RequireTls => f.write_str("REQUIRETLS"),
+            Self::FutureRelease(until) => {
+                write!(f, "FUTURERELEASE {} {}", FutureRelease::LIMIT.as_secs(), Utc(*until))
+            }
             Self::Prdr => f.write_str("PRDR"),
             Self::Xclient { login } => {
                 let login = if *login { " LOGIN" } else { "" };

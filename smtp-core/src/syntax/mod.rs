@@ -10,6 +10,7 @@ pub(crate) mod command;
 pub(crate) mod content;
 pub(crate) mod domain;
 pub(crate) mod extension;
+pub(crate) mod future_release;
 pub(crate) mod line;
 pub(crate) mod mechanism;
 pub(crate) mod notification;

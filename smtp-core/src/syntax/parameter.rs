@@ -2,6 +2,7 @@
 
 use super::address::Mailbox;
 use super::cursor::{Cursor, SyntaxError};
+use super::future_release::FutureRelease;
 use super::notification::{EnvelopeId, MessageDsn, Notify, OriginalRecipient, RecipientDsn, Ret};
 use super::path::ReversePath;
 use super::text::text;
@@ -34,6 +35,8 @@ pub struct MailParameters {
     pub smtputf8: bool,
     /// `REQUIRETLS`: every next hop must be verified and promise the same (RFC 8689 §2).
     pub requiretls: bool,
+    /// `HOLDFOR=` or `HOLDUNTIL=`: when it is to be released (RFC 4865 §4). Only from clients that have authenticated.
+    pub future_release: Option<FutureRelease>,
     /// `RET=` and `ENVID=` (RFC 3461 §4.3, §4.4).
     pub dsn: MessageDsn,
     /// `PRDR`: each recipient is to have a reply of its own behind the content (draft-hall-prdr-00).
@@ -79,6 +82,13 @@ impl MailParameters {
                     return Err(cursor.error("REQUIRETLS, once and without a value"));
                 }
                 Ok(())
+            } else if keyword.eq_ignore_ascii_case(b"HOLDFOR") {
+                // One place for both: RFC 4865 §4 allows one of them, once.
+                let hold = parsed(cursor, value, FutureRelease::parse_for)?;
+                set_once(cursor, &mut parameters.future_release, hold)
+            } else if keyword.eq_ignore_ascii_case(b"HOLDUNTIL") {
+                let hold = parsed(cursor, value, FutureRelease::parse_until)?;
+                set_once(cursor, &mut parameters.future_release, hold)
             } else if keyword.eq_ignore_ascii_case(b"RET") {
                 set_once(cursor, &mut parameters.dsn.ret, parsed(cursor, value, Ret::parse)?)
             } else if keyword.eq_ignore_ascii_case(b"ENVID") {
@@ -199,6 +209,10 @@ mod tests {
         let none = MailParameters::default();
         let sized = |octets| Some(MailParameters { size_octets: Some(octets), ..none.clone() });
         let bodied = |body| Some(MailParameters { body: Some(body), ..none.clone() });
+        let held = |seconds| {
+            let future_release = Some(FutureRelease::For(std::time::Duration::from_secs(seconds)));
+            Some(MailParameters { future_release, ..none.clone() })
+        };
         let unknown = |word: &str| Some(MailParameters { unrecognized: Some(word.into()), ..none.clone() });
         let by = |path| Some(MailParameters { auth: ReversePath::parse(path).ok(), ..none.clone() });
         let asked = |dsn| Some(MailParameters { dsn, ..none.clone() });
@@ -219,7 +233,16 @@ mod tests {
             ("RFC 6152 §3", " body=7bit", bodied(Body::SevenBit)),
             ("RFC 6152 §3", " BODY=9BIT", None),
             ("RFC 3030 §3", " BODY=BINARYMIME", bodied(Body::BinaryMime)),
-            ("RFC 5321 §4.1.1.11", " HOLDFOR=60", unknown("HOLDFOR")),
+            ("RFC 5321 §4.1.1.11", " HOLDFORE=60", unknown("HOLDFORE")),
+            ("RFC 4865 §4", " HOLDFOR=60", held(60)),
+            ("RFC 4865 §4", " holdfor=999999999", held(999_999_999)),
+            ("RFC 4865 §4", " HOLDFOR=1000000000", None),
+            ("RFC 4865 §4", " HOLDFOR=", None),
+            ("RFC 4865 §4", " HOLDFOR", None),
+            ("RFC 4865 §4", " HOLDFOR=-1", None),
+            ("RFC 4865 §4", " HOLDUNTIL=2026-02-30T00:00:00Z", None),
+            ("RFC 4865 §4: given twice", " HOLDFOR=1 HOLDFOR=1", None),
+            ("RFC 4865 §4: one of them", " HOLDFOR=1 HOLDUNTIL=2026-11-22T01:44:23Z", None),
             ("RFC 4954 §5", " AUTH=<>", by("<>")),
             ("RFC 4954 §5", " auth=e+3Dmc2@example.com", by("<e=mc2@example.com>")),
             ("RFC 4954 §5", " AUTH=e+3Dmc2@EXAMPLE.com", by("<e=mc2@EXAMPLE.com>")),

@@ -96,6 +96,7 @@ pub(crate) async fn serve<S>(
         return;
     }
     let session = ServerSession::new(profile.session.clone(), Arc::new(connection), now());
+    let session = session.with_wall_time(SystemTime::now());
     if let Some(upgrade) = Driver::new(stream, session, profile, shutdown, presence).run().await {
         Box::pin(upgrade.go_on()).await;
     }
@@ -118,6 +119,7 @@ async fn serve_implicit<S>(
         let connection = Arc::new(connection.with_tls(facts));
         profile.shared.hooks.observe(&connection, || SessionEvent::TlsStarted(connection.clone()));
         let session = ServerSession::new(profile.session.clone(), connection, now());
+        let session = session.with_wall_time(SystemTime::now());
         Driver::new(stream, session, profile, shutdown, presence).run().await;
     }
 }

@@ -297,6 +297,9 @@ impl ServerSession {
         if self.offers_requiretls() {
             offered.push(ServiceExtension::RequireTls);
         }
+        if let Some(until) = self.holds_until() {
+            offered.push(ServiceExtension::FutureRelease(until));
+        }
         if self.offers_prdr() {
             offered.push(ServiceExtension::Prdr);
         }
@@ -362,6 +365,9 @@ impl ServerSession {
             || (parameters.requiretls && !self.offers_requiretls())
         {
             return self.error(now, Stage::Mail, replies::UNKNOWN_PARAMETER, line);
+        }
+        if let Some(reply) = parameters.future_release.and_then(|wish| self.why_not_held(wish)) {
+            return self.error(now, Stage::Mail, reply, line);
         }
         if !(parameters.smtputf8 || path.is_ascii()) {
             return self.error(now, Stage::Mail, replies::NEEDS_SMTPUTF8, line);

@@ -103,6 +103,10 @@ pub struct SessionConfig {
     /// Whether `REQUIRETLS` is offered under TLS (RFC 8689), because the delivery sends such mail only where that is
     /// promised again. Default: no.
     pub honours_requiretls: bool,
+    /// Whether `FUTURERELEASE` is offered to clients that have authenticated, and where nobody else may send (RFC 4865), because
+    /// the delivery holds messages. Only by sessions that know what time it is
+    /// ([`ServerSession::with_wall_time`](super::ServerSession::with_wall_time)). Default: no.
+    pub honours_future_release: bool,
     /// Which stages are asked about.
     pub stages: Stages,
     /// Whether octets that come before a reply that must be waited for end the session with `554 5.5.0`.
@@ -133,6 +137,7 @@ impl SessionConfig {
             dsn: DsnOffer::default(),
             honours_binarymime: false,
             honours_requiretls: false,
+            honours_future_release: false,
             stages: Stages::ALL,
             refuse_early_talkers: true,
             offers_starttls: false,

@@ -12,11 +12,12 @@ mod commands;
 mod config;
 mod content;
 mod dialogue;
+mod future_release;
 mod xclient;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use crate::syntax::line::{Line, LineReader};
 use crate::syntax::reply::{Reply, ReplyCode};
@@ -134,6 +135,8 @@ pub struct ServerSession {
     /// How much of the output stood before a reply that the client must wait for.
     silence_from: Option<usize>,
     started: Instant,
+    /// The time of day when it began, where the driver said it.
+    wall_start: Option<SystemTime>,
     progress: Instant,
     waiting_since: Instant,
     errors: u32,
@@ -177,6 +180,7 @@ impl ServerSession {
             output: Vec::new(),
             silence_from: None,
             started: now,
+            wall_start: None,
             progress: now,
             waiting_since: now,
             errors: 0,
@@ -189,6 +193,12 @@ impl ServerSession {
             close_reason: None,
             events: Vec::new(),
         }
+    }
+
+    /// Says what time of day it is when the session begins. Without it `FUTURERELEASE` is not offered.
+    #[must_use]
+    pub fn with_wall_time(self, now: SystemTime) -> Self {
+        Self { wall_start: Some(now), ..self }
     }
 
     /// Goes on with `input`, of which it takes octets from the front.
@@ -388,6 +398,7 @@ impl ServerSession {
         let mut former = std::mem::replace(self, fresh);
         self.questions = former.questions;
         self.started = former.started;
+        self.wall_start = former.wall_start;
         self.progress = former.progress;
         self.idle_commands = former.idle_commands;
         self.transactions = former.transactions;
