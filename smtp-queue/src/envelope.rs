@@ -41,6 +41,8 @@ pub struct Envelope {
     /// Whether a notification may go to the reverse-path: a policy vouches for it, or the client may relay
     /// (PRACTICES.md S21).
     pub sender_confirmed: bool,
+    /// When it may be tried first, where the sender said so (RFC 4865 §4): by the clock of the host, not before it arrived.
+    pub release: Option<SystemTime>,
     /// When it expires, where a sender or policy said so; otherwise the schedule decides.
     pub deadline: Option<SystemTime>,
 }
@@ -106,6 +108,7 @@ impl Envelope {
             requires_tls: false,
             dsn: MessageDsn::default(),
             sender_confirmed: false,
+            release: None,
             deadline: None,
         }
     }

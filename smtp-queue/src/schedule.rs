@@ -29,7 +29,8 @@ pub struct Schedule {
     /// By how much a wait is made longer or shorter at random, so that messages that were refused together do not come
     /// again together, in percent: 20 (Q1, Q2). More than 100 counts as 100.
     pub spread_percent: u8,
-    /// How long a message is tried: 5 days (Q3). RFC 5321 §4.5.4.1 asks for 4 to 5 days.
+    /// How long a message is tried, from its arrival or its release (RFC 4865): 5 days (Q3). RFC 5321 §4.5.4.1 asks for 4 to 5
+    /// days.
     pub lifetime: Duration,
     /// How old a message is when a sender who asked for it is told that it takes long: 4 h (Q4), at the first attempt
     /// after that which does not deliver it. It is told once for each message and site.
@@ -63,12 +64,12 @@ impl Schedule {
     pub fn expires(&self, envelope: &Envelope) -> SystemTime {
         let is_notification = envelope.origin.notification_of.is_some();
         let lifetime = if is_notification { self.notification_lifetime } else { self.lifetime };
-        envelope.deadline.unwrap_or_else(|| later(envelope.arrival, lifetime))
+        envelope.deadline.unwrap_or_else(|| later(released(envelope), lifetime))
     }
 
     /// When a message is late enough to say so.
     pub fn is_late_from(&self, envelope: &Envelope) -> SystemTime {
-        later(envelope.arrival, self.delay_notification)
+        later(released(envelope), self.delay_notification)
     }
 
     /// How long to wait before spreading: the first wait, doubled with each attempt up to the longest.
@@ -83,6 +84,11 @@ impl Schedule {
         let factor = 1.0 + part * (2.0 * rng.f64() - 1.0);
         Duration::try_from_secs_f64(wait.as_secs_f64() * factor).unwrap_or(wait)
     }
+}
+
+/// From when on a message grows old: what is held on its sender's wish does not (RFC 4865).
+fn released(envelope: &Envelope) -> SystemTime {
+    envelope.release.map_or(envelope.arrival, |release| release.max(envelope.arrival))
 }
 
 /// The sum, or the last moment that the clock can say.
@@ -165,6 +171,9 @@ mod tests {
         assert_eq!(schedule.expires(&envelope), START + 5 * DAY);
         envelope.origin.notification_of = Some(QueueId::from_u128(2));
         assert_eq!(schedule.expires(&envelope), START + DAY);
+        envelope.release = Some(START + 20 * DAY);
+        assert_eq!(schedule.expires(&envelope), START + 21 * DAY);
+        assert_eq!(schedule.is_late_from(&envelope), START + 20 * DAY + 4 * HOUR);
         envelope.deadline = Some(START + HOUR);
         assert_eq!(schedule.expires(&envelope), START + HOUR);
     }

@@ -126,6 +126,12 @@ impl Delivery for Queue {
     fn honours_requiretls(&self) -> bool {
         true
     }
+
+    /// A message is on stable storage at once, and its first attempt is due when it is to be released. The parameter goes to no
+    /// next hop: what it asked for was done here.
+    fn honours_future_release(&self) -> bool {
+        true
+    }
 }
 
 /// What is written in front of the content. Blocks only where content in a file may have to be read for it.
@@ -238,6 +244,7 @@ impl Queue {
         envelope.body = message.parameters().body;
         envelope.smtputf8 = message.parameters().smtputf8;
         envelope.requires_tls = message.parameters().requiretls;
+        envelope.release = message.parameters().future_release.map(|release| release.release(self.shared.clock.wall()));
         envelope.dsn = message.parameters().dsn.clone();
         let may_relay = connection.identity().is_some() || connection.treatment() == Treatment::RelayClient;
         envelope.sender_confirmed = message.sender_confirmed() || may_relay;
@@ -396,7 +403,8 @@ impl Shared {
     }
 
     async fn put(self: &Arc<Self>, envelope: Arc<Envelope>, content: NewContent) -> Result<(), SubmitError> {
-        let pairs = self.sites_of(&envelope, self.clock.steady());
+        let (first_attempt, is_held) = self.first_attempt(&envelope);
+        let pairs = self.sites_of(&envelope, first_attempt);
         let in_memory = stored(&content);
         let octets = content.content.len() + content.head.len() as u64 - content.skipped_octets;
         let mut reserved = Reserved { shared: self, sites: Vec::with_capacity(pairs.len()) };
@@ -404,7 +412,7 @@ impl Shared {
         {
             let mut sites = self.sites();
             for (route, pair) in pairs {
-                let lease = !self.is_read_only() && sites.reserve(&route.site);
+                let lease = !is_held && !self.is_read_only() && sites.reserve(&route.site);
                 if lease {
                     reserved.sites.push(route.site);
                 }
@@ -438,9 +446,12 @@ impl Shared {
                 });
                 sites.add(Ready { lease, loaded });
             }
-            let left = progress.iter().filter(|new| !new.lease);
+            let left = progress.iter().filter(|new| !(new.lease || is_held));
             left.fold(false, |wants, new| sites.left_in_spool(&new.progress.site) | wants)
         });
+        if is_held {
+            self.is_due_at(first_attempt);
+        }
         if wants_dispatcher {
             self.wake();
         }

@@ -129,6 +129,12 @@ async fn look_at(shared: &Arc<Shared>, listed: &Listed, reports: &mut usize) {
     let horizon = settings.schedule.longest_wait.max(settings.schedule.first_retry) * 2;
     let is_ahead = |next: SystemTime| next.duration_since(now).is_ok_and(|wait| wait > horizon);
     if listed.pairs.iter().any(|pair| !pair.leased && is_ahead(pair.next_attempt)) {
+        match shared.spool.show(listed.id).await {
+            // Its sender wanted it to wait so long.
+            Ok(Some(shown)) if !shared.held_for(&shown.envelope).is_zero() => return,
+            Ok(_) => {}
+            Err(error) => return shared.store_failed("show a message", &error),
+        }
         match shared.spool.reschedule(listed.id, now).await {
             Ok(_) => shared.is_due_at(now),
             Err(error) => shared.store_failed("try a message again", &error),

@@ -17,6 +17,7 @@ mod attempt;
 mod builder;
 mod dispatcher;
 mod expansion;
+mod future_release;
 mod inspection;
 mod outcomes;
 mod ready;

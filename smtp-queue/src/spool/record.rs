@@ -44,6 +44,7 @@ mod envelope_tag {
     pub(super) const ENVELOPE_ID: u16 = 14;
     pub(super) const SMTPUTF8: u16 = 15;
     pub(super) const REQUIRES_TLS: u16 = 16;
+    pub(super) const RELEASE: u16 = 17;
 }
 
 /// The value of [`envelope_tag::BODY`] beside 7 and 8, the bits of text.
@@ -119,6 +120,9 @@ pub(crate) fn encode_envelope(envelope: &Envelope, output: &mut Vec<u8>) {
     }
     if envelope.sender_confirmed {
         put(output, tag::SENDER_CONFIRMED, &[]);
+    }
+    if let Some(release) = envelope.release {
+        put_time(output, tag::RELEASE, release);
     }
     if let Some(deadline) = envelope.deadline {
         put_time(output, tag::DEADLINE, deadline);
@@ -201,6 +205,7 @@ pub(crate) fn decode_envelope(id: QueueId, octets: &[u8]) -> Result<Envelope, Re
             tag::SMTPUTF8 => found.smtputf8 = true,
             tag::REQUIRES_TLS => found.requires_tls = true,
             tag::SENDER_CONFIRMED => found.sender_confirmed = true,
+            tag::RELEASE => found.release = Some(time(value, "release")?),
             tag::DEADLINE => found.deadline = Some(time(value, "deadline")?),
             tag::RET => found.dsn.ret = Some(parsed(value, "RET", |text| Ret::parse(text))?),
             tag::ENVELOPE_ID => {

@@ -3,6 +3,7 @@
 mod accept;
 mod delivery;
 mod faulty_spool;
+mod future_release;
 mod notifications;
 mod operators;
 mod schedule;
