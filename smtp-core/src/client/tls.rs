@@ -158,7 +158,7 @@ impl ClientTls {
         let builder = builder.map_err(|error| TlsError::Unusable(error.to_string()))?;
         let accepts = accepts(provider.clone())?;
         let is_verified = !matches!(accepts, Accepts::Anybody);
-        let verifier = Verifier { accepts, provider };
+        let verifier = Verifier { provider, accepts };
         let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
         let config = Arc::new(builder.with_no_client_auth());
         Ok(Self { config, server_name, use_of_starttls, is_implicit: false, is_verified })

@@ -1,7 +1,7 @@
 //! The state machine of a server session (RFC 5321 §4.1.4).
 //!
 //! [`ServerSession::poll`] takes input and says what to do next; [`ServerSession::answer`] takes the result. Between the
-//! two the session waits. The order of commands stands in `execute` in [`commands`], what follows `354` in [`content`],
+//! two the session waits. The order of commands stands in `execute` in [`commands`], `RCPT` in [`recipients`], what follows `354` in [`content`],
 //! `BDAT` in [`chunks`], `AUTH` in [`auth`], `XCLIENT` in [`xclient`], how a message is answered in [`answering`];
 //! [`dialogue`] has what they use, [`config`] what sessions share.
 
@@ -13,6 +13,7 @@ mod config;
 mod content;
 mod dialogue;
 mod future_release;
+mod recipients;
 mod xclient;
 
 use std::fmt;
