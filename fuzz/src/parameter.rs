@@ -157,6 +157,16 @@ fn rcpt_parameters(words: &[Word]) -> Option<RcptParameters> {
                 if kind.len() + 1 + xtext.len() > 500 {
                     return None;
                 }
+                if kind.eq_ignore_ascii_case("rfc822") && octets_of(&xtext)?.iter().any(|octet| !octet.is_ascii()) {
+                    // What cannot be of that type is of the other, if it is text at all.
+                    let text = String::from_utf8(octets_of(&xtext)?).ok().filter(|text| is_visible(text))?;
+                    let escaped: String = text.chars().map(escape).collect();
+                    let original = OriginalRecipient::new("utf-8", &escaped).ok()?;
+                    if parameters.dsn.original_recipient.replace(original).is_some() {
+                        return None;
+                    }
+                    continue;
+                }
                 let address = decoded(&xtext).filter(|_| is_atom && !kind.is_empty())?;
                 let original = OriginalRecipient::new(kind, &address).expect("printable, and no longer than it was");
                 parameters.dsn.original_recipient.replace(original).is_none()
@@ -186,6 +196,18 @@ fn notify(value: &str) -> Option<Notify> {
         _ => None,
     });
     words.reduce(|a, b| Some(a? | b?))?
+}
+
+/// RFC 3461 §4: the octets that xtext stands for, where all that stands for itself is ASCII.
+fn octets_of(xtext: &str) -> Option<Vec<u8>> {
+    let mut parts = xtext.split('+');
+    let mut octets = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        let digits = part.get(..2).filter(|digits| digits.chars().all(|c| matches!(c, '0'..='9' | 'A'..='F')))?;
+        octets.push(u8::from_str_radix(digits, 16).ok()?);
+        octets.extend_from_slice(&part.as_bytes()[2..]);
+    }
+    xtext.is_ascii().then_some(octets)
 }
 
 /// RFC 3461 §4: what xtext says, where that is printable and not blank.

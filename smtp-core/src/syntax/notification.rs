@@ -255,6 +255,13 @@ impl OriginalRecipient {
         } else {
             String::from_utf8_lossy(cursor.rest())
         };
+        if address_type.eq_ignore_ascii_case(b"rfc822") {
+            // Postfix says this of a mailbox that needs SMTPUTF8: it means the other type.
+            let octets = xtext::decode_octets(written.as_bytes())?;
+            if !octets.is_ascii() {
+                return Self::new("utf-8", &xtext::escaped(text::text(&cursor, &octets)?));
+            }
+        }
         let address = xtext::decode(written.as_bytes())?;
         let address_type = String::from_utf8_lossy(address_type);
         Self::new(&address_type, &address)
@@ -374,6 +381,11 @@ mod tests {
             ("utf-8;\\x{7f16}@b", Some(("utf-8", "\\x{7f16}@b"))),
             ("utf-8;\u{fc}x@b\u{fc}cher.example", Some(("utf-8", "\\x{FC}x@b\\x{FC}cher.example"))),
             ("utf-8;\u{202e}x@b", None),
+            ("rfc822;+C3+BCx@b", Some(("utf-8", "\\x{FC}x@b"))),
+            ("rfc822;+E2+80+A8x@b", None),
+            ("rfc822;+C3x@b", None),
+            ("rfc822;+C3+BC+0Ax@b", None),
+            ("x-local;+C3+BCx@b", None),
             ("x400;/S+3DBob/C+3DXX/", Some(("x400", "/S=Bob/C=XX/"))),
             ("rfc822; a@b", None),
             ("rfc822;", None),

@@ -14,8 +14,19 @@ fn is_plain(octet: u8) -> bool {
 
 /// Decodes printable text of at least one character that is not a space.
 pub(crate) fn decode(octets: &[u8]) -> Result<String, SyntaxError> {
+    let text: String = decode_octets(octets)?.into_iter().map(char::from).collect();
+    let error = |expected| Err(Cursor::new(octets).error(expected));
+    match text.chars().all(is_printable) {
+        false => error("xtext of printable characters"),
+        true if is_blank(&text) => error("text"),
+        true => Ok(text),
+    }
+}
+
+/// Decodes whatever octets there are.
+pub(crate) fn decode_octets(octets: &[u8]) -> Result<Vec<u8>, SyntaxError> {
     let mut cursor = Cursor::new(octets);
-    let mut text = String::with_capacity(octets.len());
+    let mut text = Vec::with_capacity(octets.len());
     while let Some(octet) = cursor.next() {
         let decoded = match octet {
             b'+' => match (cursor.next().and_then(digit), cursor.next().and_then(digit)) {
@@ -25,12 +36,9 @@ pub(crate) fn decode(octets: &[u8]) -> Result<String, SyntaxError> {
             octet if is_plain(octet) => octet,
             _ => return Err(cursor.error("a character of xtext")),
         };
-        if !is_printable(char::from(decoded)) {
-            return Err(cursor.error("xtext of printable characters"));
-        }
-        text.push(char::from(decoded));
+        text.push(decoded);
     }
-    if is_blank(&text) { Err(cursor.error("text")) } else { Ok(text) }
+    Ok(text)
 }
 
 /// Text as ASCII in the form of a `utf-8` address: `\x{FC}` for what is not (RFC 6533 §3).

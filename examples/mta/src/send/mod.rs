@@ -37,6 +37,9 @@ pub(crate) struct SendOptions {
     /// A recipient; can be given several times
     #[arg(long, value_name = "MAILBOX", required = true, value_parser = mailbox)]
     to: Vec<Mailbox>,
+    /// Send the content by BDAT where the server offers CHUNKING
+    #[arg(long)]
+    chunking: bool,
     /// Show the dialogue
     #[arg(long, short)]
     verbose: bool,
@@ -104,6 +107,7 @@ async fn transact(options: &SendOptions, content: Bytes) -> Result<SendReport, S
     let mut limits = ClientLimits::default();
     limits.quit_timeout = QUIT_TIMEOUT;
     let (server, config) = (options.server.as_str(), ClientConfig::default().with_limits(limits));
+    let config = if options.chunking { config.with_chunking() } else { config };
     let envelope = Envelope::new(options.from.clone(), options.to.iter().cloned().map(ForwardPath::Mailbox));
     if options.verbose {
         let show = |stream| Transcript::new(stream, io::stderr());
