@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use proptest::prelude::*;
 use smtp_core::{
     Connection, DateTime, Domain, ForwardPath, HeaderField, Host, Lookup, LookupError, Mailbox, Protocol, Received,
-    RecipientLookup, Refusal, ReversePath, Stage, Transaction, async_trait,
+    RecipientLookup, Refusal, ReplyLimits, ReplyReader, ReversePath, SafeText, Stage, Transaction, async_trait,
 };
 
 use support::machine::{Machine, config};
@@ -235,7 +235,7 @@ impl RecipientLookup for Everybody {
 
 /// D-12, D-13: lookups and deliveries see hostile mailboxes only as values of the grammar, and as they were sent.
 #[tokio::test(start_paused = true)]
-async fn d13_hostile_mailboxes_arrive_as_validated_values_or_not_at_all() {
+async fn d12_d13_hostile_mailboxes_arrive_as_validated_values_or_not_at_all() {
     let long = "x".repeat(300);
     let long_mailbox = format!("{long}@example.org");
     let rows: Vec<(&str, Option<&str>)> = vec![
@@ -299,4 +299,22 @@ async fn d13_hostile_mailboxes_arrive_as_validated_values_or_not_at_all() {
         }
     })
     .await;
+}
+
+#[test] // What comes from DNS or from another server is one line, printable and not endless, wherever it is shown.
+fn d10_text_of_others_is_one_clean_line() {
+    let hostile = format!("mx\r\nX-Evil: 1\0\u{1b}[2J\u{202e}{}", "x".repeat(64 << 10));
+    let shown = SafeText::from_octets(hostile.as_bytes());
+    assert!(shown.as_str().len() <= SafeText::LIMIT_OCTETS && !shown.as_str().chars().any(char::is_control), "{shown}");
+    assert!(!shown.as_str().contains('\u{202e}'));
+    let mut reader = ReplyReader::new();
+    let mut input = &b"550-no\x1b[2J\0\r\n550 \xff\xfeX: y\r\n"[..];
+    let reply = reader.next(&mut input, ReplyLimits::default(), |_, _| ()).expect("whole").expect("in the limits");
+    assert!(reply.to_string().bytes().all(|octet| matches!(octet, b' '..=b'~')), "{reply}");
+    let field = HeaderField::new("X-Remote", shown.as_str()).expect("it is clean");
+    let text = field.to_string();
+    assert!(text.split("\r\n").skip(1).all(|line| line.starts_with(' ')), "one field: {text}");
+    for name in ["mx\r\nRCPT.example", "mx\0.example", "mx\u{1b}.example"] {
+        assert!(Domain::parse(name).is_err() && Host::parse(name).is_err(), "{name:?}");
+    }
 }

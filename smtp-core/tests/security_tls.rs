@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use support::client::Client;
-use support::tls::{client_config, pem, root_pem, server_tls, shake_hands};
+use support::tls::{client_config, client_config_of, pem, root_pem, server_tls, shake_hands};
 use support::world::{Inbox, Log, Running, builder, in_process, open, start, unbound};
 
 async fn running(inbox: &Inbox, log: &Log) -> Running {
@@ -293,4 +293,26 @@ async fn certificates_of_no_use_are_found_before_anything_listens() {
     let server = Server::builder("mx.example.org").local_domain("example.org");
     let server = server.deliver(|_: Message| async { Ok(Accepted::all()) });
     assert!(server.tls(server_tls()).bind().await.is_ok());
+}
+
+#[tokio::test] // A ticket of one listener would be one of all; there are none, and who comes again proves everything again.
+async fn d47_no_session_is_resumed_at_any_listener() {
+    let implicit = || Listener::new("127.0.0.1:0").implicit_tls();
+    let (inbox, log) = (Inbox::default(), Log::default());
+    let server = builder(&inbox, &log).tls(server_tls()).listener(implicit()).listener(implicit()).bind().await;
+    let server = server.expect("loopback has free ports");
+    let addresses = server.local_addresses();
+    tokio::spawn(server.run());
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        // It keeps what it is given, and shows it again.
+        let config = client_config_of(version);
+        for address in [addresses[0], addresses[0], addresses[1], addresses[0]] {
+            let stream = TcpStream::connect(address).await.expect("it listens");
+            let stream = shake_hands(stream, config.clone(), "mx.example.org").await.expect("a handshake");
+            assert_eq!(stream.get_ref().1.handshake_kind(), Some(rustls::HandshakeKind::Full), "{version:?}");
+            let mut client = Client::new(stream);
+            client.greet().await;
+            client.ask("QUIT", "221").await;
+        }
+    }
 }

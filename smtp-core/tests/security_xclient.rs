@@ -197,3 +197,20 @@ async fn d22_nobody_lists_everybody() {
         assert!(matches!(error, Some(Error::Config(ConfigError::BelievesAnybody(_)))), "{error:?}");
     }
 }
+
+#[test] // Front, filter, back: whoever is listed for anything frames as strictly as a stranger (D-1, D-53, D-54).
+fn d48_listed_peers_get_no_looser_framing() {
+    for ending in ["\n.\n", "\n.\r\n", "\r.\r", "\r\n.\n", "\r\n.\r\r\n", "\r\n.\0\r\n"] {
+        let mut machine = machine(ALL);
+        assert_eq!(
+            machine.replies("XFORWARD NAME=origin.example\r\nMAIL FROM:<a@b.example>\r\n"),
+            ["250 2.0.0", "250 2.1.0"]
+        );
+        assert_eq!(machine.replies("RCPT TO:<x@elsewhere.example>\r\n"), ["250 2.1.5"]);
+        assert_eq!(machine.replies("DATA\r\n"), ["354"]);
+        let smuggled = "MAIL FROM:<evil@b.example>\r\nRCPT TO:<alice@example.org>\r\nDATA\r\nx\r\n.\r\n";
+        let replies = machine.replies(format!("text{ending}{smuggled}"));
+        assert_eq!(replies, ["550 5.5.2"], "{ending:?}");
+        assert!(machine.is_closed() && machine.delivered.is_empty(), "{ending:?}");
+    }
+}

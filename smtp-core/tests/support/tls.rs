@@ -44,10 +44,19 @@ pub(crate) fn server_tls() -> ServerTls {
 
 /// The rules of a client that trusts the authority.
 pub(crate) fn client_config() -> ClientConfig {
+    client_config_for(rustls::DEFAULT_VERSIONS)
+}
+
+/// The same of one that speaks that version alone.
+pub(crate) fn client_config_of(version: &'static rustls::SupportedProtocolVersion) -> ClientConfig {
+    client_config_for(&[version])
+}
+
+fn client_config_for(versions: &[&'static rustls::SupportedProtocolVersion]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(authority().der().clone()).expect("a root");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions);
     builder.expect("the versions are there").with_root_certificates(roots).with_no_client_auth()
 }
 
