@@ -5,8 +5,8 @@
 //! session must give just these, however the stream is cut into writes.
 //!
 //! A debug build takes fewer segmentations where the content is long, and pairs compositions instead of multiplying
-//! them; `cargo test --release` runs all. `--nocapture` shows the figures. STARTTLS and implicit TLS are still to
-//! come: framing does not know them.
+//! them; `cargo test --release` runs all. `--nocapture` shows the figures. All is in clear text: framing does not know
+//! what TLS is.
 
 #[path = "smuggling/candidates.rs"]
 mod candidates;

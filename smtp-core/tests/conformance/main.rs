@@ -1,5 +1,5 @@
-//! The obligations of STANDARDS.md that a server and a client have without TLS and AUTH: one file for each RFC and
-//! side. `rows` maps what the RFCs demand to these and all other tests.
+//! The obligations of STANDARDS.md, those of a server and those of a client: one file for each RFC and side. `rows`
+//! maps what the RFCs demand to these and all other tests.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -44,6 +44,23 @@ fn r9422_no_more_domains_than_the_server_takes() {
     assert_eq!(outcomes, ["delivered 250", "delivered 250", "deferred 4.5.3", "deferred 4.5.3"]);
 }
 
+#[test] // RFC 9422 §4.2: a mailbox that cannot be sent there takes nobody's place.
+fn r9422_a_recipient_that_is_not_sent_is_not_counted() {
+    for extensions in [&["LIMITS RCPTMAX=1"][..], &["PIPELINING", "LIMITS RCPTDOMAINMAX=1"]] {
+        let mut machine = Machine::greeted(extensions);
+        let envelope = Envelope::parse("a@client.example", &["d\u{f6}rte@x.example", "bob@y.example"]);
+        machine.begin(&envelope.expect("mailboxes"), &[b"x\r\n"]);
+        let sent = String::from_utf8(machine.take_sent()).expect("ASCII");
+        let sent = if sent.contains("RCPT") {
+            sent
+        } else {
+            machine.receive("250 2.0.0 Ok\r\n");
+            String::from_utf8(machine.take_sent()).expect("ASCII")
+        };
+        assert!(sent.contains("RCPT TO:<bob@y.example>\r\n"), "{sent:?}");
+    }
+}
+
 #[test] // RFC 9422 §4.1
 fn r9422_no_more_transactions_than_the_server_takes() {
     let mut machine = Machine::greeted(&["LIMITS MAILMAX=2"]);

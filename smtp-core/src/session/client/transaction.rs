@@ -81,17 +81,18 @@ impl Transaction {
         self.recipients.clear();
         let mut room = Room::new(offers);
         for (place, recipient) in envelope.recipients().iter().enumerate() {
+            let ascii = if in_ascii { recipient.to_ascii() } else { None };
+            if in_ascii && ascii.is_none() {
+                self.leave_out(SendCause::NotAscii);
+                continue;
+            }
             if !room.has_for(recipient) {
                 self.leave_out(SendCause::TooManyRecipients(too_many()));
                 continue;
             }
-            match recipient.to_ascii() {
-                Some(ascii) if in_ascii => write(&mut self.lines, format_args!("RCPT TO:{ascii}")),
-                None if in_ascii => {
-                    self.leave_out(SendCause::NotAscii);
-                    continue;
-                }
-                _ => write(&mut self.lines, format_args!("RCPT TO:{recipient}")),
+            match ascii {
+                Some(ascii) => write(&mut self.lines, format_args!("RCPT TO:{ascii}")),
+                None => write(&mut self.lines, format_args!("RCPT TO:{recipient}")),
             }
             if let Some(RecipientDsn { notify, original_recipient }) = envelope.recipient_dsn(place)
                 && self.passes_dsn_on
