@@ -48,7 +48,7 @@ fn r9422_no_more_domains_than_the_server_takes() {
 fn r9422_a_recipient_that_is_not_sent_is_not_counted() {
     for extensions in [&["LIMITS RCPTMAX=1"][..], &["PIPELINING", "LIMITS RCPTDOMAINMAX=1"]] {
         let mut machine = Machine::greeted(extensions);
-        let envelope = Envelope::parse("a@client.example", &["d\u{f6}rte@x.example", "bob@y.example"]);
+        let envelope = Envelope::parse("a@client.example", ["d\u{f6}rte@x.example", "bob@y.example"]);
         machine.begin(&envelope.expect("mailboxes"), &[b"x\r\n"]);
         let sent = String::from_utf8(machine.take_sent()).expect("ASCII");
         let sent = if sent.contains("RCPT") {
