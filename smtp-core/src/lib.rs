@@ -23,6 +23,8 @@
 //! | where its content comes from | [`ContentSource`]: memory, [`StoredContent`], [`FileContent`], [`Chained`] |
 //! | what became of each recipient | [`SendReport`], [`SendError`] |
 //!
+//! [`Resolver`] is DNS with three answers, as policies and queues ask it; [`ResolverTable`] is one for tests.
+//!
 //! Both sides speak LMTP as well: [`Listener::lmtp`], [`ClientConfig::with_lmtp`].
 //!
 //! Below the two lie [`ServerSession`] and [`ClientSession`], the protocol without any I/O, for other event loops, for
@@ -46,6 +48,7 @@
 mod client;
 mod hooks;
 mod message;
+mod resolver;
 mod sasl;
 mod server;
 mod session;
@@ -80,6 +83,7 @@ pub use message::content::{Content, ContentReader, ContentSettings};
 pub use message::date::DateTime;
 pub use message::header_field::{HeaderField, HeaderFieldError};
 pub use message::trace::{Protocol, Received, delivered_to, return_path};
+pub use resolver::{Answer, MailExchanger, RecordType, Resolver, ResolverTable};
 pub use sasl::client::ClientAuth;
 pub use sasl::credential::{ClientCertificate, Credential};
 pub use sasl::keys::{ScramHash, ScramKeys, ScramKeysError};
@@ -112,6 +116,7 @@ pub use syntax::address::{AddressLiteral, Host, LocalPart, Mailbox, PATH_LIMIT_O
 pub use syntax::chunk::{Chunk, ChunkDecoder};
 pub use syntax::command::{Command, CommandError};
 pub use syntax::content::{DataDecoder, DataEncoder, Decoded, Defect};
+pub use syntax::dns_name::DnsName;
 pub use syntax::domain::Domain;
 pub use syntax::extension::ServiceExtension;
 pub use syntax::future_release::FutureRelease;

@@ -1,0 +1,322 @@
+//! DNS as a trait: found, absent, or temporarily unknown; and a table for tests.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::client::verify::TlsaRecord;
+use crate::syntax::dns_name::DnsName;
+
+/// What DNS says (PRACTICES P5). *Unknown* is no answer: it leads to nothing permanent, and to the acceptance of nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Answer<T> {
+    /// There is such a record.
+    Found {
+        /// What it says.
+        data: T,
+        /// Whether DNSSEC vouches for it (RFC 4033 §5). Never, with a resolver that does not validate.
+        secure: bool,
+        /// How long the answer holds.
+        ttl: Duration,
+    },
+    /// The name does not exist, or has no record of that type.
+    Absent,
+    /// Not now: no server answered in time, or one failed, refused, or sent what cannot be read, or DNSSEC proves it false.
+    Unknown,
+}
+
+impl<T> Answer<T> {
+    /// What the record says, where there is one.
+    pub fn found(self) -> Option<T> {
+        match self {
+            Self::Found { data, .. } => Some(data),
+            Self::Absent | Self::Unknown => None,
+        }
+    }
+
+    /// The same answer, borrowed.
+    pub fn as_ref(&self) -> Answer<&T> {
+        match self {
+            Self::Found { data, secure, ttl } => Answer::Found { data, secure: *secure, ttl: *ttl },
+            Self::Absent => Answer::Absent,
+            Self::Unknown => Answer::Unknown,
+        }
+    }
+
+    /// The same answer with other data.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Answer<U> {
+        match self {
+            Self::Found { data, secure, ttl } => Answer::Found { data: change(data), secure, ttl },
+            Self::Absent => Answer::Absent,
+            Self::Unknown => Answer::Unknown,
+        }
+    }
+
+    /// Whether there is such a record.
+    pub fn is_found(&self) -> bool {
+        matches!(self, Self::Found { .. })
+    }
+
+    /// Whether it is not known.
+    pub fn is_unknown(&self) -> bool {
+        matches!(self, Self::Unknown)
+    }
+}
+
+/// One `MX` record (RFC 5321 §5.1).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MailExchanger {
+    /// The smallest is the first to be tried.
+    pub preference: u16,
+    /// The host; `None` says that the domain takes no mail (RFC 7505).
+    pub host: Option<DnsName>,
+}
+
+/// Asks DNS. Names in answers that are no [`DnsName`] are left out of them.
+///
+/// Each question is answered within a time of the resolver's own, 5 s or less; then the answer is [`Answer::Unknown`]. An alias
+/// (`CNAME`) is followed, and one that leads nowhere or in a circle is unknown or absent.
+#[async_trait]
+pub trait Resolver: Send + Sync {
+    /// The `A` records of a name.
+    async fn ipv4(&self, name: &DnsName) -> Answer<Vec<Ipv4Addr>>;
+    /// The `AAAA` records of a name.
+    async fn ipv6(&self, name: &DnsName) -> Answer<Vec<Ipv6Addr>>;
+    /// The names of an address: the `PTR` records of [`DnsName::reverse`].
+    async fn ptr(&self, address: IpAddr) -> Answer<Vec<DnsName>>;
+    /// The `MX` records of a name, in any order.
+    async fn mx(&self, name: &DnsName) -> Answer<Vec<MailExchanger>>;
+    /// The `TXT` records of a name, the strings of each put together (RFC 7208 §3.3).
+    async fn txt(&self, name: &DnsName) -> Answer<Vec<Box<[u8]>>>;
+    /// The `TLSA` records of a name (RFC 6698 §2.1).
+    async fn tlsa(&self, name: &DnsName) -> Answer<Vec<TlsaRecord>>;
+}
+
+#[async_trait]
+impl<R: Resolver + ?Sized> Resolver for Arc<R> {
+    async fn ipv4(&self, name: &DnsName) -> Answer<Vec<Ipv4Addr>> {
+        (**self).ipv4(name).await
+    }
+
+    async fn ipv6(&self, name: &DnsName) -> Answer<Vec<Ipv6Addr>> {
+        (**self).ipv6(name).await
+    }
+
+    async fn ptr(&self, address: IpAddr) -> Answer<Vec<DnsName>> {
+        (**self).ptr(address).await
+    }
+
+    async fn mx(&self, name: &DnsName) -> Answer<Vec<MailExchanger>> {
+        (**self).mx(name).await
+    }
+
+    async fn txt(&self, name: &DnsName) -> Answer<Vec<Box<[u8]>>> {
+        (**self).txt(name).await
+    }
+
+    async fn tlsa(&self, name: &DnsName) -> Answer<Vec<TlsaRecord>> {
+        (**self).tlsa(name).await
+    }
+}
+
+/// The types of record that [`Resolver`] asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RecordType {
+    /// An IPv4 address.
+    A,
+    /// An IPv6 address.
+    Aaaa,
+    /// The name of an address.
+    Ptr,
+    /// A host that takes mail.
+    Mx,
+    /// Text.
+    Txt,
+    /// A certificate.
+    Tlsa,
+}
+
+/// A resolver that knows a few names by heart, for tests. All others are absent.
+///
+/// ```
+/// use smtp_core::{Answer, DnsName, Resolver, ResolverTable};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let dns = ResolverTable::new().with_host("mx.example.org", "192.0.2.1").with_unknown("slow.example");
+/// assert_eq!(dns.ptr("192.0.2.1".parse()?).await.found(), Some(vec!["mx.example.org".parse()?]));
+/// assert_eq!(dns.ipv4(&"slow.example".parse()?).await, Answer::Unknown);
+/// assert_eq!(dns.ipv4(&"other.example".parse()?).await, Answer::Absent);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct ResolverTable {
+    names: HashMap<DnsName, Entry>,
+    /// Nothing below these is known.
+    unknown: Vec<DnsName>,
+    asked: Arc<Mutex<Vec<(DnsName, RecordType)>>>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Entry {
+    ipv4: Vec<Ipv4Addr>,
+    ipv6: Vec<Ipv6Addr>,
+    ptr: Vec<DnsName>,
+    mx: Vec<MailExchanger>,
+    txt: Vec<Box<[u8]>>,
+    tlsa: Vec<TlsaRecord>,
+}
+
+/// What the table says of how long an answer holds.
+const TABLE_TTL: Duration = Duration::from_secs(300);
+
+impl ResolverTable {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn entry(&mut self, name: &str) -> &mut Entry {
+        self.names.entry(written(name)).or_default()
+    }
+
+    /// A host with an address, in both directions.
+    ///
+    /// # Panics
+    /// Where the name or the address is none.
+    #[must_use]
+    pub fn with_host(self, name: &str, address: &str) -> Self {
+        self.with_address(name, address).with_ptr(address, name)
+    }
+
+    /// An address of a name.
+    ///
+    /// # Panics
+    /// Where the name or the address is none.
+    #[must_use]
+    pub fn with_address(mut self, name: &str, address: &str) -> Self {
+        match written_address(address) {
+            IpAddr::V4(address) => self.entry(name).ipv4.push(address),
+            IpAddr::V6(address) => self.entry(name).ipv6.push(address),
+        }
+        self
+    }
+
+    /// A name of an address.
+    ///
+    /// # Panics
+    /// Where the name or the address is none.
+    #[must_use]
+    pub fn with_ptr(mut self, address: &str, name: &str) -> Self {
+        let reverse = DnsName::reverse(written_address(address));
+        self.names.entry(reverse).or_default().ptr.push(written(name));
+        self
+    }
+
+    /// A host that takes the mail of a name; `.` says that none does (RFC 7505).
+    ///
+    /// # Panics
+    /// Where one of the names is none.
+    #[must_use]
+    pub fn with_mx(mut self, name: &str, preference: u16, host: &str) -> Self {
+        let host = (host != ".").then(|| written(host));
+        self.entry(name).mx.push(MailExchanger { preference, host });
+        self
+    }
+
+    /// A text of a name.
+    ///
+    /// # Panics
+    /// Where the name is none.
+    #[must_use]
+    pub fn with_txt(mut self, name: &str, text: impl AsRef<[u8]>) -> Self {
+        self.entry(name).txt.push(text.as_ref().into());
+        self
+    }
+
+    /// A certificate of a name.
+    ///
+    /// # Panics
+    /// Where the name is none.
+    #[must_use]
+    pub fn with_tlsa(mut self, name: &str, record: TlsaRecord) -> Self {
+        self.entry(name).tlsa.push(record);
+        self
+    }
+
+    /// Nothing is known of this name, nor of any below it.
+    ///
+    /// # Panics
+    /// Where the name is none.
+    #[must_use]
+    pub fn with_unknown(mut self, name: &str) -> Self {
+        self.unknown.push(written(name));
+        self
+    }
+
+    /// Nothing is known of the names of this address.
+    ///
+    /// # Panics
+    /// Where the address is none.
+    #[must_use]
+    pub fn with_unknown_ptr(mut self, address: &str) -> Self {
+        self.unknown.push(DnsName::reverse(written_address(address)));
+        self
+    }
+
+    /// What it was asked, by all its clones, in order.
+    pub fn asked(&self) -> Vec<(DnsName, RecordType)> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn answer<T: Clone>(&self, name: &DnsName, kind: RecordType, select: impl Fn(&Entry) -> &Vec<T>) -> Answer<Vec<T>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).push((name.clone(), kind));
+        if self.unknown.iter().any(|unknown| name.is_within(unknown)) {
+            return Answer::Unknown;
+        }
+        match self.names.get(name).map(select).filter(|records| !records.is_empty()) {
+            Some(records) => Answer::Found { data: records.clone(), secure: false, ttl: TABLE_TTL },
+            None => Answer::Absent,
+        }
+    }
+}
+
+fn written(name: &str) -> DnsName {
+    DnsName::parse(name).unwrap_or_else(|error| panic!("`{name}` is no name: {error}"))
+}
+
+fn written_address(address: &str) -> IpAddr {
+    address.parse().unwrap_or_else(|error| panic!("`{address}` is no address: {error}"))
+}
+
+#[async_trait]
+impl Resolver for ResolverTable {
+    async fn ipv4(&self, name: &DnsName) -> Answer<Vec<Ipv4Addr>> {
+        self.answer(name, RecordType::A, |entry| &entry.ipv4)
+    }
+
+    async fn ipv6(&self, name: &DnsName) -> Answer<Vec<Ipv6Addr>> {
+        self.answer(name, RecordType::Aaaa, |entry| &entry.ipv6)
+    }
+
+    async fn ptr(&self, address: IpAddr) -> Answer<Vec<DnsName>> {
+        self.answer(&DnsName::reverse(address), RecordType::Ptr, |entry| &entry.ptr)
+    }
+
+    async fn mx(&self, name: &DnsName) -> Answer<Vec<MailExchanger>> {
+        self.answer(name, RecordType::Mx, |entry| &entry.mx)
+    }
+
+    async fn txt(&self, name: &DnsName) -> Answer<Vec<Box<[u8]>>> {
+        self.answer(name, RecordType::Txt, |entry| &entry.txt)
+    }
+
+    async fn tlsa(&self, name: &DnsName) -> Answer<Vec<TlsaRecord>> {
+        self.answer(name, RecordType::Tlsa, |entry| &entry.tlsa)
+    }
+}
