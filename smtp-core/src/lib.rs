@@ -77,6 +77,7 @@ pub use hooks::observer::Observer;
 pub use hooks::outbound::{Outbound, OutboundPolicy, OutboundRecipient, Transient};
 pub use hooks::passwords::{PasswordFile, PasswordFileError};
 pub use hooks::policy::{Policy, PolicyContext};
+pub use hooks::policy_event::{PolicyEvent, PolicyFinding};
 pub use hooks::recipient_lookup::RecipientLookup;
 pub use hooks::tables::{LocalDomains, MailboxTable, TableError};
 pub use message::content::{Content, ContentReader, ContentSettings};

@@ -2,6 +2,7 @@
 
 use crate::hooks::delivery_event::{AttemptResult, DeliveryAttempt, DeliveryEvent};
 use crate::hooks::observer::Observer;
+use crate::hooks::policy_event::{PolicyEvent, PolicyFinding};
 use crate::message::date::DateTime;
 use crate::session::connection::Connection;
 use crate::session::event::{HookFailure, SessionEvent};
@@ -100,6 +101,21 @@ impl Observer for TracingObserver {
         }
     }
 
+    fn policy(&self, connection: &Connection, event: &PolicyEvent) {
+        let session = connection.session_id();
+        let peer = connection.peer().ip();
+        let transaction = event.transaction.map(|id| id.to_string()).unwrap_or_default();
+        let recipient = event.recipient.as_ref().map(to_text).unwrap_or_default();
+        let findings: Vec<_> = event.findings.iter().map(describe_finding).collect();
+        let (policy, action, findings) = (event.policy.as_str(), event.action.as_str(), findings.join("; "));
+        let (score, content_seen) = (event.score, event.content_seen);
+        let reply = event.reply.as_ref().map(ToString::to_string).unwrap_or_default();
+        tracing::info!(
+            target: "smtp", %session, %peer, transaction, recipient, policy, action, score, content_seen, findings, reply,
+            "judged"
+        );
+    }
+
     fn delivery(&self, event: &DeliveryEvent) {
         match event {
             DeliveryEvent::Queued { id, transaction, reverse_path, recipients, octets } => {
@@ -179,4 +195,9 @@ fn write_attempt(attempt: &DeliveryAttempt, result: AttemptResult) {
             tracing::warn!(target: "queue", id, recipient, site, remote, attempt = number, reply, age, "failed");
         }
     }
+}
+fn describe_finding(finding: &PolicyFinding) -> String {
+    let PolicyFinding { practice, outcome, action, weight, evidence } = finding;
+    let weight = if *weight == 0 { String::new() } else { format!(" {weight}") };
+    format!("{practice}={outcome} {action}{weight} ({evidence})")
 }

@@ -1,6 +1,8 @@
 //! What a practice observed, and what an operator wants done about it.
 
-use std::borrow::Cow;
+use std::fmt;
+
+use smtp_core::SafeText;
 
 /// How a check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -10,28 +12,66 @@ pub enum Outcome {
     Pass,
     /// The practice is not kept.
     Fail,
-    /// DNS or a directory did not answer. Never a reason for a permanent refusal.
+    /// DNS, a directory or a filter did not answer. Never a reason for a permanent refusal (PRACTICES P5).
     Unknown,
 }
 
-/// What one check observed.
+impl Outcome {
+    /// A word for the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// What one practice observed. It decides nothing (PRACTICES P1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    check: &'static str,
+    practice: &'static str,
     outcome: Outcome,
-    weight: u16,
-    evidence: Cow<'static, str>,
+    weight: Option<u16>,
+    evidence: SafeText,
+    explanation: Option<SafeText>,
 }
 
 impl Finding {
-    /// A finding of the check of that name, with what it rests on.
-    pub fn new(check: &'static str, outcome: Outcome, weight: u16, evidence: impl Into<Cow<'static, str>>) -> Self {
-        Self { check, outcome, weight, evidence: evidence.into() }
+    fn new(practice: &'static str, outcome: Outcome, evidence: SafeText) -> Self {
+        Self { practice, outcome, weight: None, evidence, explanation: None }
     }
 
-    /// The name of the check.
-    pub fn check(&self) -> &'static str {
-        self.check
+    /// The practice of that [name](crate::Practice::name) is kept. The evidence is for the log.
+    pub fn pass(practice: &'static str, evidence: impl Into<String>) -> Self {
+        Self::new(practice, Outcome::Pass, SafeText::new(evidence.into()))
+    }
+
+    /// It is not kept.
+    pub fn fail(practice: &'static str, evidence: impl Into<String>) -> Self {
+        Self::new(practice, Outcome::Fail, SafeText::new(evidence.into()))
+    }
+
+    /// It cannot be known now.
+    pub fn unknown(practice: &'static str, evidence: impl Into<String>) -> Self {
+        Self::new(practice, Outcome::Unknown, SafeText::new(evidence.into()))
+    }
+
+    /// With a weight of its own, as each list of a DNSBL has, in the place of that of the practice.
+    #[must_use]
+    pub fn with_weight(self, weight: u16) -> Self {
+        Self { weight: Some(weight), ..self }
+    }
+
+    /// With what a refused client is told besides: where to ask, or the words of the domain's owner.
+    #[must_use]
+    pub fn with_explanation(self, explanation: impl Into<String>) -> Self {
+        Self { explanation: Some(SafeText::new(explanation.into())), ..self }
+    }
+
+    /// The practice.
+    pub fn practice(&self) -> &'static str {
+        self.practice
     }
 
     /// How it came out.
@@ -39,14 +79,25 @@ impl Finding {
         self.outcome
     }
 
-    /// What it adds to the score where its action is [`Action::Score`] and it failed.
-    pub fn weight(&self) -> u16 {
+    /// A weight of its own.
+    pub fn weight(&self) -> Option<u16> {
         self.weight
     }
 
     /// What it rests on, for the log.
-    pub fn evidence(&self) -> &str {
+    pub fn evidence(&self) -> &SafeText {
         &self.evidence
+    }
+
+    /// What a refused client is told besides.
+    pub fn explanation(&self) -> Option<&SafeText> {
+        self.explanation.as_ref()
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.practice, self.outcome.as_str(), self.evidence)
     }
 }
 
@@ -54,7 +105,7 @@ impl Finding {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Action {
-    /// The check does not run.
+    /// Nobody looks: where all practices of a check are off, it does not run.
     Off,
     /// It is logged: a rule can be tried before it bites.
     Observe,
@@ -64,12 +115,43 @@ pub enum Action {
     Tag,
     /// The message is set aside.
     Quarantine,
-    /// The client is asked to come again after a while: `451 4.7.1`.
+    /// The client is asked to come again after a while, unless it did: `451 4.7.1`.
     Greylist,
     /// The client is asked to come again: 4yz.
     Defer,
     /// Refused: 5yz.
     Reject,
+}
+
+impl Action {
+    /// All, from weak to strong.
+    pub const ALL: [Self; 8] =
+        [Self::Off, Self::Observe, Self::Score, Self::Tag, Self::Quarantine, Self::Greylist, Self::Defer, Self::Reject];
+
+    /// The word for it in a configuration and in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Observe => "observe",
+            Self::Score => "score",
+            Self::Tag => "tag",
+            Self::Quarantine => "quarantine",
+            Self::Greylist => "greylist",
+            Self::Defer => "defer",
+            Self::Reject => "reject",
+        }
+    }
+
+    /// The action of that word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| action.as_str() == word)
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 #[cfg(test)]
@@ -81,10 +163,15 @@ mod tests {
         let actions =
             [Action::Tag, Action::Reject, Action::Greylist, Action::Observe, Action::Quarantine, Action::Defer];
         assert_eq!(actions.into_iter().max(), Some(Action::Reject));
-        assert!(
-            Action::Defer > Action::Greylist
-                && Action::Greylist > Action::Quarantine
-                && Action::Quarantine > Action::Tag
-        );
+        assert!(Action::ALL.is_sorted());
+        assert!(Action::ALL.into_iter().all(|action| Action::from_word(action.as_str()) == Some(action)));
+        assert_eq!(Action::from_word("refuse"), None);
+    }
+
+    #[test] // SECURITY D-26
+    fn d26_evidence_from_outside_is_one_harmless_line() {
+        let finding = Finding::fail("x", "a\r\nb\u{1b}[1m").with_explanation("c\u{202e}d");
+        assert_eq!(finding.to_string(), "x fail: a??b?[1m");
+        assert_eq!(finding.explanation().map(SafeText::as_str), Some("c?d"));
     }
 }

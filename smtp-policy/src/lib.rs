@@ -1,13 +1,29 @@
 //! Judgement for mail servers: checks find, actions decide.
 //!
-//! A **check** looks at one thing and returns a [`Finding`]; it never replies. An [`Action`] in the configuration says what a
-//! failing outcome means. One pure function will turn all findings of a recipient, its exemptions and the thresholds into a
-//! verdict of `smtp-core`; the checks themselves follow, one file for each practice.
+//! A [`Check`] looks at one thing and returns [`Finding`]s; it never replies. [`Rules`] say what is done about each
+//! [`Practice`] where it is not kept, and come as three [`Preset`]s. One pure function, [`Rules::judge`], turns all findings of a
+//! recipient into a [`Judgement`]. [`Chain`] is the policy of `smtp-core` that joins them; a check alone in it is used alone.
+//!
+//! | What | Check | Practices |
+//! |---|---|---|
+//! | the client's address and its name | [`ReverseDns`] | S1 to S3, S5 |
 //!
 //! [`Submission`] is no check: it completes what mail clients submit.
 
+mod chain;
+mod check;
 mod finding;
+mod judgement;
+mod practice;
+mod reverse_dns;
+mod rules;
 mod submission;
 
+pub use chain::{CHECK_LIMIT, Chain, Greylisting, MARK};
+pub use check::{Check, Observation, Scope, Subject};
 pub use finding::{Action, Finding, Outcome};
+pub use judgement::{Circumstances, Contribution, Judgement};
+pub use practice::{ForRoleMailboxes, Practice, Preset};
+pub use reverse_dns::{ConfirmedName, ReverseDns};
+pub use rules::{Rules, Thresholds, UnknownPractice};
 pub use submission::Submission;

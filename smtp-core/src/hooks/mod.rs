@@ -13,5 +13,6 @@ pub(crate) mod observer;
 pub(crate) mod outbound;
 pub(crate) mod passwords;
 pub(crate) mod policy;
+pub(crate) mod policy_event;
 pub(crate) mod recipient_lookup;
 pub(crate) mod tables;

@@ -4,6 +4,7 @@ use crate::session::connection::Connection;
 use crate::session::event::SessionEvent;
 
 use super::delivery_event::DeliveryEvent;
+use super::policy_event::PolicyEvent;
 
 /// Is told what happens, synchronously, in the task of the session (a hook that blocks is reported
 /// from a thread of its own): it must not block.
@@ -26,6 +27,11 @@ pub trait Observer: Send + Sync {
     /// Something happened on that connection.
     fn session(&self, connection: &Connection, event: &SessionEvent);
 
+    /// A policy judged a recipient. Default: nobody looks.
+    fn policy(&self, connection: &Connection, event: &PolicyEvent) {
+        let _ = (connection, event);
+    }
+
     /// Something happened to a queued message, or to the queue. Default: nobody looks.
     fn delivery(&self, event: &DeliveryEvent) {
         let _ = event;
@@ -35,6 +41,10 @@ pub trait Observer: Send + Sync {
 impl<O: Observer + ?Sized> Observer for std::sync::Arc<O> {
     fn session(&self, connection: &Connection, event: &SessionEvent) {
         (**self).session(connection, event);
+    }
+
+    fn policy(&self, connection: &Connection, event: &PolicyEvent) {
+        (**self).policy(connection, event);
     }
 
     fn delivery(&self, event: &DeliveryEvent) {

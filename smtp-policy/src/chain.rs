@@ -1,0 +1,392 @@
+//! Checks in, a policy out: what runs when, what is remembered, and what is done about it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use ipnet::IpNet;
+use smtp_core::{
+    Connection, Content, Disposition, ForwardPath, Greeting, Observer, Policy, PolicyContext, PolicyEvent,
+    PolicyFinding, Recipient, SafeText, Stages, Transaction, Treatment, Verdict, async_trait,
+};
+
+use crate::check::{Check, Observation, Scope, Subject};
+use crate::finding::{Action, Finding};
+use crate::judgement::{Circumstances, Judgement};
+use crate::practice::{Practice, Preset};
+use crate::rules::{Rules, Thresholds, UnknownPractice};
+
+/// How long a check may take (STANDARDS TO11): 20 s. Then what it looks at is unknown.
+pub const CHECK_LIMIT: Duration = Duration::from_secs(20);
+
+/// The field that marks a message whose action is [`Action::Tag`]; fields of that name that arrive are left out.
+pub const MARK: &str = "X-Spam-Flag";
+
+/// Whether a client that is asked to come again may pass: it did come again, or is known.
+///
+/// ```
+/// use smtp_policy::{Greylisting, Subject};
+/// use smtp_core::async_trait;
+///
+/// /// Whoever speaks TLS need not come twice.
+/// struct OnlyInClear;
+///
+/// #[async_trait]
+/// impl Greylisting for OnlyInClear {
+///     async fn may_pass(&self, subject: &Subject<'_>) -> bool {
+///         subject.connection().tls().is_some()
+///     }
+/// }
+/// ```
+#[async_trait]
+pub trait Greylisting: Send + Sync {
+    /// Asked only where the verdict is [`Action::Greylist`], with the recipient in question. Where a store fails, `true`: to
+    /// let a stranger pass harms less than to ask everybody to come again.
+    async fn may_pass(&self, subject: &Subject<'_>) -> bool;
+
+    /// A message of this client was good. Default: nothing is learnt.
+    async fn learn(&self, subject: &Subject<'_>) {
+        let _ = subject;
+    }
+}
+
+/// A policy made of checks. It judges each recipient twice: at `RCPT` by client, envelope and reverse-path, and when the content
+/// has come by all.
+///
+/// Mail of authenticated clients skips the checks of the client (PRACTICES P6), and so does that of trusted networks. Role
+/// mailboxes are never refused at `RCPT`, because the engine asks no policy about them.
+///
+/// ```
+/// use smtp_core::{Accepted, Message, ResolverTable, Server};
+/// use smtp_policy::{Chain, Preset, ReverseDns};
+///
+/// let policy = Chain::new("recommended", Preset::Bcp).with(ReverseDns::new(ResolverTable::new()));
+/// println!("{}", policy.explain());
+/// let server = Server::builder("mx.example.org")
+///     .local_domain("example.org")
+///     .policy(policy)
+///     .deliver(|_: Message| async { Ok(Accepted::all()) });
+/// ```
+pub struct Chain {
+    id: u64,
+    name: String,
+    checks: Vec<Arc<dyn Check>>,
+    rules: Rules,
+    greylisting: Option<Arc<dyn Greylisting>>,
+    trusted: Vec<IpNet>,
+    observer: Option<Arc<dyn Observer>>,
+}
+
+impl Chain {
+    /// A chain without checks.
+    pub fn new(name: impl Into<String>, preset: Preset) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            name: name.into(),
+            checks: Vec::new(),
+            rules: Rules::new(preset),
+            greylisting: None,
+            trusted: Vec::new(),
+            observer: None,
+        }
+    }
+
+    /// With a check, whose practices mean what the preset says.
+    #[must_use]
+    pub fn with(mut self, check: impl Check + 'static) -> Self {
+        self.rules.add(check.practices());
+        self.checks.push(Arc::new(check));
+        self
+    }
+
+    /// With another action for a practice.
+    ///
+    /// # Errors
+    /// [`UnknownPractice`] where no check of this chain observes it.
+    pub fn with_action(mut self, practice: &str, action: Action) -> Result<Self, UnknownPractice> {
+        self.rules.set_action(practice, action)?;
+        Ok(self)
+    }
+
+    /// With other thresholds.
+    #[must_use]
+    pub fn with_thresholds(mut self, thresholds: Thresholds) -> Self {
+        self.rules = self.rules.with_thresholds(thresholds);
+        self
+    }
+
+    /// With somebody who knows who came again. Without, nobody is greylisted.
+    #[must_use]
+    pub fn with_greylisting(mut self, greylisting: impl Greylisting + 'static) -> Self {
+        self.greylisting = Some(Arc::new(greylisting));
+        self
+    }
+
+    /// Clients of this network are ours or work for us: they skip what authenticated clients skip.
+    #[must_use]
+    pub fn trusting(mut self, network: IpNet) -> Self {
+        self.trusted.push(network);
+        self
+    }
+
+    /// Who is told of each judgement.
+    #[must_use]
+    pub fn observed_by(mut self, observer: impl Observer + 'static) -> Self {
+        self.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// The rules, to be read.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// The rules, to be changed.
+    pub fn rules_mut(&mut self) -> &mut Rules {
+        &mut self.rules
+    }
+
+    /// What runs when and in which mode, for people.
+    pub fn explain(&self) -> String {
+        self.rules.explain()
+    }
+
+    fn wants(&self, check: &dyn Check) -> bool {
+        self.rules.want_any(check.practices())
+    }
+
+    fn is_ours(&self, connection: &Connection) -> bool {
+        let peer = connection.peer().ip().to_canonical();
+        connection.treatment() == Treatment::Submission || self.trusted.iter().any(|network| network.contains(&peer))
+    }
+
+    /// Runs the checks of these scopes at the same time, those that are wanted for this client.
+    async fn run(&self, subject: Subject<'_>, scopes: &[Scope]) -> Observations {
+        let is_ours = self.is_ours(subject.connection);
+        let chosen = self.checks.iter().filter(|check| {
+            scopes.contains(&check.scope()) && self.wants(&***check) && (!is_ours || check.examines_submission())
+        });
+        join_all(chosen.map(|check| async {
+            let seen = tokio::time::timeout(CHECK_LIMIT, check.examine(&subject)).await;
+            Arc::new(seen.unwrap_or_else(|_elapsed| {
+                let unknown = |practice: &Practice| Finding::unknown(practice.name(), "took too long");
+                check.practices().iter().map(unknown).collect()
+            }))
+        }))
+        .await
+    }
+
+    /// What is seen of the client and the reverse-path: looked at once, and remembered.
+    async fn envelope(&self, cx: &mut PolicyContext<'_>) -> Observations {
+        let subject = subject_of(cx);
+        let greeting = subject.connection.greeting();
+        let known_client = cx.session().get::<OfClient>().and_then(|OfClient(seen)| {
+            // A client that introduced itself again may have another name.
+            seen.iter().find(|seen| seen.chain == self.id && seen.greeting.as_ref() == greeting)
+        });
+        let known_sender = cx.transaction_extensions().get::<OfSender>();
+        let known_sender = known_sender.and_then(|OfSender(seen)| seen.iter().find(|seen| seen.chain == self.id));
+        let (client, sender) = tokio::join!(
+            async {
+                match known_client {
+                    Some(seen) => seen.observations.clone(),
+                    None => self.run(Subject { transaction: None, ..subject }, &[Scope::Client]).await,
+                }
+            },
+            async {
+                match known_sender {
+                    Some(seen) => seen.observations.clone(),
+                    None => self.run(subject, &[Scope::Sender]).await,
+                }
+            }
+        );
+        let (is_new_client, is_new_sender) = (known_client.is_none(), known_sender.is_none());
+        let seen = |observations: &Observations| Seen {
+            chain: self.id,
+            greeting: greeting.cloned(),
+            observations: observations.clone(),
+        };
+        if is_new_client && !client.is_empty() {
+            let OfClient(mut all) = cx.session().get().cloned().unwrap_or_default();
+            all.retain(|other| other.chain != self.id);
+            all.push(seen(&client));
+            cx.insert_session(OfClient(all));
+        }
+        if is_new_sender && !sender.is_empty() {
+            let OfSender(mut all) = cx.transaction_extensions().get().cloned().unwrap_or_default();
+            all.push(seen(&sender));
+            cx.insert_transaction(OfSender(all));
+        }
+        [client, sender].concat()
+    }
+
+    fn judge(&self, seen: &[Arc<Observation>], circumstances: Circumstances) -> Judgement {
+        self.rules.judge(seen.iter().flat_map(|observation| &observation.findings), circumstances)
+    }
+
+    /// Tells the observer what a judgement rests on.
+    fn report(
+        &self,
+        cx: &PolicyContext<'_>,
+        recipient: &ForwardPath,
+        seen: &[Arc<Observation>],
+        judgement: &Judgement,
+        (content_seen, action): (bool, Action),
+    ) {
+        let Some(observer) = &self.observer else { return };
+        let mut event = PolicyEvent::new(self.name.clone());
+        event.transaction = cx.transaction().map(Transaction::id);
+        event.recipient = Some(recipient.clone());
+        event.content_seen = content_seen;
+        event.score = judgement.score();
+        event.action = SafeText::new(action.as_str());
+        event.reply = judgement.refusal().filter(|_| action >= Action::Greylist).map(|refusal| refusal.reply().clone());
+        let evidence = |practice: &str, outcome| {
+            let all = seen.iter().flat_map(|observation| &observation.findings);
+            let mut fitting = all.filter(|finding| finding.practice() == practice && finding.outcome() == outcome);
+            fitting.next().map(|finding| finding.evidence().clone()).unwrap_or_default()
+        };
+        event.findings = judgement
+            .contributions()
+            .iter()
+            .map(|part| {
+                let evidence = evidence(part.practice, part.outcome);
+                PolicyFinding::new(part.practice, part.outcome.as_str(), part.action.as_str(), evidence)
+                    .with_weight(part.weight)
+            })
+            .collect();
+        observer.policy(cx.connection(), &event);
+    }
+}
+
+impl fmt::Debug for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chain").field("name", &self.name).field("rules", &self.rules).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Policy for Chain {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn stages(&self) -> Stages {
+        let wanted = self.checks.iter().filter(|check| self.wants(&***check));
+        // What was seen of the envelope is judged again with the content, and written into its header.
+        wanted.fold(Stages::NONE, |stages, check| match check.scope() {
+            Scope::Client | Scope::Sender | Scope::Recipient => stages | Stages::RECIPIENT | Stages::MESSAGE,
+            Scope::Content | Scope::Conclusion => stages | Stages::MESSAGE,
+        })
+    }
+
+    async fn recipient(&self, cx: &mut PolicyContext<'_>, recipient: &Recipient) -> Verdict {
+        let envelope = self.envelope(cx).await;
+        let subject = Subject { recipient: Some(recipient), earlier: &envelope, ..subject_of(cx) };
+        let own = self.run(subject, &[Scope::Recipient]).await;
+        let seen = [&envelope[..], &own[..]].concat();
+        let judgement = self.judge(&seen, Circumstances { content_seen: false, is_role: recipient.is_role() });
+        let mut action = judgement.action();
+        if action == Action::Greylist {
+            let subject = Subject { earlier: &seen, ..subject };
+            let passes = match &self.greylisting {
+                Some(greylisting) => greylisting.may_pass(&subject).await,
+                None => true,
+            };
+            if passes {
+                action = Action::Observe;
+            }
+        }
+        self.report(cx, recipient.path(), &seen, &judgement, (false, action));
+        if !own.is_empty() {
+            let OfRecipients(mut all) = cx.transaction_extensions().get().cloned().unwrap_or_default();
+            all.push((self.id, recipient.path().clone(), own));
+            cx.insert_transaction(OfRecipients(all));
+        }
+        match judgement.refusal().filter(|_| action >= Action::Greylist) {
+            Some(refusal) => Verdict::Refuse(refusal.clone()),
+            None => Verdict::Continue,
+        }
+    }
+
+    async fn message(&self, cx: &mut PolicyContext<'_>, content: &Content) -> Verdict {
+        let mut shared = self.envelope(cx).await;
+        for scope in [Scope::Content, Scope::Conclusion] {
+            let subject = Subject { content: Some(content), earlier: &shared, ..subject_of(cx) };
+            let seen = self.run(subject, &[scope]).await;
+            shared.extend(seen);
+        }
+        if shared.iter().any(|observation| observation.confirms_sender) {
+            cx.confirm_sender();
+        }
+        let of_recipients = cx.transaction_extensions().get::<OfRecipients>().cloned().unwrap_or_default();
+        let recipients = cx.transaction().map(Transaction::recipients).unwrap_or_default();
+        let mut strongest = Action::Off;
+        for (place, recipient) in recipients.iter().enumerate() {
+            let own = of_recipients.0.iter().find(|(chain, path, _)| *chain == self.id && path == recipient.path());
+            let seen = own.map_or_else(|| shared.clone(), |(_, _, own)| [&shared[..], &own[..]].concat());
+            let judgement = self.judge(&seen, Circumstances { content_seen: true, is_role: recipient.is_role() });
+            self.report(cx, recipient.path(), &seen, &judgement, (true, judgement.action()));
+            strongest = strongest.max(judgement.action());
+            match (judgement.action(), judgement.refusal()) {
+                (Action::Tag, _) => cx.dispose(place, Disposition::Junk),
+                (Action::Quarantine, _) => cx.dispose(place, Disposition::Quarantine(reason(&judgement))),
+                (_, Some(refusal)) => cx.refuse_recipient(place, refusal.clone()),
+                _ => {}
+            }
+        }
+        mark(cx, strongest);
+        if strongest <= Action::Score
+            && let Some(greylisting) = &self.greylisting
+        {
+            greylisting.learn(&Subject { content: Some(content), earlier: &shared, ..subject_of(cx) }).await;
+        }
+        Verdict::Continue
+    }
+}
+
+/// Leaves out marks that arrived, and sets ours where a recipient's copy is doubtful.
+fn mark(cx: &mut PolicyContext<'_>, strongest: Action) {
+    let marked = cx.remove_header(MARK).and_then(|()| match strongest {
+        Action::Off | Action::Observe | Action::Score => Ok(()),
+        _ => cx.prepend_header(MARK, "YES"),
+    });
+    debug_assert!(marked.is_ok(), "the field is well formed");
+}
+
+/// For people who look after the quarantine: what asked for it.
+fn reason(judgement: &Judgement) -> String {
+    let asked = judgement.contributions().iter().filter(|part| part.action == judgement.action());
+    asked.map(|part| part.practice).collect::<Vec<_>>().join(", ")
+}
+
+fn subject_of<'a>(cx: &PolicyContext<'a>) -> Subject<'a> {
+    let (connection, transaction) = (cx.connection(), cx.transaction());
+    Subject { connection, transaction, recipient: None, content: None, earlier: &[] }
+}
+
+/// What the checks saw.
+type Observations = Vec<Arc<Observation>>;
+
+/// What one scope of one chain saw; a server may have several chains.
+#[derive(Debug, Clone)]
+struct Seen {
+    chain: u64,
+    greeting: Option<Greeting>,
+    observations: Observations,
+}
+
+/// Kept for the session.
+#[derive(Debug, Clone, Default)]
+struct OfClient(Vec<Seen>);
+
+/// Kept for the transaction.
+#[derive(Debug, Clone, Default)]
+struct OfSender(Vec<Seen>);
+
+/// Kept for the transaction, for each recipient.
+#[derive(Debug, Clone, Default)]
+struct OfRecipients(Vec<(u64, ForwardPath, Observations)>);
