@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use futures_util::future::join_all;
 use ipnet::IpNet;
@@ -17,9 +16,6 @@ use crate::finding::{Action, Finding};
 use crate::judgement::{Circumstances, Judgement};
 use crate::practice::{Practice, Preset};
 use crate::rules::{Rules, Thresholds, UnknownPractice};
-
-/// How long a check may take (STANDARDS TO11): 20 s. Then what it looks at is unknown.
-pub const CHECK_LIMIT: Duration = Duration::from_secs(20);
 
 /// The field that marks a message whose action is [`Action::Tag`]; fields of that name that arrive are left out.
 pub const MARK: &str = "X-Spam-Flag";
@@ -170,7 +166,7 @@ impl Chain {
             scopes.contains(&check.scope()) && self.wants(&***check) && (!is_ours || check.examines_submission())
         });
         join_all(chosen.map(|check| async {
-            let seen = tokio::time::timeout(CHECK_LIMIT, check.examine(&subject)).await;
+            let seen = tokio::time::timeout(check.time_limit(), check.examine(&subject)).await;
             Arc::new(seen.unwrap_or_else(|_elapsed| {
                 let unknown = |practice: &Practice| Finding::unknown(practice.name(), "took too long");
                 check.practices().iter().map(unknown).collect()

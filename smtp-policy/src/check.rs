@@ -1,11 +1,15 @@
 //! A check looks at one thing and says what it found. It never replies.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use smtp_core::{Connection, Content, Extensions, Recipient, Transaction, async_trait};
 
 use crate::finding::Finding;
 use crate::practice::Practice;
+
+/// How long a check may take, unless it says otherwise (STANDARDS TO11): 20 s. Then what it looks at is unknown.
+pub const CHECK_LIMIT: Duration = Duration::from_secs(20);
 
 /// What a check looks at, and so when it can run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -67,6 +71,12 @@ pub trait Check: Send + Sync {
         self.scope() >= Scope::Content
     }
 
+    /// How long it may take; then what it looks at is unknown. Default: [`CHECK_LIMIT`](crate::CHECK_LIMIT), 20 s. The stage of
+    /// the content has 2 min in all.
+    fn time_limit(&self) -> Duration {
+        CHECK_LIMIT
+    }
+
     /// Looks. It must be safe to drop at each `await`, and has a time limit: what takes longer is unknown.
     async fn examine(&self, subject: &Subject<'_>) -> Observation;
 }
@@ -83,6 +93,10 @@ impl<C: Check + ?Sized> Check for Arc<C> {
 
     fn examines_submission(&self) -> bool {
         (**self).examines_submission()
+    }
+
+    fn time_limit(&self) -> Duration {
+        (**self).time_limit()
     }
 
     async fn examine(&self, subject: &Subject<'_>) -> Observation {

@@ -7,11 +7,14 @@
 //! | What | Check | Practices |
 //! |---|---|---|
 //! | the client's address and its name | [`ReverseDns`] | S1 to S3, S5 |
+//! | malware, by ClamAV | [`Clamd`] | S18 |
+//! | spam, by SpamAssassin or rspamd | [`Spamd`], [`Rspamd`] | S33 |
 //!
 //! [`Submission`] is no check: it completes what mail clients submit.
 
 mod chain;
 mod check;
+mod filter;
 mod finding;
 mod judgement;
 mod practice;
@@ -19,8 +22,12 @@ mod reverse_dns;
 mod rules;
 mod submission;
 
-pub use chain::{CHECK_LIMIT, Chain, Greylisting, MARK};
-pub use check::{Check, Observation, Scope, Subject};
+pub use chain::{Chain, Greylisting, MARK};
+pub use check::{CHECK_LIMIT, Check, Observation, Scope, Subject};
+pub use filter::clamd::Clamd;
+pub use filter::rspamd::Rspamd;
+pub use filter::spamd::Spamd;
+pub use filter::{FilterAddress, FilterLimits, NotAFilterAddress};
 pub use finding::{Action, Finding, Outcome};
 pub use judgement::{Circumstances, Contribution, Judgement};
 pub use practice::{ForRoleMailboxes, Practice, Preset};

@@ -1,32 +1,15 @@
 //! Before and after: what a submission server makes of a message (RFC 6409 §8), and what an MX leaves alone.
 
+mod support;
+
 use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use smtp_core::{
-    Accepted, AuthError, Authenticator, Connection, ContentSettings, Identity, Listener, Mechanisms, Message,
-    ReversePath, Secret, Server, async_trait,
-};
+use smtp_core::{Accepted, ContentSettings, Listener, Message, Server};
 use smtp_policy::Submission;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
-/// Everybody is who they say they are.
-struct Anybody;
-
-#[async_trait]
-impl Authenticator for Anybody {
-    fn mechanisms(&self) -> Mechanisms {
-        Mechanisms::PASSWORD
-    }
-
-    async fn password(&self, _: &Connection, user: &str, _: &Secret) -> Result<Identity, AuthError> {
-        Ok(Identity::new(user))
-    }
-
-    async fn may_send_as(&self, _: &Connection, _: &Identity, _: &ReversePath) -> Result<bool, AuthError> {
-        Ok(true)
-    }
-}
+use support::Anybody;
 
 /// What is stored of a message that was sent with that content.
 async fn stored(content: &str, authenticates: bool, memory_octets: usize) -> Vec<u8> {
