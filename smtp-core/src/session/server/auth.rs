@@ -9,7 +9,7 @@ use crate::sasl::credential::{ClientCertificate, Credential};
 use crate::sasl::keys::{ScramHash, ScramKeys};
 use crate::sasl::{Exchange, Facts, Failure, Progress, base64};
 use crate::session::decision::{AuthError, Identity, Question, ScramUser};
-use crate::session::event::{SessionEvent, Stage};
+use crate::session::event::{CloseReason, SessionEvent, Stage};
 use crate::session::replies::{self, Fixed};
 use crate::session::tls::TlsFacts;
 use crate::session::transaction::Transaction;
@@ -293,5 +293,17 @@ impl ServerSession {
         } else {
             self.error(now, Stage::Command, replies::LINE_TOO_LONG, &[]);
         }
+    }
+
+    /// A line was so long that its end is not waited for.
+    pub(super) fn endless_line(&mut self) {
+        let is_exchange = self.line_kind == LineKind::Exchange;
+        let (stage, reply) = if is_exchange {
+            (Stage::Authentication, replies::RESPONSE_TOO_LONG)
+        } else {
+            (Stage::Command, replies::LINE_TOO_LONG)
+        };
+        self.refused_fixed(stage, reply, &[]);
+        self.close(CloseReason::Limit, Some(reply));
     }
 }

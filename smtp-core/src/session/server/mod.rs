@@ -250,7 +250,7 @@ impl ServerSession {
         match line {
             Some(Line::Complete(())) => {}
             Some(Line::TooLong) => self.line_too_long(now),
-            Some(Line::Endless) => self.close(CloseReason::Limit, Some(replies::LINE_TOO_LONG)),
+            Some(Line::Endless) => self.endless_line(),
             None => return false,
         }
         true
