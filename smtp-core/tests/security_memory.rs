@@ -1,4 +1,4 @@
-//! SECURITY.md D-28, D-31, D-46: floods over real sockets.
+//! SECURITY.md D-28, D-31, D-46, STANDARDS LI3: floods over real sockets.
 //!
 //! The last reply is read by a client that is still sending, and the memory of the server does not grow with
 //! what it is sent.
@@ -6,15 +6,20 @@
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use smtp_core::{ServerSession, Step};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use smtp_core::{AuthError, Authenticator, Connection, Identity, Listener, Mechanisms, Secret, ServerSession, Step};
+use smtp_core::{Mechanism, ReversePath, async_trait};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::Mutex;
+use tokio::sync::{Barrier, Mutex};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use support::client::Client;
 use support::machine::{Machine, replies, without_policies};
+use support::tls::server_tls;
 use support::world::{Inbox, Log, Running, builder, start};
 
 const MIB: usize = 1 << 20;
@@ -37,10 +42,39 @@ fn growth(before: Option<usize>) -> usize {
     }
 }
 
+/// Looks at the memory of the process again and again, until it is asked for the most.
+struct Peak {
+    most: Arc<AtomicUsize>,
+    looking: JoinHandle<()>,
+}
+
+impl Peak {
+    fn watch() -> Self {
+        let most = Arc::new(AtomicUsize::new(0));
+        let seen = most.clone();
+        let looking = tokio::spawn(async move {
+            loop {
+                seen.fetch_max(resident().unwrap_or_default(), Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        Self { most, looking }
+    }
+
+    /// How much more than `before` was resident at the worst moment.
+    fn growth(self, before: Option<usize>) -> usize {
+        self.looking.abort();
+        before.map_or(0, |before| self.most.load(Ordering::Relaxed).saturating_sub(before))
+    }
+}
+
 /// Writes `piece` again and again, at most `octets` in all, and reads at the same time; octets written and what the
 /// server said.
-async fn flood(stream: TcpStream, piece: &'static [u8], octets: usize) -> (usize, String) {
-    let (mut read, mut write) = stream.into_split();
+async fn flood<S>(stream: S, piece: &'static [u8], octets: usize) -> (usize, String)
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
+    let (mut read, mut write) = tokio::io::split(stream);
     let writing = tokio::spawn(async move {
         let mut written = 0;
         while written < octets {
@@ -85,7 +119,7 @@ async fn d28_endless_lines_on_100_connections() {
     let server = server().await;
     let mut rounds = Vec::new();
     for _ in 0..2 {
-        let before = resident();
+        let (before, peak) = (resident(), Peak::watch());
         let mut clients = Vec::new();
         for _ in 0..100 {
             clients.push(tokio::spawn(flood(greeted(&server).await, &PIECE, 64 * MIB)));
@@ -97,11 +131,12 @@ async fn d28_endless_lines_on_100_connections() {
             assert!((MIB..64 * MIB).contains(&written), "1 MiB is discarded, and not everything: {written}");
             sent += written;
         }
-        rounds.push((sent, growth(before)));
+        rounds.push((sent, peak.growth(before)));
     }
     let (sent, grown) = rounds[0];
     assert!(sent >= 100 * MIB && grown < sent / 8, "{grown} octets more for {sent}");
     assert!(rounds[1].1 < 8 * MIB, "a second flood costs nothing more: {rounds:?}");
+    println!("octets sent and memory grown, by round: {rounds:?}");
     server.run.abort();
 }
 
@@ -154,6 +189,121 @@ async fn li7_a_client_that_reads_late_still_finds_the_reply() {
     }
     let replies = replies(std::str::from_utf8(&said).expect("ASCII"));
     assert_eq!(replies.last().map(String::as_str), Some("421 4.7.0"), "{} replies", replies.len());
+    server.run.abort();
+}
+
+/// `alice`, by every mechanism that a flood can begin.
+struct Alice;
+
+#[async_trait]
+impl Authenticator for Alice {
+    fn mechanisms(&self) -> Mechanisms {
+        use Mechanism::{Login, OauthBearer, Plain, ScramSha256};
+        Mechanisms::from([Plain, Login, ScramSha256, OauthBearer])
+    }
+
+    async fn password(&self, _: &Connection, user: &str, password: &Secret) -> Result<Identity, AuthError> {
+        let is_alice = user == "alice" && *password == Secret::new("wonderland");
+        if is_alice { Ok(Identity::new("alice")) } else { Err(AuthError::Rejected) }
+    }
+
+    async fn may_send_as(&self, _: &Connection, _: &Identity, _: &ReversePath) -> Result<bool, AuthError> {
+        Ok(true)
+    }
+}
+
+/// The server of [`Alice`], where passwords are taken in clear too.
+async fn server_of_alice(inbox: &Inbox, log: &Log) -> Running {
+    let mut limits = smtp_core::Limits::default();
+    limits.error_delay = Duration::from_millis(5);
+    limits.authentication_delay = Duration::from_millis(5);
+    let listener = Listener::new("127.0.0.1:0").dangerously_authenticate_in_clear();
+    let builder = builder(inbox, log).authenticate(Alice).tls(server_tls()).limits(limits).listener(listener);
+    let server = builder.bind().await.expect("loopback has free ports");
+    let (address, handle) = (server.local_addresses()[0], server.handle());
+    Running { address, handle, run: tokio::spawn(server.run()) }
+}
+
+/// Says `AUTH` and sends so many octets without an end of line; goes on once all others have done so too.
+async fn flood_of_base64<S>(
+    mut client: Client<S>,
+    mechanism: &str,
+    piece: &'static [u8],
+    first_octets: usize,
+    all: Arc<Barrier>,
+) -> (usize, String)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    client.ask("EHLO client.example", "250").await;
+    client.ask(&format!("AUTH {mechanism}"), "334").await;
+    client.send("A".repeat(first_octets)).await;
+    all.wait().await;
+    // What lies in the sockets is read meanwhile, and seen by who watches the memory.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    flood(client.stream, piece, 64 * MIB).await
+}
+
+/// RFC 4954 §4, STANDARDS LI3, LI11, LI18: a line that does not end is `500 5.5.6` once 1 MiB of it was discarded; lines that
+/// do end are responses and then commands, of which there are too many soon. Either way the session is over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn li3_endless_base64_in_auth_on_100_connections() {
+    static WITHOUT_END: [u8; 16 << 10] = [b'A'; 16 << 10];
+    let _turn = TURN.lock().await;
+    let (inbox, log) = (Inbox::default(), Log::default());
+    let server = server_of_alice(&inbox, &log).await;
+    let lines: &'static [u8] = Vec::leak(format!("{}\r\n", "QUJD".repeat(1000)).repeat(4).into_bytes());
+    let address = server.address;
+    let mut rounds = Vec::new();
+    for (piece, first_octets) in [(&WITHOUT_END[..], MIB / 2), (&WITHOUT_END, MIB / 2), (lines, 0)] {
+        let all = Arc::new(Barrier::new(100));
+        let (before, peak) = (resident(), Peak::watch());
+        let mut clients = Vec::new();
+        for number in 0..100 {
+            let mechanism = ["PLAIN", "LOGIN", "SCRAM-SHA-256", "OAUTHBEARER"][number % 4];
+            let all = all.clone();
+            let flooding = async move {
+                if number % 5 == 0 {
+                    let client = Client::connect(address).await.start_tls().await;
+                    return flood_of_base64(client, mechanism, piece, first_octets, all).await;
+                }
+                let mut client = Client::connect(address).await;
+                client.expect("220").await;
+                flood_of_base64(client, mechanism, piece, first_octets, all).await
+            };
+            clients.push((mechanism, tokio::spawn(flooding)));
+        }
+        let honest = tokio::spawn(async move {
+            let mut client = Client::connect(address).await.start_tls().await;
+            client.ask("EHLO client.example", "250").await;
+            client.ask("AUTH PLAIN AGFsaWNlAHdvbmRlcmxhbmQ=", "235 2.7.0").await;
+            client.send_message_from("alice@example.org").await;
+            client.expect("250 2.0.0").await;
+        });
+        let mut sent = 0;
+        for (mechanism, client) in clients {
+            let (written, said) = client.await.expect("no panic");
+            let replies = replies(&said);
+            if piece == lines {
+                assert_eq!(replies.last().map(String::as_str), Some("421 4.7.0"), "{mechanism}: {replies:?}");
+                assert!(replies.len() <= 24, "{mechanism}: {replies:?}");
+            } else {
+                assert_eq!(replies, ["500 5.5.6"], "{mechanism}: the reply is read by a client that still sends");
+                assert!(written + first_octets >= MIB, "{mechanism}: 1 MiB is discarded, not {written} octets");
+            }
+            assert!(written < 16 * MIB, "{mechanism}: {written} octets were taken");
+            sent += written;
+        }
+        honest.await.expect("it is served meanwhile");
+        rounds.push((sent, peak.growth(before)));
+    }
+    assert_eq!(inbox.len(), rounds.len());
+    let (sent, grown) = rounds[0];
+    assert!(sent >= 100 * MIB && grown < 32 * MIB, "{grown} octets more for {sent}");
+    assert!(rounds[1..].iter().all(|&(_, grown)| grown < 24 * MIB), "a further flood costs nothing more: {rounds:?}");
+    println!("octets sent and memory grown, by round: {rounds:?}");
+    let events = format!("{:?}", log.events());
+    assert!(!events.contains("AAAAAAAA") && !events.contains("QUJDQUJD"), "what came may be a password");
     server.run.abort();
 }
 
