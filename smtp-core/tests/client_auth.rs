@@ -114,13 +114,26 @@ async fn a_client_logs_in_by_each_mechanism() {
     }
 }
 
+/// What lies under a session.
+#[derive(Clone, Copy, PartialEq)]
+enum Below {
+    Clear,
+    /// TLS, with a server that may be anybody.
+    Tls,
+    /// TLS, with a server whose certificate was verified.
+    VerifiedTls,
+}
+
 /// What a client says to a server that says this, one line after each of its own, and how it ends.
-fn against(auth: ClientAuth, is_under_tls: bool, lines: &[&str]) -> (String, ClientSession) {
+fn against(auth: ClientAuth, below: Below, lines: &[&str]) -> (String, ClientSession) {
     let now = Instant::now();
     let host = Host::parse("client.example").expect("a name");
     let mut session = ClientSession::new(host, ClientLimits::default(), now).with_auth(auth, "clientnonce");
-    if is_under_tls {
+    if below != Below::Clear {
         session = session.under_tls();
+    }
+    if below == Below::VerifiedTls {
+        session = session.with_verified_tls();
     }
     let mut said = String::new();
     for line in lines {
@@ -137,12 +150,12 @@ fn against(auth: ClientAuth, is_under_tls: bool, lines: &[&str]) -> (String, Cli
 fn s26_no_credential_is_sent_in_clear() {
     let offers = ["220 mx\r\n", "250-mx\r\n250 AUTH SCRAM-SHA-256 PLAIN\r\n"];
     let alice = || ClientAuth::password("alice", Secret::new("wonderland"));
-    let (said, session) = against(alice(), false, &offers);
+    let (said, session) = against(alice(), Below::Clear, &offers);
     assert_eq!(said, "EHLO client.example\r\n");
     assert_eq!(session.error().map(|error| error.cause().clone()), Some(SendCause::AuthInClear));
-    let (said, session) = against(alice(), true, &offers);
+    let (said, session) = against(alice(), Below::Tls, &offers);
     assert!(said.contains("AUTH SCRAM-SHA-256 ") && session.error().is_none(), "{said}");
-    let (said, _) = against(alice().dangerously_in_clear(), false, &offers);
+    let (said, _) = against(alice().dangerously_in_clear(), Below::Clear, &offers);
     assert!(said.contains("AUTH SCRAM-SHA-256 "), "{said}");
 }
 
@@ -154,14 +167,15 @@ fn d35_servers_that_do_not_keep_to_the_mechanism() {
     for (name, ehlo, replies, expected) in [
         ("success", plain, &["235 2.7.0 Ok\r\n"][..], None),
         ("success at once, without a proof", scram, &["235 2.7.0 Ok\r\n"], broken()),
-        ("a challenge that is not Base64", scram, &["334 ###\r\n"], broken()),
-        ("no challenge", scram, &["334 \r\n"], broken()),
-        ("another nonce", scram, &["334 cj14LHM9YWJjZCxpPTQwOTY=\r\n"], broken()),
+        ("a challenge that is not Base64", scram, &["334 ###\r\n", "501 5.7.0 Cancelled\r\n"], broken()),
+        ("no challenge", scram, &["334 \r\n", "501 5.7.0 Cancelled\r\n"], broken()),
+        ("another nonce", scram, &["334 cj14LHM9YWJjZCxpPTQwOTY=\r\n", "501 5.7.0 Cancelled\r\n"], broken()),
         ("challenges without end", plain, &["334 \r\n", "334 \r\n", "334 \r\n"], broken()),
+        ("success of what was cancelled", scram, &["334 ###\r\n", "235 2.7.0 Ok\r\n"], broken()),
     ] {
         let auth = ClientAuth::password("alice", Secret::new("wonderland"));
         let lines = [&["220 mx\r\n", ehlo], replies].concat();
-        let (_, session) = against(auth, true, &lines);
+        let (_, session) = against(auth, Below::VerifiedTls, &lines);
         let cause = session.error().map(|error| error.cause().clone());
         assert_eq!(cause, expected, "{name}");
         assert_eq!(session.is_reusable(), expected.is_none(), "{name}");
@@ -170,10 +184,85 @@ fn d35_servers_that_do_not_keep_to_the_mechanism() {
         ["250 Ok\r\n", "220 x\r\n", "354 Go\r\n", "535 5.7.8 No\r\n", "454 4.7.0 Later\r\n", "421 4.3.2 Bye\r\n"]
     {
         let auth = ClientAuth::password("alice", Secret::new("wonderland"));
-        let (_, session) = against(auth, true, &["220 mx\r\n", plain, reply]);
+        let (_, session) = against(auth, Below::VerifiedTls, &["220 mx\r\n", plain, reply]);
         let error = session.error().unwrap_or_else(|| panic!("{reply} is no success"));
         assert_eq!(error.stage(), SendStage::Auth, "{reply}");
     }
-    let (_, session) = against(ClientAuth::password("alice", Secret::new("x")), true, &["220 mx\r\n", "250 mx\r\n"]);
+    let (_, session) =
+        against(ClientAuth::password("alice", Secret::new("x")), Below::VerifiedTls, &["220 mx\r\n", "250 mx\r\n"]);
     assert_eq!(session.error().map(|error| error.cause().clone()), Some(SendCause::AuthNotOffered));
+}
+
+#[test] // RFC 4954 §14: a password is shown to nobody but the server that was meant; SCRAM shows none.
+fn r4954_no_secret_is_shown_to_a_server_that_was_not_verified() {
+    let alice = || ClientAuth::password("alice", Secret::new("wonderland"));
+    let token = || ClientAuth::token("alice", Secret::new("t0ken"));
+    let offers = |mechanisms: &str| format!("250-mx\r\n250 AUTH {mechanisms}\r\n");
+    for (auth, mechanisms, expected) in [
+        (alice(), "PLAIN LOGIN", None),
+        (alice(), "PLAIN SCRAM-SHA-256", Some("SCRAM-SHA-256")),
+        (token(), "OAUTHBEARER XOAUTH2", None),
+        (alice().dangerously_in_clear(), "PLAIN LOGIN", Some("PLAIN")),
+    ] {
+        let (said, session) = against(auth.clone(), Below::Tls, &["220 mx\r\n", &offers(mechanisms)]);
+        let cause = session.error().map(|error| error.cause().clone());
+        if let Some(mechanism) = expected {
+            assert!(said.contains(&format!("AUTH {mechanism} ")) && cause.is_none(), "{said}");
+            continue;
+        }
+        assert_eq!((said.as_str(), cause), ("EHLO client.example\r\n", Some(SendCause::AuthNotVerified)));
+        assert!(session.error().is_some_and(smtp_core::SendError::is_transient), "{mechanisms}");
+        let (said, session) = against(auth, Below::VerifiedTls, &["220 mx\r\n", &offers(mechanisms)]);
+        assert!(said.contains("AUTH ") && session.error().is_none(), "{said}");
+    }
+}
+
+#[test] // RFC 4954 §4: where it makes the command longer than 512 octets, it is said behind an empty challenge.
+fn r4954_a_long_initial_response_waits_for_the_challenge() {
+    let command_of = |octets: usize| {
+        let auth = ClientAuth::token("a", Secret::new("t".repeat(octets)));
+        let lines = ["220 mx\r\n", "250-mx\r\n250 AUTH OAUTHBEARER\r\n", "334 \r\n"];
+        let (at_once, _) = against(auth.clone(), Below::VerifiedTls, &lines[..2]);
+        let (all, session) = against(auth.clone(), Below::VerifiedTls, &lines);
+        let (_, with_challenge) = against(auth, Below::VerifiedTls, &[lines[0], lines[1], "334 eA==\r\n", "501 x\r\n"]);
+        let command = at_once.lines().last().unwrap_or_default().to_owned();
+        assert!(!format!("{session:?}").contains("dHR0"), "the token is no secret any more");
+        (command, all, session, with_challenge)
+    };
+    let (mut lengths, mut held) = (Vec::new(), 0);
+    for octets in 340..360 {
+        let (command, all, session, with_challenge) = command_of(octets);
+        if command == "AUTH OAUTHBEARER" {
+            held += 1;
+            let response = all.lines().last().unwrap_or_default();
+            assert!(response.len() > 490 && response.starts_with("bixhPWEs"), "{response}");
+            assert!(session.error().is_none());
+            let cause = with_challenge.error().map(|error| error.cause().clone());
+            assert_eq!(
+                cause,
+                Some(SendCause::AuthBroken),
+                "the server speaks first, which this mechanism does not let it"
+            );
+        } else {
+            lengths.push(command.len() + 2);
+        }
+    }
+    assert!(held > 0 && lengths.iter().max() == Some(&511), "{held} {lengths:?}");
+    let (command, ..) = command_of(9_300);
+    assert!(!command.contains("AUTH"), "longer than the lines of an exchange may be");
+}
+
+#[test] // RFC 4954 §4: what cannot be decoded is answered by "*"; nothing is sent behind AUTH before its reply.
+fn r4954_an_exchange_that_cannot_go_on_is_cancelled() {
+    let scram = "250-mx\r\n250-PIPELINING\r\n250 AUTH SCRAM-SHA-256\r\n";
+    let auth = || ClientAuth::password("alice", Secret::new("wonderland"));
+    for challenge in ["334 ###\r\n", "334 AA=A\r\n", "334 \r\n"] {
+        let (said, session) = against(auth(), Below::VerifiedTls, &["220 mx\r\n", scram, challenge]);
+        let lines: Vec<_> = said.lines().collect();
+        assert!(
+            lines.len() == 3 && lines[1].starts_with("AUTH SCRAM-SHA-256 ") && lines[2] == "*",
+            "{challenge}: {said}"
+        );
+        assert!(session.error().is_none(), "{challenge}: the refusal is waited for");
+    }
 }

@@ -12,7 +12,8 @@ use super::prepare::prepared;
 /// The most iterations that a server may ask for: 200,000. More would keep the thread too long.
 const MOST_ITERATIONS: u32 = 200_000;
 
-/// With what a client authenticates (RFC 4954), under TLS only.
+/// With what a client authenticates (RFC 4954), under TLS only. What shows the secret to the server, which SCRAM does not, is
+/// said only where the certificate was verified (RFC 4954 §14).
 ///
 /// ```
 /// use smtp_core::{ClientAuth, Mechanism, Mechanisms, Secret};
@@ -48,7 +49,8 @@ impl ClientAuth {
         self
     }
 
-    /// Also without TLS: everybody between client and server can read the password and use it.
+    /// Also without TLS, and to a server whose certificate was not verified: everybody between client and server can read the
+    /// password and use it.
     #[must_use]
     pub fn dangerously_in_clear(mut self) -> Self {
         self.in_clear = true;

@@ -1,18 +1,26 @@
 //! `AUTH` (RFC 4954), said behind `EHLO` and before any message.
 //!
 //! Without TLS nothing is said, unless the configuration says that passwords may be sent in clear. Where the client is to
-//! authenticate and cannot, there is no session: mail that was to go out under a name never goes out without it.
+//! authenticate and cannot, there is no session: mail that was to go out under a name never goes out without it. What
+//! shows the secret to the server is said only to one whose certificate was verified (RFC 4954 §14).
 
 use std::time::Instant;
 
 use crate::sasl::client::{ClientAuth, ClientExchange};
+use crate::syntax::mechanism::{Mechanism, Mechanisms};
 use crate::syntax::reply::Reply;
+use crate::syntax::secret::Secret;
 
 use super::report::{SendCause, SendError, SendStage};
 use super::{Awaited, ClientSession, State};
 
 /// Octets of a line of the exchange, at most (RFC 4954 §4).
 const LINE_OCTETS: usize = 12_288;
+/// Octets of the command, at most; an initial response that has no room in it waits for a challenge (RFC 4954 §4, RFC 5321
+/// §4.5.3.1.4).
+const COMMAND_OCTETS: usize = 512;
+/// Mechanisms in which the server sees what it could use elsewhere as this user.
+const SHOWING: Mechanisms = Mechanisms::PASSWORD.with(Mechanism::OauthBearer).with(Mechanism::Xoauth2);
 
 /// What the client authenticates with, and how far it is.
 #[derive(Debug)]
@@ -20,6 +28,10 @@ pub(super) struct Authenticating {
     auth: ClientAuth,
     nonce: String,
     exchange: Option<ClientExchange>,
+    /// The initial response, where it had no room in the command.
+    held: Option<Secret>,
+    /// The client has said that it does not go on.
+    is_cancelled: bool,
     /// The challenge of the server, as it came.
     pub(super) challenge: Vec<u8>,
 }
@@ -29,7 +41,9 @@ impl ClientSession {
     #[must_use]
     pub fn with_auth(mut self, auth: ClientAuth, nonce: impl Into<String>) -> Self {
         let nonce = nonce.into();
-        self.authenticating = Some(Box::new(Authenticating { auth, nonce, exchange: None, challenge: Vec::new() }));
+        let (exchange, held, challenge) = (None, None, Vec::new());
+        let authenticating = Authenticating { auth, nonce, exchange, held, is_cancelled: false, challenge };
+        self.authenticating = Some(Box::new(authenticating));
         self
     }
 
@@ -49,17 +63,24 @@ impl ClientSession {
         if !self.is_under_tls && !authenticating.auth.may_be_in_clear() {
             return self.end(fail(SendCause::AuthInClear));
         }
-        let Some(mechanism) = authenticating.auth.choose(self.offers.mechanisms()) else {
-            return self.end(fail(SendCause::AuthNotOffered));
+        let offered = self.offers.mechanisms();
+        let may_show = self.is_tls_verified || authenticating.auth.may_be_in_clear();
+        let usable = if may_show { offered } else { offered.iter().filter(|it| !SHOWING.contains(*it)).collect() };
+        let Some(mechanism) = authenticating.auth.choose(usable) else {
+            let is_offered = authenticating.auth.choose(offered).is_some();
+            return self.end(fail(if is_offered { SendCause::AuthNotVerified } else { SendCause::AuthNotOffered }));
         };
         let begun = ClientExchange::begin(&authenticating.auth, mechanism, &authenticating.nonce);
-        let line = begun.map(|(exchange, response)| {
-            authenticating.exchange = Some(exchange);
-            format!("AUTH {mechanism} {response}\r\n")
-        });
-        match line.filter(|line| line.len() <= LINE_OCTETS) {
-            Some(line) => self.send(now, Awaited::Auth, line.as_bytes()),
-            None => self.end(fail(SendCause::Credential)),
+        let Some((exchange, response)) = begun.filter(|(_, response)| response.len() + 2 <= LINE_OCTETS) else {
+            return self.end(fail(SendCause::Credential));
+        };
+        authenticating.exchange = Some(exchange);
+        let line = format!("AUTH {mechanism} {response}\r\n");
+        if line.len() <= COMMAND_OCTETS {
+            self.send(now, Awaited::Auth, line.as_bytes());
+        } else {
+            authenticating.held = Some(Secret::new(response));
+            self.send(now, Awaited::Auth, format!("AUTH {mechanism}\r\n").as_bytes());
         }
     }
 
@@ -67,16 +88,37 @@ impl ClientSession {
         let Some(authenticating) = &mut self.authenticating else { return };
         let challenge = std::mem::take(&mut authenticating.challenge);
         let challenge = challenge.strip_prefix(b" ").unwrap_or(&challenge);
-        let exchange = authenticating.exchange.as_mut();
-        match exchange.and_then(|exchange| exchange.respond(challenge)) {
-            Some(response) => self.send(now, Awaited::Auth, format!("{response}\r\n").as_bytes()),
-            None => self.end(SendError::new(SendStage::Auth, SendCause::AuthBroken)),
+        let response = if let Some(initial) = authenticating.held.take() {
+            challenge.is_empty().then_some(initial)
+        } else {
+            let exchange = authenticating.exchange.as_mut();
+            exchange.and_then(|exchange| exchange.respond(challenge)).map(Secret::new)
+        };
+        match response {
+            Some(response) => self.send(now, Awaited::Auth, format!("{}\r\n", response.expose()).as_bytes()),
+            None if authenticating.is_cancelled => self.broken(),
+            None => {
+                authenticating.exchange = None;
+                authenticating.is_cancelled = true;
+                self.send(now, Awaited::Auth, b"*\r\n");
+            }
         }
+    }
+
+    /// Whether the client has said that it does not go on: a refusal is what it waits for.
+    pub(super) fn has_cancelled(&self) -> bool {
+        self.authenticating.as_ref().is_some_and(|authenticating| authenticating.is_cancelled)
+    }
+
+    /// The server does not keep to the mechanism.
+    pub(super) fn broken(&mut self) {
+        self.end(SendError::new(SendStage::Auth, SendCause::AuthBroken));
     }
 
     /// The server says that all is well. With SCRAM it must have proved that it knows the user.
     pub(super) fn authenticated(&mut self, reply: Reply) {
-        let exchange = self.authenticating.take().and_then(|authenticating| authenticating.exchange);
+        let said_all = self.authenticating.take().filter(|authenticating| authenticating.held.is_none());
+        let exchange = said_all.and_then(|authenticating| authenticating.exchange);
         if reply.code().get() != 235 {
             self.distrust(SendStage::Auth, SendCause::Misplaced(reply));
         } else if exchange.is_some_and(|exchange| exchange.may_succeed()) {

@@ -200,6 +200,7 @@ mod tests {
         assert_eq!(auth.to_string(), "SCRAM-SHA-256 PLAIN LOGIN");
         let some = offers(&[b"Pipelining", b"8bitmime ", b"ENHANCEDSTATUSCODES x"]);
         assert!(some.pipelining() && some.eight_bit_mime() && some.enhanced_status_codes());
+        assert!(offers(&[b"SMTPUTF8 x"]).smtputf8(), "RFC 6531 §3.1: parameters are ignored");
         assert!(!some.size() && !some.dsn() && offers(&[b"dsn"]).dsn());
     }
 }

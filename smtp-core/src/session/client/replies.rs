@@ -76,8 +76,9 @@ impl ClientSession {
             (Ehlo | Helo, 2) => self.introduced(now),
             (StartTls, 2) => self.state = State::Handshake,
             (StartTls, 4 | 5) if self.starttls == super::StartTls::IfOffered => self.authenticate(now),
-            (Auth, 3) => self.challenged(now),
+            (Auth, 3) if reply.code().get() == 334 => self.challenged(now),
             (Auth, 2) => self.authenticated(reply),
+            (Auth, 4 | 5) if self.has_cancelled() => self.broken(),
             (Greeting | Ehlo | Helo | StartTls | Auth, 4 | 5) => self.refused(awaited, reply),
 
             (Mail | Chunk, 2) => {}

@@ -92,6 +92,9 @@ pub enum SendCause {
     AuthInClear,
     /// The client is to authenticate, and the server offers none of the mechanisms that it may use.
     AuthNotOffered,
+    /// The server offers only mechanisms that show it the password or the token, and its certificate was not verified (RFC 4954
+    /// §14).
+    AuthNotVerified,
     /// User, password or token cannot be said in the mechanism: empty, or with characters that cannot be in it.
     Credential,
     /// The server says what does not belong in the exchange, or has not proved that it knows the user.
@@ -136,6 +139,9 @@ impl fmt::Display for SendCause {
             Self::Handshake(why) => write!(f, "the TLS handshake failed: {why}"),
             Self::AuthInClear => f.write_str("there is no TLS to authenticate under"),
             Self::AuthNotOffered => f.write_str("the server offers no mechanism to authenticate with"),
+            Self::AuthNotVerified => {
+                f.write_str("the password would be shown to a server whose certificate is not verified")
+            }
             Self::Credential => f.write_str("the user or the password cannot be sent"),
             Self::AuthBroken => f.write_str("the server does not keep to the mechanism"),
             Self::Source(kind) => write!(f, "the content cannot be read: {kind}"),
@@ -234,7 +240,7 @@ impl SendError {
             SendCause::TimedOut | SendCause::Closed | SendCause::Network(_) | SendCause::NotUsable => (4, 2),
             SendCause::TlsNotOffered | SendCause::TlsNotVerified => (7, 10),
             SendCause::RequireTlsNotOffered => (7, 30),
-            SendCause::Handshake(_) | SendCause::AuthBroken => (7, 5),
+            SendCause::Handshake(_) | SendCause::AuthBroken | SendCause::AuthNotVerified => (7, 5),
             SendCause::AuthInClear => (7, 11),
             SendCause::AuthNotOffered => (7, 4),
             SendCause::Credential => (7, 8),
