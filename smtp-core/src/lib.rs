@@ -22,6 +22,7 @@
 //! | who it is from and for | [`Envelope`] |
 //! | where its content comes from | [`ContentSource`]: memory, [`StoredContent`], [`FileContent`], [`Chained`] |
 //! | what became of each recipient | [`SendReport`], [`SendError`] |
+//! | what a connection must be | [`ClientTls`], or [`TlsPolicy`] where that depends on the next hop |
 //!
 //! [`Resolver`] is DNS with three answers, as policies and queues ask it; [`ResolverTable`] is one for tests.
 //!
@@ -68,6 +69,8 @@ pub use client::content_source::{Chained, ContentSource, FileContent, StoredCont
 pub use client::mailer::{Mailer, MailerSettings, NotHostAndPort};
 pub use client::send;
 pub use client::tls::ClientTls;
+pub use client::tls_policy::{NextHop, TlsPolicy, TlsRequirement};
+pub use client::tls_table::TlsPolicyTable;
 pub use client::verify::TlsaRecord;
 pub use hooks::authenticator::Authenticator;
 pub use hooks::delivery::Delivery;

@@ -1,14 +1,18 @@
 //! What a client is told: its name, its limits, its address.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+
+use rustls::RootCertStore;
 
 use crate::sasl::client::ClientAuth;
+use crate::server::tls::TlsError;
 use crate::session::client::limits::ClientLimits;
 use crate::session::transfer_protocol::TransferProtocol;
 use crate::syntax::SyntaxError;
 use crate::syntax::address::{AddressLiteral, Host};
 
-use super::tls::ClientTls;
+use super::tls::{self, ClientTls};
 
 /// How a client introduces itself and what it allows. Fields may grow: start from [`ClientConfig::new`].
 ///
@@ -24,6 +28,7 @@ pub struct ClientConfig {
     limits: ClientLimits,
     local_address: Option<IpAddr>,
     tls: Option<ClientTls>,
+    authorities: Option<Arc<RootCertStore>>,
     auth: Option<ClientAuth>,
     prefers_chunks: bool,
     protocol: TransferProtocol,
@@ -61,6 +66,15 @@ impl ClientConfig {
     #[must_use]
     pub fn with_tls(self, tls: ClientTls) -> Self {
         Self { tls: Some(tls), ..self }
+    }
+
+    /// Believes these authorities (PEM), and no others, where a [`TlsPolicy`](crate::TlsPolicy) wants a certificate by name.
+    /// Default: those that the system trusts.
+    ///
+    /// # Errors
+    /// [`TlsError::Certificate`].
+    pub fn with_authorities(self, roots: &[u8]) -> Result<Self, TlsError> {
+        Ok(Self { authorities: Some(tls::authorities(roots)?), ..self })
     }
 
     /// Authenticates before any message. Default: not at all.
@@ -102,9 +116,19 @@ impl ClientConfig {
         self.tls.as_ref()
     }
 
+    /// Who vouches for certificates, where that is not for the system to say.
+    pub(super) fn authorities(&self) -> Option<&Arc<RootCertStore>> {
+        self.authorities.as_ref()
+    }
+
     /// The same in clear.
     pub(super) fn without_tls(&self) -> Self {
-        Self { tls: None, ..self.clone() }
+        self.under(None)
+    }
+
+    /// The same with other demands.
+    pub(super) fn under(&self, tls: Option<ClientTls>) -> Self {
+        Self { tls, ..self.clone() }
     }
 
     /// The name; `None` where the address of the connection stands for it, as an address literal (RFC 5321 §4.1.3).

@@ -19,10 +19,13 @@ use crate::syntax::reply::Reply;
 use crate::syntax::secret::Secret;
 
 use super::config::ClientConfig;
+use super::connection::ClientConnection;
 use super::content_source::ContentSource;
+use super::demand::Demands;
 use super::pool::{Kept, Pool};
 use super::stream::ClientStream;
 use super::tls::ClientTls;
+use super::tls_policy::{NextHop, TlsPolicy, TlsRequirement};
 
 /// How a [`Mailer`] uses its connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +84,10 @@ impl NotHostAndPort {
 #[derive(Clone)]
 pub struct Mailer {
     server: Arc<Server>,
+    /// What is demanded of the server; `None`: what its configuration says.
+    demands: Option<Arc<Demands>>,
+    /// Whether messages go also where that cannot be met.
+    is_tls_optional: bool,
     pool: Arc<Pool>,
 }
 
@@ -136,7 +143,28 @@ impl Mailer {
     }
 
     fn new(place: Place, config: ClientConfig) -> Self {
-        Self { server: Arc::new(Server { place, config }), pool: Pool::new(&MailerSettings::default()) }
+        let server = Arc::new(Server { place, config });
+        Self { server, demands: None, is_tls_optional: false, pool: Pool::new(&MailerSettings::default()) }
+    }
+
+    /// The same with a policy that says, for each message, what a connection to that next hop must be, in the place of
+    /// [`ClientConfig::with_tls`]. Of that only [`ClientTls::implicit`] still counts: the handshake comes first there.
+    ///
+    /// A connection that is there already is used again only where it was made for the same. Where the policy does not know, or
+    /// does not say within [`ClientLimits::connect_timeout`](crate::ClientLimits::connect_timeout), nothing is sent:
+    /// [`SendCause::TlsPolicy`], which is transient. Over a Unix socket nobody is asked.
+    #[must_use]
+    pub fn with_tls_policy(self, next_hop: NextHop, policy: impl TlsPolicy + 'static) -> Self {
+        Self { demands: Some(Arc::new(Demands::new(next_hop, Box::new(policy)))), ..self }
+    }
+
+    /// The same for messages whose senders put delivery before protection (`TLS-Required: No`, RFC 8689 §3): what the policy
+    /// demands beyond [`TlsRequirement::Opportunistic`] is left out, and so is that it does not know. What the configuration
+    /// says holds, and where the client authenticates the policy holds as well: the password is not the sender's. Copies
+    /// share their connections.
+    #[must_use]
+    pub fn with_tls_optional(&self) -> Self {
+        Self { is_tls_optional: true, ..self.clone() }
     }
 
     /// The same with other settings. Connections are not shared with copies that were made before.
@@ -181,32 +209,52 @@ impl Mailer {
         envelope: impl Fn(Offers) -> Envelope,
         content: impl Fn() -> C,
     ) -> Result<(SendReport, Option<SocketAddr>), SendError> {
-        if let Some(mut kept) = self.pool.take() {
-            let report = kept.send(&envelope(kept.offers()), content()).await;
+        let requirement = self.requirement().await?;
+        if let Some(mut kept) = self.pool.take(requirement.as_ref()) {
+            let report = kept.connection.send(&envelope(kept.connection.offers()), content()).await;
             if !was_closed_before(&report) {
                 return Ok(self.finish(kept, report));
             }
             // The server had had enough of this connection, which says nothing about the message.
         }
-        let mut connection = self.server.connect().await?;
+        let mut connection = self.connect(requirement.as_ref()).await?;
         let report = connection.send(&envelope(connection.offers()), content()).await;
-        Ok(self.finish(connection, report))
+        Ok(self.finish(Kept { connection, requirement }, report))
     }
 
-    fn finish(&self, connection: Kept, report: SendReport) -> (SendReport, Option<SocketAddr>) {
-        let peer = connection.peer();
-        self.pool.give_back(connection);
+    /// What the connection must be; `None`: what the configuration says.
+    async fn requirement(&self) -> Result<Option<TlsRequirement>, SendError> {
+        match &self.demands {
+            Some(demands) if !self.is_local() => demands.ask(&self.server.config, self.is_tls_optional).await.map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    async fn connect(&self, requirement: Option<&TlsRequirement>) -> Result<ClientConnection<ClientStream>, SendError> {
+        match (&self.demands, requirement) {
+            (Some(demands), Some(requirement)) => {
+                self.server.connect(&demands.meet(requirement, &self.server.config).await?).await
+            }
+            _ => self.server.connect(&self.server.config).await,
+        }
+    }
+
+    fn finish(&self, kept: Kept, report: SendReport) -> (SendReport, Option<SocketAddr>) {
+        let peer = kept.connection.peer();
+        self.pool.give_back(kept);
         (report, peer)
     }
 }
 
 impl Server {
-    async fn connect(&self) -> Result<Kept, SendError> {
+    async fn connect(&self, config: &ClientConfig) -> Result<ClientConnection<ClientStream>, SendError> {
         match &self.place {
-            Place::Addresses(addresses) => Kept::connect_with(&addresses[..], &self.config, ClientStream::Tcp).await,
-            Place::Name(name) => Kept::connect_with(&**name, &self.config, ClientStream::Tcp).await,
+            Place::Addresses(addresses) => {
+                ClientConnection::connect_with(&addresses[..], config, ClientStream::Tcp).await
+            }
+            Place::Name(name) => ClientConnection::connect_with(&**name, config, ClientStream::Tcp).await,
             #[cfg(unix)]
-            Place::Path(path) => Kept::connect_unix_with(path, &self.config, ClientStream::Unix).await,
+            Place::Path(path) => ClientConnection::connect_unix_with(path, config, ClientStream::Unix).await,
         }
     }
 }

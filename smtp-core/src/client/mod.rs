@@ -2,18 +2,21 @@
 //!
 //! [`connection`] is the loop that drives a [`ClientSession`](crate::ClientSession), [`config`] what it is told,
 //! [`content_source`] where content comes from, [`body`] what is said of it, [`connecting`] how a connection is made,
-//! [`tls`] how it is protected and [`verify`] against whom, [`mailer`] keeps some in its [`pool`], [`inbound`] is what was read, `unix` how a socket in the file system is reached.
+//! [`tls`] how it is protected and [`verify`] against whom, [`tls_policy`] what a next hop demands, [`demand`] how that is met, [`mailer`] keeps some in its [`pool`], [`inbound`] is what was read, `unix` how a socket in the file system is reached.
 
 mod body;
 pub(crate) mod config;
 mod connecting;
 pub(crate) mod connection;
 pub(crate) mod content_source;
+mod demand;
 mod inbound;
 pub(crate) mod mailer;
 mod pool;
 mod stream;
 pub(crate) mod tls;
+pub(crate) mod tls_policy;
+pub(crate) mod tls_table;
 #[cfg(unix)]
 mod unix;
 pub(crate) mod verify;

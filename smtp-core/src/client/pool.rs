@@ -9,9 +9,14 @@ use tokio::time::{Instant, sleep_until};
 use super::connection::ClientConnection;
 use super::mailer::MailerSettings;
 use super::stream::ClientStream;
+use super::tls_policy::TlsRequirement;
 
 /// A connection that is kept.
-pub(super) type Kept = ClientConnection<ClientStream>;
+pub(super) struct Kept {
+    pub(super) connection: ClientConnection<ClientStream>,
+    /// What it was made for; `None`: what the configuration says.
+    pub(super) requirement: Option<TlsRequirement>,
+}
 
 pub(super) struct Pool {
     idle: Mutex<Idle>,
@@ -50,35 +55,40 @@ impl Pool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection that is fit for another message: the one that was used last, so that the others grow idle.
-    pub(super) fn take(&self) -> Option<Kept> {
+    /// A connection that was made for that and is fit for another message: the one that was used last, so that the others
+    /// grow idle.
+    pub(super) fn take(&self, requirement: Option<&TlsRequirement>) -> Option<Kept> {
         loop {
-            let mut connection = self.lock().connections.pop()?;
-            if connection.idle_since().elapsed() < self.idle_timeout
-                && self.is_young(&connection)
-                && connection.is_reusable()
+            let mut kept = {
+                let mut idle = self.lock();
+                let place = idle.connections.iter().rposition(|kept| kept.requirement.as_ref() == requirement)?;
+                idle.connections.remove(place)
+            };
+            if kept.connection.idle_since().elapsed() < self.idle_timeout
+                && self.is_young(&kept)
+                && kept.connection.is_reusable()
             {
-                return Some(connection);
+                return Some(kept);
             }
-            close(connection);
+            close(kept);
         }
     }
 
     /// Keeps a connection, if it is fit for another message.
-    pub(super) fn give_back(self: &Arc<Self>, mut connection: Kept) {
-        let is_fit = self.is_young(&connection) && connection.is_reusable();
+    pub(super) fn give_back(self: &Arc<Self>, mut kept: Kept) {
+        let is_fit = self.is_young(&kept) && kept.connection.is_reusable();
         let mut idle = self.lock();
         if !is_fit || idle.connections.len() >= self.idle_limit {
             drop(idle);
-            return close(connection);
+            return close(kept);
         }
-        idle.connections.push(connection);
+        idle.connections.push(kept);
         if !std::mem::replace(&mut idle.is_watched, true) {
             tokio::spawn(watch(Arc::downgrade(self)));
         }
     }
 
-    fn is_young(&self, connection: &Kept) -> bool {
+    fn is_young(&self, Kept { connection, .. }: &Kept) -> bool {
         connection.opened().elapsed() < self.lifetime && connection.messages_sent() < self.messages_limit
     }
 
@@ -86,8 +96,8 @@ impl Pool {
     fn close_idle(&self) -> Option<Instant> {
         let now = Instant::now();
         let mut idle = self.lock();
-        let expires = |connection: &Kept| connection.idle_since() + self.idle_timeout;
-        let (over, kept) = idle.connections.drain(..).partition(|connection| expires(connection) <= now);
+        let expires = |kept: &Kept| kept.connection.idle_since() + self.idle_timeout;
+        let (over, kept) = idle.connections.drain(..).partition(|kept| expires(kept) <= now);
         idle.connections = kept;
         let next = idle.connections.iter().map(expires).min();
         idle.is_watched = next.is_some();
@@ -107,8 +117,8 @@ async fn watch(pool: Weak<Pool>) {
 }
 
 /// Says `QUIT`, without anybody waiting for it.
-fn close(connection: Kept) {
+fn close(kept: Kept) {
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-        runtime.spawn(connection.quit());
+        runtime.spawn(kept.connection.quit());
     }
 }

@@ -67,14 +67,7 @@ impl ClientTls {
     /// # Errors
     /// [`TlsError`]: there is no name, one is no name, or the system has no authorities.
     pub fn verified<N: AsRef<str>>(names: impl IntoIterator<Item = N>) -> Result<Self, TlsError> {
-        let found = rustls_native_certs::load_native_certs();
-        let mut roots = RootCertStore::empty();
-        let (added, _) = roots.add_parsable_certificates(found.certs);
-        if added == 0 {
-            let why = found.errors.first().map_or_else(|| "there is none".to_owned(), ToString::to_string);
-            return Err(TlsError::Certificate(format!("authorities of the system: {why}")));
-        }
-        Self::verified_by(names, roots)
+        Self::verified_by(names, authorities_of_system()?)
     }
 
     /// The same with authorities of one's own, in PEM.
@@ -85,17 +78,16 @@ impl ClientTls {
         names: impl IntoIterator<Item = N>,
         roots: &[u8],
     ) -> Result<Self, TlsError> {
-        let mut store = RootCertStore::empty();
-        for root in crate::tls::certificates(roots).map_err(TlsError::Certificate)? {
-            store.add(root).map_err(|error| TlsError::Certificate(error.to_string()))?;
-        }
-        Self::verified_by(names, store)
+        Self::verified_by(names, authorities(roots)?)
     }
 
-    fn verified_by<N: AsRef<str>>(names: impl IntoIterator<Item = N>, roots: RootCertStore) -> Result<Self, TlsError> {
+    pub(super) fn verified_by<N: AsRef<str>>(
+        names: impl IntoIterator<Item = N>,
+        roots: Arc<RootCertStore>,
+    ) -> Result<Self, TlsError> {
         let (names, first) = parse_names(names)?;
         Self::with_verifier(StartTls::Required, Some(first), |provider| {
-            let by_authorities = WebPkiServerVerifier::builder_with_provider(roots.into(), provider).build();
+            let by_authorities = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
             let by_authorities = by_authorities.map_err(|error| TlsError::Unusable(error.to_string()))?;
             Ok(Accepts::Names(names, by_authorities))
         })
@@ -208,6 +200,27 @@ impl fmt::Debug for ClientTls {
             .field("is_implicit", &self.is_implicit)
             .finish_non_exhaustive()
     }
+}
+
+/// Those that the system trusts. Blocks: they are in files.
+pub(super) fn authorities_of_system() -> Result<Arc<RootCertStore>, TlsError> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(found.certs);
+    if added == 0 {
+        let why = found.errors.first().map_or_else(|| "there is none".to_owned(), ToString::to_string);
+        return Err(TlsError::Certificate(format!("authorities of the system: {why}")));
+    }
+    Ok(roots.into())
+}
+
+/// Those in PEM.
+pub(super) fn authorities(pem: &[u8]) -> Result<Arc<RootCertStore>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for root in crate::tls::certificates(pem).map_err(TlsError::Certificate)? {
+        roots.add(root).map_err(|error| TlsError::Certificate(error.to_string()))?;
+    }
+    Ok(roots.into())
 }
 
 /// The names, and the first of them.

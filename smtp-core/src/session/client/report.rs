@@ -84,6 +84,8 @@ pub enum SendCause {
     Network(io::ErrorKind),
     /// The system finds no address for the name of the server; what it said.
     Lookup(SafeText),
+    /// What the server demands of TLS is not known now, or cannot be met; why.
+    TlsPolicy(SafeText),
     /// TLS is demanded, and the server does not offer it.
     TlsNotOffered,
     /// The TLS handshake failed, or the certificate is not that of the server; why.
@@ -135,6 +137,7 @@ impl fmt::Display for SendCause {
             Self::Closed => f.write_str("the server closed the connection"),
             Self::Network(kind) => kind.fmt(f),
             Self::Lookup(text) => text.fmt(f),
+            Self::TlsPolicy(why) => write!(f, "what the server demands of TLS is not known: {why}"),
             Self::TlsNotOffered => f.write_str("TLS is demanded, and the server does not offer it"),
             Self::Handshake(why) => write!(f, "the TLS handshake failed: {why}"),
             Self::AuthInClear => f.write_str("there is no TLS to authenticate under"),
@@ -240,7 +243,7 @@ impl SendError {
             SendCause::TimedOut | SendCause::Closed | SendCause::Network(_) | SendCause::NotUsable => (4, 2),
             SendCause::TlsNotOffered | SendCause::TlsNotVerified => (7, 10),
             SendCause::RequireTlsNotOffered => (7, 30),
-            SendCause::Handshake(_) | SendCause::AuthBroken | SendCause::AuthNotVerified => (7, 5),
+            SendCause::Handshake(_) | SendCause::TlsPolicy(_) | SendCause::AuthBroken | SendCause::AuthNotVerified => (7, 5),
             SendCause::AuthInClear => (7, 11),
             SendCause::AuthNotOffered => (7, 4),
             SendCause::Credential => (7, 8),
