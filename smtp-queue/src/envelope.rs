@@ -15,6 +15,7 @@ pub type SiteName = Arc<str>;
 
 /// What was known of a message when it was accepted: everything but its content and its progress.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and is stored as such")]
 pub struct Envelope {
     /// Its name.
     pub id: QueueId,
@@ -36,6 +37,9 @@ pub struct Envelope {
     /// Whether it was received with `REQUIRETLS` (RFC 8689 §4.1), or tells of a message that was: a next hop must be verified,
     /// and promise the same.
     pub requires_tls: bool,
+    /// Whether it came with `TLS-Required: No` in its header section and without `REQUIRETLS` (RFC 8689 §3, §4.1): it goes
+    /// also where what a [`TlsPolicy`](smtp_core::TlsPolicy) demands is not met.
+    pub tls_is_optional: bool,
     /// What the sender asked of notifications about the message (RFC 3461 §4.3, §4.4).
     pub dsn: MessageDsn,
     /// Whether a notification may go to the reverse-path: a policy vouches for it, or the client may relay
@@ -106,6 +110,7 @@ impl Envelope {
             body: None,
             smtputf8: false,
             requires_tls: false,
+            tls_is_optional: false,
             dsn: MessageDsn::default(),
             sender_confirmed: false,
             release: None,

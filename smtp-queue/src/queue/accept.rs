@@ -26,6 +26,7 @@ use super::attempt::Loaded;
 use super::expansion::expanded;
 use super::ready::Ready;
 use super::shared::{Phase, Shared, with_causes};
+use super::tls_required::is_optional;
 
 /// A message of an application was not taken.
 #[derive(Debug, Error)]
@@ -328,6 +329,7 @@ impl Shared {
         let Incoming { mut envelope, content, discarded, expanded, connection } = incoming;
         let id = envelope.id;
         if !envelope.recipients.is_empty() {
+            envelope.tls_is_optional = is_optional(&envelope, &content).await;
             let outbound = match connection {
                 Some(connection) => Outbound::received(&envelope.reverse_path, connection),
                 None => Outbound::generated(&envelope.reverse_path),
@@ -463,7 +465,7 @@ impl Shared {
 }
 
 /// The content as it is passed on, where it is in memory.
-fn stored(content: &NewContent) -> Option<StoredContent> {
+pub(super) fn stored(content: &NewContent) -> Option<StoredContent> {
     let body = content.content.as_bytes()?;
     let skipped = usize::try_from(content.skipped_octets).unwrap_or(usize::MAX).min(body.len());
     Some(StoredContent::in_memory(content.head.clone(), body.slice(skipped..)))

@@ -76,7 +76,7 @@ impl Shared {
 }
 
 /// As much of the content, as it is passed on, as a header section may have to go back, and one octet more.
-async fn start(content: &NewContent) -> StoredContent {
+pub(super) async fn start(content: &NewContent) -> StoredContent {
     let (head, skipped, content) = (content.head.clone(), content.skipped_octets, content.content.clone());
     let read = move || {
         let mut body = Vec::new();

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! accept      a message comes in: its envelope, its sites, the put that makes it durable
+//!   tls_required whether its sender would rather have it delivered than protected
 //!   expansion what is told of an alias for several mailboxes
 //! dispatcher  asks the spool for what is due, and watches that nothing is forgotten
 //!   ready     a window for each site, attempts at a time, turns
@@ -23,6 +24,7 @@ mod outcomes;
 mod ready;
 mod settings;
 mod shared;
+mod tls_required;
 
 use std::sync::Arc;
 use std::time::Duration;

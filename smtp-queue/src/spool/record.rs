@@ -45,6 +45,7 @@ mod envelope_tag {
     pub(super) const SMTPUTF8: u16 = 15;
     pub(super) const REQUIRES_TLS: u16 = 16;
     pub(super) const RELEASE: u16 = 17;
+    pub(super) const TLS_IS_OPTIONAL: u16 = 20;
 }
 
 /// The value of [`envelope_tag::BODY`] beside 7 and 8, the bits of text.
@@ -117,6 +118,9 @@ pub(crate) fn encode_envelope(envelope: &Envelope, output: &mut Vec<u8>) {
     }
     if envelope.requires_tls {
         put(output, tag::REQUIRES_TLS, &[]);
+    }
+    if envelope.tls_is_optional {
+        put(output, tag::TLS_IS_OPTIONAL, &[]);
     }
     if envelope.sender_confirmed {
         put(output, tag::SENDER_CONFIRMED, &[]);
@@ -204,6 +208,7 @@ pub(crate) fn decode_envelope(id: QueueId, octets: &[u8]) -> Result<Envelope, Re
             }
             tag::SMTPUTF8 => found.smtputf8 = true,
             tag::REQUIRES_TLS => found.requires_tls = true,
+            tag::TLS_IS_OPTIONAL => found.tls_is_optional = true,
             tag::SENDER_CONFIRMED => found.sender_confirmed = true,
             tag::RELEASE => found.release = Some(time(value, "release")?),
             tag::DEADLINE => found.deadline = Some(time(value, "deadline")?),

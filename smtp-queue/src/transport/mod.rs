@@ -121,6 +121,12 @@ impl Attempt {
         self.envelope.requires_tls
     }
 
+    /// Whether the message came with `TLS-Required: No` (RFC 8689 §4.2.2): what a policy of the recipient's domain demands is
+    /// no reason to keep it waiting. TLS is still used where it can be had.
+    pub fn tls_is_optional(&self) -> bool {
+        self.envelope.tls_is_optional
+    }
+
     /// Where the message came from.
     pub fn origin(&self) -> &Origin {
         &self.envelope.origin

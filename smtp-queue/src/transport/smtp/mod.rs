@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use smtp_core::{
-    Body, ClientConfig, ContentSource, ForwardPath, Host, Mailer, MailerSettings, NotHostAndPort, Notify, Offers,
-    RecipientDsn, Refusal, Reply, ReplyCode, ReversePath, SafeText, SendCause, SendError, async_trait,
+    Body, ClientConfig, ContentSource, Domain, ForwardPath, Host, Mailer, MailerSettings, NextHop, NotHostAndPort,
+    Notify, Offers, RecipientDsn, Refusal, Reply, ReplyCode, ReversePath, SafeText, SendCause, SendError, TlsPolicy,
+    async_trait,
 };
 
 use super::{Attempt, Transport};
@@ -41,8 +42,10 @@ impl Default for SmtpSettings {
 /// it. What such a hop has taken counts as relayed, not as delivered: RFC 3461 §5.2.2 knows next hops with `DSN` and
 /// without, and what stands behind the LMTP server, a mailbox, a list or another relay, is known there alone.
 ///
-/// A message with `REQUIRETLS` (RFC 8689) goes only where the configuration has
-/// [`ClientTls::verified`](smtp_core::ClientTls::verified) and the next hop offers `REQUIRETLS`. Elsewhere it fails, `5.7.10`
+/// What a connection must be says [`ClientConfig::with_tls`], or a policy ([`SmtpTransport::with_tls_policy`]).
+///
+/// A message with `REQUIRETLS` (RFC 8689) goes only where that is a certificate for a name
+/// ([`ClientTls::verified`](smtp_core::ClientTls::verified)) or for a DANE record, and the next hop offers `REQUIRETLS`. Elsewhere it fails, `5.7.10`
 /// or `5.7.30`, without a word about it; where the promised TLS cannot be made now it waits as all mail does. A Unix socket
 /// leads to a program of this host and over no network, so there it is delivered as into a mailbox.
 ///
@@ -64,6 +67,7 @@ impl Default for SmtpSettings {
 pub struct SmtpTransport {
     /// As it stands in the log and in notifications.
     name: Arc<str>,
+    port: u16,
     mailer: Mailer,
     recipients_limit: usize,
 }
@@ -71,7 +75,9 @@ pub struct SmtpTransport {
 impl SmtpTransport {
     /// To the first of the addresses that takes the connection. `name` stands in the log and in notifications.
     pub fn new(name: &Host, addresses: impl IntoIterator<Item = SocketAddr>, config: ClientConfig) -> Self {
-        Self::with(name.to_string(), Mailer::to_addresses(addresses, config))
+        let addresses: Vec<_> = addresses.into_iter().collect();
+        let port = addresses.first().map_or(SMTP_PORT, SocketAddr::port);
+        Self::with(name.to_string(), port, Mailer::to_addresses(addresses, config))
     }
 
     /// To `host:port`. The system looks the host up for each connection, without MX records.
@@ -80,19 +86,52 @@ impl SmtpTransport {
     /// [`NotHostAndPort`].
     pub fn to(next_hop: &str, config: ClientConfig) -> Result<Self, NotHostAndPort> {
         let mailer = Mailer::to(next_hop, config)?;
-        let host = next_hop.rsplit_once(':').map_or(next_hop, |(host, _port)| host);
-        Ok(Self::with(host.trim_matches(['[', ']']).to_owned(), mailer))
+        let (host, port) = next_hop.rsplit_once(':').unwrap_or((next_hop, ""));
+        Ok(Self::with(host.trim_matches(['[', ']']).to_owned(), port.parse().unwrap_or(SMTP_PORT), mailer))
     }
 
     /// To the Unix socket at that path, as of a mail store on the same host that speaks LMTP
     /// ([`ClientConfig::with_lmtp`]).
     pub fn to_unix_socket(path: impl Into<PathBuf>, config: ClientConfig) -> Self {
         let path = path.into();
-        Self::with(path.display().to_string(), Mailer::to_unix_socket(path, config))
+        Self::with(path.display().to_string(), 0, Mailer::to_unix_socket(path, config))
     }
 
-    fn with(name: String, mailer: Mailer) -> Self {
-        Self { name: name.into(), mailer, recipients_limit: SmtpSettings::default().recipients_limit }
+    fn with(name: String, port: u16, mailer: Mailer) -> Self {
+        Self { name: name.into(), port, mailer, recipients_limit: SmtpSettings::default().recipients_limit }
+    }
+
+    /// The same with a policy that says for each message what a connection must be, in the place of what the configuration
+    /// says of TLS ([`Mailer::with_tls_policy`]). It is asked about the next hop by the name that stands here, its port, and
+    /// the domain whose mail goes there, where the host is one of its mail exchangers.
+    ///
+    /// Where it does not know, the recipients are deferred, `4.7.5`. A message with `TLS-Required: No` (RFC 8689 §4.2.2) goes all
+    /// the same, under TLS where there is any. One with `REQUIRETLS` goes where the policy demands a certificate by names or by
+    /// DANE records.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use smtp_core::{ClientConfig, TlsPolicy, TlsPolicyTable, TlsRequirement};
+    /// use smtp_queue::SmtpTransport;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bank = TlsRequirement::Names(vec!["mx.bank.example".into()]);
+    /// let policy = TlsPolicyTable::new(TlsRequirement::Opportunistic).with("bank.example", bank);
+    /// let policy: Arc<dyn TlsPolicy> = Arc::new(policy);
+    /// let config = ClientConfig::new("mx.example.org")?;
+    /// let to_bank = SmtpTransport::to("mx.bank.example:25", config.clone())?
+    ///     .with_tls_policy(Some("bank.example".parse()?), policy.clone());
+    /// let to_smart_host = SmtpTransport::to("smtp.example.net:25", config)?.with_tls_policy(None, policy);
+    /// # let _ = (to_bank, to_smart_host);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_tls_policy(self, domain: Option<Domain>, policy: Arc<dyn TlsPolicy>) -> Self {
+        let next_hop = NextHop::new(&self.name, self.port);
+        let next_hop = domain.into_iter().fold(next_hop, NextHop::with_domain);
+        Self { mailer: self.mailer.with_tls_policy(next_hop, policy), ..self }
     }
 
     /// The same with other settings. Connections are not shared with copies that were made before.
@@ -107,7 +146,13 @@ impl SmtpTransport {
         // What never leaves this host needs no TLS.
         let requires_tls = attempt.requires_tls() && !self.mailer.is_local();
         let envelope = |offers| envelope(attempt, recipients, facts, requires_tls, offers);
-        match self.mailer.send_with(envelope, || Leaving::new(attempt.content())).await {
+        let content = || Leaving::new(attempt.content());
+        let sent = if attempt.tls_is_optional() {
+            self.mailer.with_tls_optional().send_with(envelope, content).await
+        } else {
+            self.mailer.send_with(envelope, content).await
+        };
+        match sent {
             Ok((report, peer)) => {
                 Answers { peer, results: report.recipients().to_vec(), dsn_passed_on: report.dsn_passed_on() }
             }
@@ -156,6 +201,9 @@ impl SmtpTransport {
         if error.is_transient() { Outcome::Deferred(diagnosis) } else { Outcome::Failed(diagnosis) }
     }
 }
+
+/// The port of a next hop of which nothing else is said.
+const SMTP_PORT: u16 = 25;
 
 /// What came of one transaction.
 struct Answers {
