@@ -192,6 +192,27 @@ async fn d8_too_many_handshakes_are_put_off_and_the_session_goes_on() {
     .await;
 }
 
+#[tokio::test] // RFC 8314 §3.3: where TLS comes first there is nobody to say 454 to. Behind a proxy it is the client that counts.
+async fn d8_too_many_handshakes_are_not_made_where_tls_comes_first() {
+    let (inbox, log) = (Inbox::default(), Log::default());
+    let mut limits = ConnectionLimits::default();
+    limits.handshakes_per_minute = 2;
+    let loopback = "127.0.0.0/8".parse().expect("a network");
+    let listener = Listener::new("127.0.0.1:0").implicit_tls().behind_proxy(loopback);
+    let server = builder(&inbox, &log).tls(server_tls()).connection_limits(limits).listener(listener).bind().await;
+    let server = server.expect("loopback has free ports");
+    let address = server.local_addresses()[0];
+    tokio::spawn(server.run());
+    for (client, is_served) in
+        [("192.0.2.1", true), ("192.0.2.1", true), ("192.0.2.1", false), ("192.0.2.2", true), ("192.0.2.1", false)]
+    {
+        let mut stream = TcpStream::connect(address).await.expect("it listens");
+        let header = format!("PROXY TCP4 {client} 192.0.2.25 40000 465\r\n");
+        stream.write_all(header.as_bytes()).await.expect("the server is there");
+        assert_eq!(shake_hands(stream, client_config(), "mx.example.org").await.is_ok(), is_served, "{client}");
+    }
+}
+
 #[tokio::test] // Another protocol's client is not made to speak SMTP (RFC 7301 §3.2).
 async fn d8_who_wants_another_protocol_is_refused() {
     let (inbox, log) = (Inbox::default(), Log::default());
@@ -295,7 +316,7 @@ async fn certificates_of_no_use_are_found_before_anything_listens() {
     assert!(server.tls(server_tls()).bind().await.is_ok());
 }
 
-#[tokio::test] // A ticket of one listener would be one of all; there are none, and who comes again proves everything again.
+#[tokio::test] // By default there are no tickets where other mail servers come: who comes again proves everything again.
 async fn d47_no_session_is_resumed_at_any_listener() {
     let implicit = || Listener::new("127.0.0.1:0").implicit_tls();
     let (inbox, log) = (Inbox::default(), Log::default());
