@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
+use rustls::server::ProducesTickets;
 use rustls::{CommonState, ProtocolVersion};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -21,6 +22,18 @@ pub(crate) fn provider() -> Option<Arc<CryptoProvider>> {
     #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
     let built_in = None;
     built_in.or_else(|| CryptoProvider::get_default().cloned())
+}
+
+/// Makes and reads session tickets by a key of its own, which changes every 6 hours; a ticket is good for 12 at most. `None`
+/// where this build has no cryptography of its own.
+pub(crate) fn ticketer() -> Option<Result<Arc<dyn ProducesTickets>, rustls::Error>> {
+    #[cfg(feature = "aws-lc-rs")]
+    let built_in = Some(rustls::crypto::aws_lc_rs::Ticketer::new());
+    #[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
+    let built_in = Some(rustls::crypto::ring::Ticketer::new());
+    #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
+    let built_in = None;
+    built_in
 }
 
 /// All certificates in PEM; what is wrong where there is none.

@@ -280,7 +280,7 @@ impl ServerBuilder<Decided, Decided> {
         let common = settings.check()?;
         let mut listeners = Vec::new();
         for listener in &settings.listeners {
-            let profile = common.profile(listener)?;
+            let profile = common.profile(listener, settings.tls.as_ref())?;
             let bound = Bound::bind(&listener.address, Arc::new(profile))
                 .await
                 .map_err(|source| Error::Listen { address: listener.address.clone(), source })?;
@@ -342,7 +342,7 @@ impl Settings {
             logins: Arc::new(Logins::new(self.login_limits.clone())),
             has_no_room: Arc::new(AtomicBool::new(false)),
         };
-        let tls = self.tls.as_ref().map(acceptor).transpose()?;
+        let tls = self.tls.as_ref().map(|tls| acceptor(tls, false)).transpose()?;
         let peers = Peers::default();
         Ok(Profile { session: Arc::new(session), peers, tls, is_implicit: false, shared })
     }
@@ -365,16 +365,14 @@ impl Settings {
 }
 
 impl Profile {
-    /// The same with what a listener has of its own.
-    fn profile(&self, listener: &Listener) -> Result<Self, ConfigError> {
+    /// The same with what a listener has of its own. Certificates may be those of the server, keys of tickets are not.
+    fn profile(&self, listener: &Listener, of_server: Option<&ServerTls>) -> Result<Self, ConfigError> {
         if let Some(limits) = &listener.limits {
             check_limits(limits)?;
         }
         listener.peers.check()?;
-        let tls = match &listener.tls {
-            Some(tls) => Some(acceptor(tls)?),
-            None => self.tls.clone(),
-        };
+        let tls = listener.tls.as_ref().or(of_server);
+        let tls = tls.map(|tls| acceptor(tls, listener.sends_tickets())).transpose()?;
         if listener.is_implicit && tls.is_none() {
             return Err(ConfigError::NoCertificate(listener.address.clone()));
         }
@@ -414,8 +412,8 @@ impl Profile {
     }
 }
 
-fn acceptor(tls: &ServerTls) -> Result<Acceptor, ConfigError> {
-    tls.acceptor().map_err(|error| ConfigError::Tls(error.to_string()))
+fn acceptor(tls: &ServerTls, sends_tickets: bool) -> Result<Acceptor, ConfigError> {
+    tls.acceptor(sends_tickets).map_err(|error| ConfigError::Tls(error.to_string()))
 }
 
 /// The port of `host:port`.

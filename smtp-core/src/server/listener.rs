@@ -56,6 +56,7 @@ pub struct Listener {
     pub(crate) refuse_early_talkers: bool,
     pub(crate) tls: Option<ServerTls>,
     pub(crate) is_implicit: bool,
+    session_tickets: Option<bool>,
     pub(crate) dsn: DsnOffer,
     pub(crate) service: Service,
     pub(crate) authenticates_in_clear: bool,
@@ -74,6 +75,7 @@ impl Listener {
             refuse_early_talkers: true,
             tls: None,
             is_implicit: false,
+            session_tickets: None,
             dsn: DsnOffer::KnownClients,
             service: Service::Mixed,
             authenticates_in_clear: false,
@@ -156,6 +158,22 @@ impl Listener {
     pub fn implicit_tls(mut self) -> Self {
         self.is_implicit = true;
         self
+    }
+
+    /// Whether clients get session tickets, by which they come again without a full handshake (RFC 8446 §2.2, RFC 5077).
+    ///
+    /// A ticket is good for 12 hours at this listener and at no other; it carries no authentication. Default: only with
+    /// [`Service::Submission`], where the same few clients come again and again. On port 25 a ticket would save little, and
+    /// whoever steals its key could read what was sent meanwhile. Where
+    /// [client certificates](ServerTls::ask_for_client_certificates) are asked for there are none.
+    #[must_use]
+    pub fn session_tickets(mut self, send: bool) -> Self {
+        self.session_tickets = Some(send);
+        self
+    }
+
+    pub(super) fn sends_tickets(&self) -> bool {
+        self.session_tickets.unwrap_or(self.service == Service::Submission)
     }
 
     /// Behind a proxy in that network, which says whose connection it passes on by the PROXY protocol, version 1 or 2.

@@ -64,7 +64,8 @@ fn provider() -> Result<Arc<CryptoProvider>, TlsError> {
 
 /// What a server shows and asks for in a TLS handshake. Cheap to copy; copies share their certificates.
 ///
-/// TLS 1.2 and 1.3 only (RFC 8996), no renegotiation, no session tickets. A client that offers protocols by ALPN, and
+/// TLS 1.2 and 1.3 only (RFC 8996), no renegotiation; session tickets where the
+/// [listener](crate::Listener::session_tickets) sends them. A client that offers protocols by ALPN, and
 /// `smtp` not among them, is refused: it wants to speak something else.
 ///
 /// ```no_run
@@ -82,6 +83,9 @@ pub struct ServerTls {
     provider: Arc<CryptoProvider>,
     client_verifier: Option<Arc<dyn ClientCertVerifier>>,
 }
+
+/// Tickets for one handshake of TLS 1.3: mail clients open more than one connection at a time, and show each ticket once.
+const TICKETS: usize = 2;
 
 #[derive(Clone)]
 struct Certificate {
@@ -123,7 +127,7 @@ impl ServerTls {
     }
 
     /// Asks clients for a certificate that one of these roots (PEM) vouches for. Who shows none is served as well; who
-    /// shows another one is not.
+    /// shows another one is not. No session tickets are sent then: a certificate is shown and verified each time.
     ///
     /// # Errors
     /// [`TlsError::Certificate`].
@@ -152,8 +156,8 @@ impl ServerTls {
         Ok(())
     }
 
-    /// The rules of one listener.
-    pub(crate) fn acceptor(&self) -> Result<Acceptor, TlsError> {
+    /// The rules of one listener. Those of another know nothing of the tickets that it sends (SECURITY D-47).
+    pub(crate) fn acceptor(&self, sends_tickets: bool) -> Result<Acceptor, TlsError> {
         let unusable = |error: rustls::Error| TlsError::Unusable(error.to_string());
         let builder = ServerConfig::builder_with_provider(self.provider.clone());
         let builder = builder.with_protocol_versions(crate::tls::VERSIONS).map_err(unusable)?;
@@ -165,6 +169,13 @@ impl ServerTls {
         config.alpn_protocols = vec![b"smtp".to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
+        if sends_tickets
+            && self.client_verifier.is_none()
+            && let Some(ticketer) = crate::tls::ticketer()
+        {
+            config.ticketer = ticketer.map_err(unusable)?;
+            config.send_tls13_tickets = TICKETS;
+        }
         Ok(Acceptor(TlsAcceptor::from(Arc::new(config))))
     }
 }
