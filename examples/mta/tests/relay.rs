@@ -152,6 +152,29 @@ fn others_may_not_relay_and_get_no_notification() {
     assert_eq!(smart_host.taken().len(), 1);
 }
 
+#[test] // RFC 8689 §4.2.2: what the next hop asks of senders holds, unless this one would rather have it delivered.
+fn r8689_a_tls_policy_is_kept_and_tls_required_no_sets_it_aside() {
+    let smart_host = SmartHost::start();
+    let to = smart_host.address;
+    let entry = format!("[[tls_policy]]\nname = \"{}\"\ntls = \"required\"\n", to.ip());
+    let relay = |tls: &str| format!("[relay]\nsmart_host = \"{to}\"\ntls = \"{tls}\"\nclients = [\"127.0.0.0/8\"]\n");
+    for (config, goes_with_no) in [(relay("none") + &entry, true), (relay("required"), false)] {
+        let before = smart_host.taken().len();
+        let mta = Mta::with_config(&config);
+        send(&mta, "bob@client.example", &["carol@example.org"], b"TLS-Required: No\r\n\r\n");
+        if goes_with_no {
+            mta.until_idle();
+            send(&mta, "bob@client.example", &["carol@example.org"], b"Subject: protected\r\n\r\n");
+        }
+        let id = mta.deferred();
+        let shown = mta.queue_says(&["show", &id]);
+        assert!(shown.contains("4.7.10") && shown.contains("TLS is demanded"), "{shown}");
+        let taken = smart_host.taken();
+        assert_eq!(taken.len() - before, usize::from(goes_with_no), "{config}");
+        assert!(taken.iter().all(|taken| taken.content.ends_with(b"TLS-Required: No\r\n\r\n")), "{taken:?}");
+    }
+}
+
 #[test] // RFC 5321 §4.5.4.1: it is tried again, by itself.
 fn a_smart_host_that_is_down_gets_its_mail_when_it_is_back() {
     let address = nobody();

@@ -16,7 +16,7 @@ use super::file::{
     RelayTable, RelayTls,
 };
 use super::problem::{ConfigError, Report};
-use super::{Config, ListenerConfig, TRIAL_DIRECTORY};
+use super::{Config, ListenerConfig, TRIAL_DIRECTORY, tls_policy};
 
 const DEFAULT_ADDRESS: &str = "127.0.0.1:2525";
 const DEFAULT_DATA: &str = "mta-data";
@@ -65,6 +65,7 @@ fn config(report: &mut Report<'_>, file: ConfigFile) -> Option<Config> {
     if let Some(passwords) = file.passwords.as_ref().filter(|_| smart_host.is_none()) {
         report.add(passwords.span(), "passwords", "their mail would have nowhere to go: name a `relay.smart_host`");
     }
+    let tls_policy = tls_policy::check(report, file.tls_policy, smart_host.is_some());
     let (queue, schedule, concurrency) = queue(report, file.queue);
     let mailboxes = file.mailboxes.unwrap_or(Mailboxes::Listed);
     // Whether a mailbox is local can be said only once the domains are known.
@@ -87,6 +88,7 @@ fn config(report: &mut Report<'_>, file: ConfigFile) -> Option<Config> {
         relay_clients,
         relay_tls,
         relay_protocol,
+        tls_policy,
         passwords: file.passwords.map(Spanned::into_inner),
         trial,
         certificates: file.certificate.into_iter().map(|files| (files.chain, files.key)).collect(),

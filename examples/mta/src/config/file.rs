@@ -35,6 +35,8 @@ pub(super) struct ConfigFile {
     pub(super) listener: Placed<Vec<ListenerTable>>,
     #[serde(default)]
     pub(super) certificate: Vec<CertificateTable>,
+    #[serde(default)]
+    pub(super) tls_policy: Vec<TlsPolicyEntry>,
 }
 
 /// Where messages wait, and for how long.
@@ -203,6 +205,15 @@ pub(super) struct CertificateTable {
     pub(super) key: PathBuf,
 }
 
+/// What hosts of a name ask of those who send to them.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TlsPolicyEntry {
+    pub(super) name: Spanned<String>,
+    pub(super) tls: Spanned<RelayTls>,
+    pub(super) names: Option<Vec<Spanned<String>>>,
+}
+
 /// With every key, so that every default can be seen.
 impl From<&Config> for ConfigFile {
     fn from(config: &Config) -> Self {
@@ -218,6 +229,11 @@ impl From<&Config> for ConfigFile {
         });
         let certificates =
             config.certificates.iter().map(|(chain, key)| CertificateTable { chain: chain.clone(), key: key.clone() });
+        let tls_policy = config.tls_policy.iter().map(|entry| TlsPolicyEntry {
+            name: unplaced(entry.name.clone()),
+            tls: unplaced(entry.tls),
+            names: (entry.tls == RelayTls::Verified).then(|| texts(&entry.names)),
+        });
         Self {
             hostname: Some(unplaced(config.hostname.to_string())),
             domains: Some(unplaced(texts(&config.domains))),
@@ -260,6 +276,7 @@ impl From<&Config> for ConfigFile {
             trial: Some(unplaced(config.trial)),
             listener: Some(unplaced(listeners.collect())),
             certificate: certificates.collect(),
+            tls_policy: tls_policy.collect(),
         }
     }
 }

@@ -1,22 +1,24 @@
 //! What is served, to whom, and within which limits: the configuration, read once and validated whole.
 //!
 //! [`mod@file`] has the keys as they stand in TOML, [`check`] turns them into [`Config`] or into [`problem::Problems`]
-//! with line and column.
+//! with line and column; [`tls_policy`] has what next hops ask for.
 
 mod check;
 mod file;
 mod problem;
+mod tls_policy;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use smtp_core::{ConnectionLimits, Domain, IpNet, Limits, LocalDomains, Mailbox, MailboxTable};
+use smtp_core::{ConnectionLimits, Domain, IpNet, Limits, LocalDomains, Mailbox, MailboxTable, TlsPolicyTable};
 use smtp_queue::Schedule;
 
 use crate::recipients::Recipients;
 
 pub(crate) use self::file::{ListenerService, ListenerTls, Log, LogFormat, Mailboxes, Protocol, RelayTls};
 pub(crate) use self::problem::ConfigError;
+use self::tls_policy::TlsPolicyConfig;
 
 /// Beneath `data`.
 const TRIAL_DIRECTORY: &str = "tls";
@@ -52,6 +54,8 @@ pub(crate) struct Config {
     pub(crate) relay_tls: RelayTls,
     /// What is spoken with it.
     pub(crate) relay_protocol: Protocol,
+    /// What next hops ask of those who send to them.
+    pub(super) tls_policy: Vec<TlsPolicyConfig>,
     /// Where to listen: at least one.
     pub(crate) listeners: Vec<ListenerConfig>,
     /// The file of users with passwords.
@@ -143,6 +147,11 @@ impl Config {
     /// Where what a trial needs is kept.
     pub(crate) fn trial_directory(&self) -> PathBuf {
         self.data.join(TRIAL_DIRECTORY)
+    }
+
+    /// What next hops ask of those who send to them, by name.
+    pub(crate) fn tls_policy(&self) -> TlsPolicyTable {
+        tls_policy::table(&self.tls_policy)
     }
 
     /// Where messages wait if nothing is said. No domain has a directory that starts with a dot.

@@ -9,7 +9,7 @@ fn errors(text: &str) -> String {
 #[test] // Each row: what is wrong, and the whole message.
 fn an_error_names_file_line_column_and_key() {
     let keys = "expected one of `hostname`, `domains`, `data`, `mailboxes`, `users`, `postmaster`, `aliases`, `queue`, \
-                `relay`, `limits`, `log`, `passwords`, `trial`, `listener`, `certificate`";
+                `relay`, `limits`, `log`, `passwords`, `trial`, `listener`, `certificate`, `tls_policy`";
     for (text, expected) in [
         ("hostnam = \"mx\"", format!("mta.toml:1:1: unknown key `hostnam`, {keys}")),
         ("# no\n\nrelay_clients = []\n", format!("mta.toml:3:1: unknown key `relay_clients`, {keys}")),
@@ -136,6 +136,48 @@ clients = ["127.0.0.1", "10.0.0.0/8", "10.0.0.0/33",
         errors("[queue]\nfirst_retry_seconds = \"5m\"\n"),
         "mta.toml:2:23: queue.first_retry_seconds: invalid type: string \"5m\", expected u64"
     );
+}
+
+#[test] // What makes no sense of it, and what holds where nothing is said.
+fn a_tls_policy_has_its_place_and_its_errors() {
+    let relay = "[relay]\nsmart_host = \"mx.example.org:25\"\n";
+    let text = r#"[relay]
+smart_host = "mx.example.org:25"
+[[tls_policy]]
+name = "a..b"
+tls = "required"
+[[tls_policy]]
+name = "mx.example.org"
+tls = "required"
+names = ["mx.example.org"]
+[[tls_policy]]
+name = "MX.example.org"
+tls = "verified"
+names = ["a b"]
+[[tls_policy]]
+name = ".example.org"
+tls = "verified"
+"#;
+    let expected = [
+        "4:8: tls_policy.name: `a..b` is no host and no domain, for example `mx.example.org` or `.example.org`",
+        "9:10: tls_policy.names: a name counts only with `tls = \"verified\"`",
+        "11:8: tls_policy.name: `MX.example.org` is named twice",
+        "13:10: tls_policy.names: `a b` is not a domain",
+        "16:7: tls_policy.tls: which `names` the certificates of `.example.org` have must be said",
+    ];
+    let expected: Vec<_> = expected.iter().map(|line| format!("mta.toml:{line}")).collect();
+    assert_eq!(errors(text).lines().collect::<Vec<_>>(), expected);
+    assert_eq!(
+        errors("[[tls_policy]]\nname = \"192.0.2.1\"\ntls = \"none\"\n"),
+        "mta.toml:2:8: tls_policy.name: there is no next hop that it could be about: name a `relay.smart_host`"
+    );
+    let text = format!("{relay}[[tls_policy]]\nname = \"mx.example.org\"\ntls = \"verified\"\n");
+    let config = Config::parse("mta.toml", text).expect("it makes sense");
+    let found = |host: &str| config.tls_policy().find(&smtp_core::NextHop::new(host, 25)).cloned();
+    let verified = smtp_core::TlsRequirement::Names(vec!["mx.example.org".into()]);
+    assert_eq!((found("MX.example.org"), found("mx2.example.org")), (Some(verified), None));
+    let again = Config::parse("mta.toml", config.to_toml().expect("it can be written")).expect("it makes sense");
+    assert_eq!(again.tls_policy, config.tls_policy);
 }
 
 #[test] // R2033: not on port 25; a Unix socket is for LMTP and without TLS.

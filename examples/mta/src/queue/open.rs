@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use smtp_core::{ClientConfig, ClientTls, Host, Observer, Refusal, TlsError};
+use smtp_core::{ClientConfig, ClientTls, Host, NextHop, Observer, Refusal, TlsError};
 use smtp_queue::{
     FileStorage, MaildirStore, MaildirTransport, OpenError, Outcome, Queue, QueueSettings, RecoveryReport, Route,
     Routing, SegmentSettings, SegmentSpool, SmtpSettings, SmtpTransport, Spool, SpoolAlarm,
@@ -93,7 +93,13 @@ fn smart_host(host: &str, config: &Config) -> Result<SmtpTransport, AnyError> {
     settings.connections.idle_limit = config.concurrency;
     let transport =
         if is_path { SmtpTransport::to_unix_socket(host, client) } else { SmtpTransport::to(host, client)? };
-    Ok(transport.with_settings(&settings))
+    let transport = transport.with_settings(&settings);
+    let (name, port) = host.rsplit_once(':').unwrap_or((host, ""));
+    let next_hop = NextHop::new(name, port.parse().unwrap_or_default());
+    let policy = config.tls_policy();
+    // What is said of this host comes before what is said of the relay.
+    let is_named = !is_path && policy.find(&next_hop).is_some();
+    Ok(if is_named { transport.with_tls_policy(None, Arc::new(policy)) } else { transport })
 }
 
 fn relay_tls(smart_host: &str, demanded: RelayTls) -> Result<Option<ClientTls>, TlsError> {
