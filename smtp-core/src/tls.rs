@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls::server::ProducesTickets;
-use rustls::{CommonState, ProtocolVersion};
+use rustls::{ConnectionCommon, ProtocolVersion};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
@@ -43,11 +43,16 @@ pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, S
 }
 
 /// What a handshake settled, but for names and certificates.
-pub(crate) fn facts(state: &CommonState) -> TlsFacts {
-    let version = match state.protocol_version() {
+pub(crate) fn facts<Side>(connection: &ConnectionCommon<Side>) -> TlsFacts {
+    let version = match connection.protocol_version() {
         Some(ProtocolVersion::TLSv1_3) => TlsVersion::Tls13,
         _ => TlsVersion::Tls12,
     };
-    let cipher = state.negotiated_cipher_suite().map(|suite| format!("{:?}", suite.suite()));
-    TlsFacts::new(version, cipher.unwrap_or_default())
+    let cipher = connection.negotiated_cipher_suite().map(|suite| format!("{:?}", suite.suite()));
+    let mut facts = TlsFacts::new(version, cipher.unwrap_or_default());
+    if version == TlsVersion::Tls13 {
+        // RFC 9266 §2: with TLS 1.2 only where the handshake was bound to the whole of itself.
+        facts.exporter = connection.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(&[])).ok();
+    }
+    facts
 }

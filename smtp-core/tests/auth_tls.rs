@@ -2,15 +2,17 @@
 
 mod support;
 
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use smtp_core::{
-    AuthError, Authenticator, Bytes, ClientAuth, ClientConfig, ClientConnection, ClientTls, Connection, Envelope,
-    Identity, Listener, Lookup, Mechanism, Mechanisms, ReversePath, ScramHash, ScramKeys, Secret, SendStage, Service,
-    async_trait,
+    AuthError, Authenticator, Bytes, ClientAuth, ClientCertificate, ClientConfig, ClientConnection, ClientTls,
+    Connection, Envelope, Identity, Listener, Lookup, Mechanism, Mechanisms, ReversePath, ScramHash, ScramKeys, Secret,
+    SendCause, SendStage, Service, SessionEvent, async_trait,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use support::client::Client;
-use support::tls::{root_pem, server_tls};
+use support::tls::{pem, root_pem, server_tls};
 use support::world::{Inbox, Log, Users, builder, find, start};
 
 const PASSWORD: &str = "wonderland";
@@ -61,7 +63,7 @@ async fn r4954_who_has_proved_who_it_is_may_send_anywhere_and_only_as_itself() {
     let server = start(builder(&inbox, &log).recipients(Users).tls(server_tls()).authenticate(Alice)).await;
     let elsewhere = "carol@elsewhere.example";
     assert!(matches!(find(&format!("<{elsewhere}>").parse().expect("a path")), Ok(Lookup::NotLocal)));
-    for mechanism in [Mechanism::ScramSha256, Mechanism::Plain] {
+    for mechanism in [Mechanism::ScramSha256Plus, Mechanism::ScramSha256, Mechanism::Plain, Mechanism::Login] {
         let mut connection =
             ClientConnection::connect(server.address, &config(PASSWORD, mechanism)).await.expect("alice");
         for (from, is_taken) in [("alice@example.org", true), ("bob@example.org", false)] {
@@ -70,6 +72,8 @@ async fn r4954_who_has_proved_who_it_is_may_send_anywhere_and_only_as_itself() {
             assert_eq!(report.is_delivered(), is_taken, "{mechanism} {from}: {report:?}");
         }
         connection.quit().await;
+        let is_by_it = |event: &SessionEvent| matches!(event, SessionEvent::Authenticated { mechanism: by, .. } if *by == mechanism);
+        assert_eq!(log.count(is_by_it), 1, "{mechanism}");
         let message = inbox.messages().pop().expect("delivered");
         assert_eq!(message.connection().identity(), Some(&Identity::new("alice")));
         let prefix = String::from_utf8(message.header_prefix()).expect("ASCII").replace("\r\n", "");
@@ -151,4 +155,62 @@ async fn ehlo<S: AsyncRead + AsyncWrite + Unpin>(client: &mut Client<S>) -> Vec<
         }
     }
     lines
+}
+
+/// Who shows this certificate is `alice`.
+struct Holder(Vec<u8>);
+
+#[async_trait]
+impl Authenticator for Holder {
+    fn mechanisms(&self) -> Mechanisms {
+        Mechanisms::from([Mechanism::External])
+    }
+
+    async fn certificate(&self, _: &Connection, certificate: &ClientCertificate) -> Result<Identity, AuthError> {
+        if certificate.der() == self.0 { Ok(Identity::new("alice")) } else { Err(AuthError::Rejected) }
+    }
+
+    async fn may_send_as(&self, _: &Connection, _: &Identity, _: &ReversePath) -> Result<bool, AuthError> {
+        Ok(true)
+    }
+}
+
+#[tokio::test] // RFC 4422 Appendix A: by STARTTLS and with TLS from the start; her certificate, another one, none.
+async fn r4422_a_client_is_known_by_its_certificate() {
+    let (inbox, log) = (Inbox::default(), Log::default());
+    let ((chain, key), (other, other_key)) = (pem("alice.example"), pem("bob.example"));
+    let der = CertificateDer::from_pem_slice(chain.as_bytes()).expect("a certificate");
+    let tls = server_tls().ask_for_client_certificates(root_pem().as_bytes()).expect("a root");
+    let server = builder(&inbox, &log).tls(tls).authenticate(Holder(der.to_vec()));
+    let server = server.listener(Listener::new("127.0.0.1:0").implicit_tls());
+    let server = server.listener(Listener::new("127.0.0.1:0")).bind().await.expect("loopback has free ports");
+    let addresses = server.local_addresses();
+    tokio::spawn(server.run());
+    let client = || ClientTls::verified_with_roots(["mx.example.org"], root_pem().as_bytes()).expect("valid");
+    let with = |chain: &str, key: &str| client().with_certificate(chain.as_bytes(), key.as_bytes());
+    for (address, is_implicit) in [(addresses[0], true), (addresses[1], false)] {
+        for (tls, expected) in [
+            (with(&chain, &key).expect("they belong together"), "alice"),
+            (with(&other, &other_key).expect("they belong together"), "rejected"),
+            (client(), "not offered"),
+        ] {
+            let tls = if is_implicit { tls.implicit() } else { tls };
+            let config = ClientConfig::new("client.example").expect("a name").with_tls(tls);
+            let config = config.with_auth(ClientAuth::certificate());
+            match (ClientConnection::connect(address, &config).await, expected) {
+                (Ok(mut connection), "alice") => {
+                    let envelope = Envelope::parse("a@client.example", ["carol@elsewhere.example"]).expect("valid");
+                    let report = connection.send(&envelope, Bytes::from("Subject: x\r\n\r\nx\r\n")).await;
+                    assert!(report.is_delivered(), "{report:?}");
+                }
+                (Err(error), "rejected") => assert!(error.to_string().contains("535 5.7.8"), "{error}"),
+                (Err(error), "not offered") => assert_eq!(*error.cause(), SendCause::AuthNotOffered),
+                (connected, _) => panic!("{expected}: {:?}", connected.map(drop)),
+            }
+        }
+    }
+    assert_eq!(inbox.len(), 2);
+    for (chain, key) in [(&chain, &other_key), (&key, &key), (&chain, &chain)] {
+        assert!(with(chain, key).is_err(), "nothing that can be shown");
+    }
 }

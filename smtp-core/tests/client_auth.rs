@@ -79,7 +79,9 @@ async fn a_client_logs_in_by_each_mechanism() {
         (Mechanisms::from([ScramSha256]), password("x"), &["scram"], refused("535 5.7.8")),
         (Mechanisms::from([OauthBearer]), token("x"), &["token"], refused("535 5.7.8")),
         (Mechanisms::from([Xoauth2]), token("x"), &["token"], refused("535 5.7.8")),
-        (Mechanisms::from([Login, External]), password("wonder land"), &[], refused("")),
+        (Mechanisms::from([Login, External]), password("wonder land"), &["password"], Ok("alice")),
+        (Mechanisms::from([Login]), password("x"), &["password"], refused("535 5.7.8")),
+        (Mechanisms::from([OauthBearer, External]), password("wonder land"), &[], refused("")),
         (Mechanisms::from([Plain]), password("wonder land").only(Mechanisms::from([ScramSha256])), &[], refused("")),
     ] {
         let users = Users { offered, asked: Arc::default() };
@@ -163,6 +165,7 @@ fn s26_no_credential_is_sent_in_clear() {
 fn d35_servers_that_do_not_keep_to_the_mechanism() {
     let scram = "250-mx\r\n250 AUTH SCRAM-SHA-256\r\n";
     let plain = "250-mx\r\n250 AUTH PLAIN\r\n";
+    let login = "250-mx\r\n250 AUTH LOGIN\r\n";
     let broken = || Some(SendCause::AuthBroken);
     for (name, ehlo, replies, expected) in [
         ("success", plain, &["235 2.7.0 Ok\r\n"][..], None),
@@ -170,6 +173,8 @@ fn d35_servers_that_do_not_keep_to_the_mechanism() {
         ("a challenge that is not Base64", scram, &["334 ###\r\n", "501 5.7.0 Cancelled\r\n"], broken()),
         ("no challenge", scram, &["334 \r\n", "501 5.7.0 Cancelled\r\n"], broken()),
         ("another nonce", scram, &["334 cj14LHM9YWJjZCxpPTQwOTY=\r\n", "501 5.7.0 Cancelled\r\n"], broken()),
+        ("success before the password was asked for", login, &["334 VXNlcm5hbWU6\r\n", "235 2.7.0 Ok\r\n"], broken()),
+        ("a question too many", login, &["334 \r\n", "334 \r\n", "334 \r\n", "334 \r\n"], broken()),
         ("challenges without end", plain, &["334 \r\n", "334 \r\n", "334 \r\n"], broken()),
         ("success of what was cancelled", scram, &["334 ###\r\n", "235 2.7.0 Ok\r\n"], broken()),
     ] {

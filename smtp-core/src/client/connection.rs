@@ -182,6 +182,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> ClientConnection<S> {
                 let made = Box::pin(tls.connect(stream, to, config.limits().handshake_timeout)).await;
                 let failed = |why| SendError::new(SendStage::Connect, SendCause::Handshake(why));
                 let (stream, facts) = made.map_err(failed)?;
+                let mut session = session;
+                session.bind_to(facts.exporter);
                 (Channel::Tls(Box::new(stream)), Some(facts), session.under_tls())
             }
             tls => {
@@ -219,6 +221,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> ClientConnection<S> {
         match Box::pin(tls.connect(stream, to, self.session.limits().handshake_timeout)).await {
             Ok((stream, facts)) => {
                 self.stream = Channel::Tls(Box::new(stream));
+                self.session.bind_to(facts.exporter);
                 self.tls = Some(facts);
                 self.session.tls_started(now());
                 self.drive(&mut Bytes::new()).await;

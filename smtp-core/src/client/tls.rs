@@ -8,15 +8,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustls::client::WebPkiServerVerifier;
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
+use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::server::tls::TlsError;
+use crate::server::tls::{TlsError, certified_key};
 use crate::session::client::StartTls;
 use crate::session::tls::TlsFacts;
 use crate::syntax::text::SafeText;
@@ -137,6 +138,31 @@ impl ClientTls {
         let parsed = ServerName::try_from(name.to_owned());
         let name = parsed.map_err(|_| TlsError::Unusable(format!("`{name}` is no name")))?;
         Ok(Self { server_name: Some(name), ..self })
+    }
+
+    /// Shows this chain of certificates, its own first, to servers that ask for one, and proves to have the private key (both
+    /// PEM): for `EXTERNAL` ([`ClientAuth::certificate`](crate::ClientAuth::certificate)), and where a server serves
+    /// nobody else. Default: none.
+    ///
+    /// ```no_run
+    /// use smtp_core::{ClientAuth, ClientConfig, ClientTls};
+    ///
+    /// let (chain, key) = (std::fs::read("client.pem")?, std::fs::read("client.key")?);
+    /// let tls = ClientTls::verified(["mail.provider.example"])?.with_certificate(&chain, &key)?;
+    /// let config = ClientConfig::new("client.example")?.with_tls(tls).with_auth(ClientAuth::certificate());
+    /// # let _ = config;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`TlsError`]: either is no PEM, or they do not belong together.
+    pub fn with_certificate(self, chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
+        let mut config = ClientConfig::clone(&self.config);
+        let certified = certified_key(config.crypto_provider(), chain, key)?;
+        config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certified));
+        // A session that was begun without the certificate is not to be taken up with it.
+        config.resumption = Resumption::default();
+        Ok(Self { config: Arc::new(config), ..self })
     }
 
     fn with_verifier(

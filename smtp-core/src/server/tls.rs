@@ -22,7 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::session::tls::{TlsFacts, TlsVersion};
+use crate::session::tls::TlsFacts;
 use crate::syntax::text::SafeText;
 
 /// Certificates or keys of no use.
@@ -203,7 +203,12 @@ fn chain_of(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     crate::tls::certificates(pem).map_err(TlsError::Certificate)
 }
 
-fn certified_key(provider: &CryptoProvider, chain: &[u8], key: &[u8]) -> Result<Arc<CertifiedKey>, TlsError> {
+/// The certificates and the key of one side, in PEM.
+pub(crate) fn certified_key(
+    provider: &CryptoProvider,
+    chain: &[u8],
+    key: &[u8],
+) -> Result<Arc<CertifiedKey>, TlsError> {
     let chain = chain_of(chain)?;
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| TlsError::Key(error.to_string()))?;
     let certified = CertifiedKey::from_der(chain, key, provider);
@@ -254,9 +259,5 @@ fn facts(connection: &ServerConnection) -> TlsFacts {
     facts.server_name = connection.server_name().map(|name| SafeText::new(name.to_owned()));
     let certificates = connection.peer_certificates();
     facts.client_certificate = certificates.and_then(|chain| chain.first()).map(|own| own.to_vec());
-    if facts.version == TlsVersion::Tls13 {
-        // RFC 9266 §2: with TLS 1.2 only where the handshake was bound to the whole of itself.
-        facts.exporter = connection.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(&[])).ok();
-    }
     facts
 }

@@ -23,10 +23,10 @@ const COMMAND_OCTETS: usize = 512;
 const SHOWING: Mechanisms = Mechanisms::PASSWORD.with(Mechanism::OauthBearer).with(Mechanism::Xoauth2);
 
 /// What the client authenticates with, and how far it is.
-#[derive(Debug)]
 pub(super) struct Authenticating {
     auth: ClientAuth,
     nonce: String,
+    exporter: Option<[u8; 32]>,
     exchange: Option<ClientExchange>,
     /// The initial response, where it had no room in the command.
     held: Option<Secret>,
@@ -40,11 +40,26 @@ impl ClientSession {
     /// Authenticates before any message. `nonce` is random and printable: 18 octets as Base64 do.
     #[must_use]
     pub fn with_auth(mut self, auth: ClientAuth, nonce: impl Into<String>) -> Self {
-        let nonce = nonce.into();
-        let (exchange, held, challenge) = (None, None, Vec::new());
-        let authenticating = Authenticating { auth, nonce, exchange, held, is_cancelled: false, challenge };
-        self.authenticating = Some(Box::new(authenticating));
+        self.authenticating = Some(Box::new(Authenticating {
+            auth,
+            nonce: nonce.into(),
+            exporter: None,
+            exchange: None,
+            held: None,
+            is_cancelled: false,
+            challenge: Vec::new(),
+        }));
         self
+    }
+
+    /// What the authentication is bound to where the server can: the `tls-exporter` of the connection (RFC 9266 §4.2), as it
+    /// stands in [`TlsFacts::exporter`](crate::TlsFacts::exporter). To be said before [`ClientSession::tls_started`], or where
+    /// the connection is under TLS from its start, before anything is received; without a client that authenticates it means
+    /// nothing.
+    pub fn bind_to(&mut self, exporter: Option<[u8; 32]>) {
+        if let Some(authenticating) = &mut self.authenticating {
+            authenticating.exporter = exporter;
+        }
     }
 
     /// The connection is under TLS from its start (RFC 8314 §3).
@@ -66,22 +81,27 @@ impl ClientSession {
         let offered = self.offers.mechanisms();
         let may_show = self.is_tls_verified || authenticating.auth.may_be_in_clear();
         let usable = if may_show { offered } else { offered.iter().filter(|it| !SHOWING.contains(*it)).collect() };
-        let Some(mechanism) = authenticating.auth.choose(usable) else {
-            let is_offered = authenticating.auth.choose(offered).is_some();
+        let exporter = authenticating.exporter;
+        let Some(choice) = authenticating.auth.choose(usable, exporter) else {
+            let is_offered = authenticating.auth.choose(offered, exporter).is_some();
             return self.end(fail(if is_offered { SendCause::AuthNotVerified } else { SendCause::AuthNotOffered }));
         };
-        let begun = ClientExchange::begin(&authenticating.auth, mechanism, &authenticating.nonce);
-        let Some((exchange, response)) = begun.filter(|(_, response)| response.len() + 2 <= LINE_OCTETS) else {
+        let is_short = |response: &Option<String>| response.as_ref().is_none_or(|it| it.len() + 2 <= LINE_OCTETS);
+        let begun = ClientExchange::begin(&authenticating.auth, choice, &authenticating.nonce);
+        let Some((exchange, response)) = begun.filter(|(_, response)| is_short(response)) else {
             return self.end(fail(SendCause::Credential));
         };
         authenticating.exchange = Some(exchange);
-        let line = format!("AUTH {mechanism} {response}\r\n");
-        if line.len() <= COMMAND_OCTETS {
-            self.send(now, Awaited::Auth, line.as_bytes());
-        } else {
-            authenticating.held = Some(Secret::new(response));
-            self.send(now, Awaited::Auth, format!("AUTH {mechanism}\r\n").as_bytes());
-        }
+        let alone = format!("AUTH {}\r\n", choice.mechanism);
+        let line = match response {
+            Some(response) if alone.len() + 1 + response.len() > COMMAND_OCTETS => {
+                authenticating.held = Some(Secret::new(response));
+                alone
+            }
+            Some(response) => format!("AUTH {} {response}\r\n", choice.mechanism),
+            None => alone,
+        };
+        self.send(now, Awaited::Auth, line.as_bytes());
     }
 
     pub(super) fn challenged(&mut self, now: Instant) {
