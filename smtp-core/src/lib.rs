@@ -78,7 +78,8 @@ pub use hooks::delivery_event::{AttemptResult, DeliveryAttempt, DeliveryEvent, T
 pub use hooks::message::{Message, MessageReader};
 pub use hooks::observer::Observer;
 pub use hooks::outbound::{Outbound, OutboundPolicy, OutboundRecipient, Transient};
-pub use hooks::passwords::{PasswordFile, PasswordFileError};
+pub use hooks::password_users::PasswordFileError;
+pub use hooks::passwords::PasswordFile;
 pub use hooks::policy::{Policy, PolicyContext};
 pub use hooks::policy_event::{PolicyEvent, PolicyFinding};
 pub use hooks::recipient_lookup::RecipientLookup;

@@ -18,12 +18,20 @@ const LOGINS: usize = 10_000;
 const AT_A_TIME: usize = 5;
 const SEED: u64 = 19;
 
-fn users() -> PasswordFile {
+/// A hash that costs little, so that ten thousand are made in a minute.
+const HASH: &str = "$argon2id$v=19$m=256,t=1,p=1$c2l4dGVlbiByYW5kb20gbw$BrRen5hrcdI91yY8OW6YNBs20WUsy6ps5Txe+nTGphc";
+
+/// A hundred users: by their numbers, with keys or with a hash.
+fn users(has_hash: impl Fn(u32) -> bool) -> PasswordFile {
     let mut file = tempfile::NamedTempFile::new().expect("a file");
     for number in 0..100 {
         let user = Mailbox::parse(format!("user{number}@example.org")).expect("a mailbox");
         let salt = format!("the salt of user {number}");
-        let line = PasswordFile::line(&user, &Secret::new("correct horse"), salt.as_bytes()).expect("a password");
+        let line = if has_hash(number) {
+            format!("{user} {HASH}\n")
+        } else {
+            PasswordFile::line(&user, &Secret::new("correct horse"), salt.as_bytes()).expect("a password")
+        };
         file.write_all(line.as_bytes()).expect("room");
     }
     PasswordFile::open(file.path()).expect("users")
@@ -37,13 +45,29 @@ fn median(times: &mut [Duration]) -> Duration {
 #[tokio::test]
 #[ignore = "measures time, for a minute"]
 async fn t19_unknown_users_and_wrong_passwords_take_the_same_time() {
+    measure(users(|_| false)).await;
+}
+
+#[tokio::test]
+#[ignore = "measures time, for a minute"]
+async fn t19_with_hashes_too() {
+    measure(users(|_| true)).await;
+}
+
+#[tokio::test]
+#[ignore = "measures time, for a minute"]
+async fn t19_with_keys_and_hashes_in_one_file_too() {
+    measure(users(|number| number % 10 == 0)).await;
+}
+
+async fn measure(users: PasswordFile) {
     let mut limits = Limits::default();
     limits.authentication_delay = Duration::ZERO;
     limits.error_delay = Duration::ZERO;
     let mut logins = LoginLimits::default();
     (logins.per_address, logins.per_network, logins.per_account) = (u32::MAX, u32::MAX, u32::MAX);
     let builder = builder(&Inbox::default(), &Log::default()).limits(limits).login_limits(logins);
-    let builder = builder.authenticate(users());
+    let builder = builder.authenticate(users);
     let server = unbound(builder.listener(Listener::new("127.0.0.1:0").dangerously_authenticate_in_clear())).await;
     let mut random = fastrand::Rng::with_seed(SEED);
     let mut times = [Vec::new(), Vec::new()];

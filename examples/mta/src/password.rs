@@ -14,6 +14,9 @@ pub(crate) struct PasswordOptions {
     /// The user
     #[arg(value_name = "MAILBOX")]
     user: String,
+    /// Keep an Argon2id hash of the password instead of keys for SCRAM: harder to guess, and shown to the server at each login
+    #[arg(long)]
+    argon2: bool,
 }
 
 /// Reads a password from standard input and prints the line of the user.
@@ -26,6 +29,8 @@ pub(crate) fn password(options: &PasswordOptions) -> Result<(), AnyError> {
     let mut password = String::new();
     io::stdin().lock().read_line(&mut password)?;
     let salt = random::<{ ScramKeys::SALT_OCTETS }>()?;
-    let line = PasswordFile::line(&user, &Secret::new(password.trim_end_matches(['\r', '\n'])), &salt)?;
+    let password = Secret::new(password.trim_end_matches(['\r', '\n']));
+    let line = if options.argon2 { PasswordFile::argon2_line } else { PasswordFile::line };
+    let line = line(&user, &password, &salt)?;
     Ok(io::stdout().write_all(line.as_bytes())?)
 }

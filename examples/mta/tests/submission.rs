@@ -18,8 +18,12 @@ use smtp_core::{
 
 /// What `mta password` prints.
 fn line(user: &str, password: &str) -> String {
+    line_with(&[], user, password)
+}
+
+fn line_with(options: &[&str], user: &str, password: &str) -> String {
     let mut command = mta();
-    command.args(["password", user]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.arg("password").args(options).arg(user).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().expect("it starts");
     child.stdin.take().expect("piped").write_all(format!("{password}\n").as_bytes()).expect("it reads");
     let output = child.wait_with_output().expect("it ends");
@@ -100,12 +104,17 @@ fn who_has_a_password_sends_anywhere_and_nobody_else_sends_at_all() {
     assert!(copy.contains(" with ESMTPSA id "), "{copy}");
 
     // A new user, without a restart.
-    write_users(&users, &[line("carol@localhost", "x")]);
+    let dave = line_with(&["--argon2"], "dave@localhost", "y");
+    assert!(dave.starts_with("dave@localhost $argon2id$"), "{dave}");
+    write_users(&users, &[line("carol@localhost", "x"), dave]);
     let process = Pid::from_raw(mta.process().try_into().expect("small")).expect("not 0");
     kill_process(process, Signal::HUP).expect("it runs");
     mta.logged("users read again");
     let carol = Client::new(&root, Some(ClientAuth::password("carol@localhost", Secret::new("x"))));
     assert!(carol.send(&mta, "carol@localhost", "bob@example.org").expect("she is known").is_delivered());
+    let by_hash = ClientAuth::password("dave@localhost", Secret::new("y")).only(Mechanisms::PASSWORD);
+    let dave = Client::new(&root, Some(by_hash));
+    assert!(dave.send(&mta, "dave@localhost", "bob@example.org").expect("he is known").is_delivered());
     let log = mta.log();
     assert!(!log.contains("wonderland") && !log.contains("looking-glass"), "{log}");
 }

@@ -2,7 +2,8 @@
 //!
 //! [`authenticator`]: who is it? [`recipient_lookup`]: is there such a mailbox? [`policy`]: do we want it?
 //! [`delivery`]: take it. [`observer`] is told what happens. [`message`] is what a delivery takes; [`tables`] has
-//! ready-made lookups, [`passwords`] a ready-made file of users. [`outbound`] and [`delivery_event`] are for queues: under which
+//! ready-made lookups, [`passwords`] a ready-made file of users,
+//! whose lines are read in [`password_users`]. [`outbound`] and [`delivery_event`] are for queues: under which
 //! reverse-path does it leave us, and what became of it?
 
 pub(crate) mod authenticator;
@@ -11,6 +12,7 @@ pub(crate) mod delivery_event;
 pub(crate) mod message;
 pub(crate) mod observer;
 pub(crate) mod outbound;
+pub(crate) mod password_users;
 pub(crate) mod passwords;
 pub(crate) mod policy;
 pub(crate) mod policy_event;

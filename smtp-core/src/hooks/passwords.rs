@@ -1,80 +1,48 @@
 //! A ready-made [`Authenticator`]: users in a file, each with the keys of a password.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use thiserror::Error;
 use tokio::sync::Semaphore;
 
 use crate::sasl::base64;
-use crate::sasl::keys::{ScramHash, ScramKeys};
+use crate::sasl::keys::{ScramHash, ScramKeys, ScramKeysError};
+use crate::sasl::password_hash::PasswordHash;
 use crate::session::connection::Connection;
 use crate::session::decision::{AuthError, Identity};
 use crate::syntax::address::Mailbox;
-use crate::syntax::domain::Domain;
 use crate::syntax::mechanism::{Mechanism, Mechanisms};
 use crate::syntax::path::ReversePath;
 use crate::syntax::secret::Secret;
 
 use super::authenticator::Authenticator;
+use super::password_users::{PasswordFileError, Stored, Users, key};
 
-/// Passwords that are verified at the same time: each takes a processor for some milliseconds.
+/// Passwords that are verified at the same time: each takes a processor for some milliseconds, and with Argon2 memory too.
 const AT_A_TIME: usize = 2;
-
-/// A file of users is of no use.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum PasswordFileError {
-    /// It cannot be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Anybody on this host can read it.
-    #[error("{} can be read by everybody on this host: chmod o= it", path.display())]
-    Open {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A line is wrong. What stands there is not shown.
-    #[error("{}:{line}: {problem}", path.display())]
-    Line {
-        /// The file.
-        path: PathBuf,
-        /// Its number, from 1.
-        line: usize,
-        /// What is wrong.
-        problem: &'static str,
-    },
-}
-
-impl PasswordFileError {
-    /// Whether the same may work later: a file can be there by then.
-    pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Read { .. })
-    }
-}
 
 /// Users by their mailbox, in a file that can be read again while the server runs.
 ///
-/// A line has the mailbox and the keys of its password, as [`PasswordFile::line`] makes them, and behind them what else the
-/// user may send as: mailboxes, and domains with an `@` in front. `#` starts a comment. Names compare without case. There is no password in it, but whoever has it can try passwords at leisure, and pass for the
-/// server: it must not be readable by everybody.
+/// A line has the mailbox and the keys of its password, as [`PasswordFile::line`] makes them, or its Argon2id hash, as
+/// [`PasswordFile::argon2_line`] does, and behind them what else the user may send as: mailboxes, and domains with an `@` in
+/// front. `#` starts a comment. Names compare without case. There is no password in it, but whoever has it can try passwords
+/// at leisure, and with keys pass for the server: it must not be readable by everybody.
 ///
 /// ```text
 /// alice@example.org SCRAM-SHA-256$10000:c2l4dGVlbiByYW5kb20gbw==$…:… sales@example.org @example.net
+/// bob@example.org $argon2id$v=19$m=19456,t=2,p=1$c2l4dGVlbiByYW5kb20gbw$…
 /// ```
 ///
-/// Users authenticate by `SCRAM-SHA-256`, `PLAIN` and `LOGIN`, and send as their own mailbox, as those
-/// of their line, or with `<>` (RFC 6409 §6.1).
+/// Users with keys authenticate by `SCRAM-SHA-256`, `PLAIN` and `LOGIN`; users with a hash by `PLAIN` and `LOGIN`. A server
+/// cannot tell them apart before they have said who they are: where the file has users with keys it offers `SCRAM-SHA-256` to
+/// everybody, which with a hash fails as a wrong password does. All send as their own mailbox, as those of their line, or with
+/// `<>` (RFC 6409 §6.1).
+///
+/// A hash costs up to 128 MiB, 10 passes and 16 lanes; two passwords are verified at a time. Whoever has fewer iterations, or
+/// a cheaper hash, than others in the file can be told from an unknown user by how long a failure takes.
 ///
 /// ```
 /// use smtp_core::{PasswordFile, Secret};
@@ -96,19 +64,6 @@ pub struct PasswordFile {
     path: PathBuf,
     users: Arc<ArcSwap<Users>>,
     verifying: Arc<Semaphore>,
-}
-
-#[derive(Default)]
-struct Users {
-    users: HashMap<String, User>,
-    /// The most of any user, which an unknown one has too.
-    iterations: u32,
-}
-
-struct User {
-    keys: ScramKeys,
-    /// What it may send as besides itself.
-    senders: Vec<String>,
 }
 
 impl PasswordFile {
@@ -145,95 +100,34 @@ impl PasswordFile {
     ///
     /// # Errors
     /// [`ScramKeysError`](crate::ScramKeysError): the password or the salt cannot be used.
-    pub fn line(user: &Mailbox, password: &Secret, salt: &[u8]) -> Result<String, crate::ScramKeysError> {
+    pub fn line(user: &Mailbox, password: &Secret, salt: &[u8]) -> Result<String, ScramKeysError> {
         let keys = ScramKeys::derive(ScramHash::Sha256, password, salt, ScramKeys::DEFAULT_ITERATIONS)?;
         let [salt, stored, server] = [keys.salt(), keys.stored_key(), keys.server_key()].map(base64::encode);
         Ok(format!("{user} SCRAM-SHA-256${}:{salt}${stored}:{server}\n", keys.iterations()))
     }
-}
 
-impl Users {
-    fn read(path: &Path) -> Result<Self, PasswordFileError> {
-        let failed = |source| PasswordFileError::Read { path: path.to_owned(), source };
-        let text = std::fs::read_to_string(path).map_err(failed)?;
-        if is_open(path).map_err(failed)? {
-            return Err(PasswordFileError::Open { path: path.to_owned() });
-        }
-        let mut users = Self { users: HashMap::new(), iterations: ScramKeys::DEFAULT_ITERATIONS };
-        for (line, number) in text.lines().zip(1..) {
-            let content = line.split('#').next().unwrap_or_default().trim();
-            if content.is_empty() {
-                continue;
-            }
-            let wrong = |problem| PasswordFileError::Line { path: path.to_owned(), line: number, problem };
-            let (name, keys) =
-                content.split_once([' ', '\t']).ok_or_else(|| wrong("a mailbox and its keys are needed"))?;
-            let name: Mailbox = name.parse().map_err(|_| wrong("it does not begin with a mailbox"))?;
-            let mut words = keys.split_ascii_whitespace();
-            let keys = words.next().and_then(parse_keys);
-            let keys = keys.ok_or_else(|| wrong("its keys are not those of SCRAM-SHA-256"))?;
-            let senders = words.map(parse_sender).collect::<Option<_>>();
-            let senders =
-                senders.ok_or_else(|| wrong("behind the keys stand mailboxes, and domains like `@example.org`"))?;
-            users.iterations = users.iterations.max(keys.iterations());
-            if users.users.insert(key(&name.to_string()), User { keys, senders }).is_some() {
-                return Err(wrong("the mailbox is named twice"));
-            }
-        }
-        Ok(users)
+    /// The same with an Argon2id hash (RFC 9106) in the place of keys: 19 MiB, 2 passes, 1 lane. Passwords are harder to find
+    /// with it, and clients have to show theirs. The salt is to be random, of [`ScramKeys::SALT_OCTETS`]; 8 to 64 octets are
+    /// possible.
+    ///
+    /// # Errors
+    /// As [`PasswordFile::line`].
+    pub fn argon2_line(user: &Mailbox, password: &Secret, salt: &[u8]) -> Result<String, ScramKeysError> {
+        let hash = PasswordHash::derive(password, salt).ok_or(if salt.len() < 8 || salt.len() > 64 {
+            ScramKeysError::Length
+        } else {
+            ScramKeysError::Password
+        })?;
+        Ok(format!("{user} {hash}\n"))
     }
-
-    /// The keys of a user; of one that does not exist, keys that no password has and that take as long.
-    fn keys_of(&self, user: &str) -> (ScramKeys, bool) {
-        let found = self.users.get(&key(user)).map(|user| user.keys.clone());
-        let is_there = found.is_some();
-        let nobody = || {
-            let (salt, keys) = ([0; ScramKeys::SALT_OCTETS], [0; 32]);
-            ScramKeys::from_parts(ScramHash::Sha256, &salt, self.iterations, &keys, &keys)
-                .expect("a short salt, keys of the right length, and enough iterations")
-        };
-        (found.unwrap_or_else(nobody), is_there)
-    }
-}
-
-/// A mailbox, or a domain behind an `@`, as it compares.
-fn parse_sender(text: &str) -> Option<String> {
-    let is_one = match text.strip_prefix('@') {
-        Some(domain) => Domain::parse(domain).is_ok(),
-        None => text.parse::<Mailbox>().is_ok(),
-    };
-    is_one.then(|| key(text))
-}
-
-/// How names compare.
-fn key(name: &str) -> String {
-    name.to_ascii_lowercase()
-}
-
-#[cfg(unix)]
-fn is_open(path: &Path) -> io::Result<bool> {
-    use std::os::unix::fs::PermissionsExt;
-    Ok(std::fs::metadata(path)?.permissions().mode() & 0o007 != 0)
-}
-
-#[cfg(not(unix))]
-fn is_open(_: &Path) -> io::Result<bool> {
-    Ok(false)
-}
-
-/// `SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey` (RFC 5803 §2).
-fn parse_keys(text: &str) -> Option<ScramKeys> {
-    let mut parts = text.strip_prefix("SCRAM-SHA-256$")?.split('$');
-    let (Some(costs), Some(keys), None) = (parts.next(), parts.next(), parts.next()) else { return None };
-    let ((iterations, salt), (stored, server)) = (costs.split_once(':')?, keys.split_once(':')?);
-    let decode = |text: &str| base64::decode(text.as_bytes());
-    let (salt, stored, server) = (decode(salt)?, decode(stored)?, decode(server)?);
-    ScramKeys::from_parts(ScramHash::Sha256, &salt, iterations.parse().ok()?, &stored, &server).ok()
 }
 
 #[async_trait]
 impl Authenticator for PasswordFile {
     fn mechanisms(&self) -> Mechanisms {
+        if !self.users.load().offers_scram() {
+            return Mechanisms::PASSWORD;
+        }
         Mechanisms::PASSWORD.with(Mechanism::ScramSha256).with(Mechanism::ScramSha256Plus)
     }
 
@@ -242,14 +136,19 @@ impl Authenticator for PasswordFile {
     }
 
     async fn password(&self, _: &Connection, user: &str, password: &Secret) -> Result<Identity, AuthError> {
-        let (keys, is_there) = self.users.load().keys_of(user);
+        let check = self.users.load().check_of(user);
         let password = password.clone();
-        let _permit = self.verifying.acquire().await.map_err(|_| AuthError::Unavailable)?;
-        let verified = tokio::task::spawn_blocking(move || keys.matches(&password)).await;
-        match verified {
-            Ok(matches) if matches && is_there => Ok(Identity::new(key(user))),
-            Ok(_) => Err(AuthError::Rejected),
-            Err(_) => Err(AuthError::Unavailable),
+        let permit = self.verifying.clone().acquire_owned().await.map_err(|_| AuthError::Unavailable)?;
+        let verified = tokio::task::spawn_blocking(move || {
+            let matches = check.run(&password);
+            // Only now: who has asked may have gone, and its work still takes place and memory.
+            drop(permit);
+            matches
+        });
+        match verified.await {
+            Ok(Some(true)) => Ok(Identity::new(key(user))),
+            Ok(Some(false)) => Err(AuthError::Rejected),
+            Ok(None) | Err(_) => Err(AuthError::Unavailable),
         }
     }
 
@@ -259,8 +158,11 @@ impl Authenticator for PasswordFile {
         user: &str,
         hash: ScramHash,
     ) -> Result<Option<(ScramKeys, Identity)>, AuthError> {
-        let (keys, is_there) = self.users.load().keys_of(user);
-        Ok((is_there && keys.hash() == hash).then(|| (keys, Identity::new(key(user)))))
+        let users = self.users.load();
+        Ok(match users.users.get(&key(user)).map(|user| &user.stored) {
+            Some(Stored::Keys(keys)) if keys.hash() == hash => Some((keys.clone(), Identity::new(key(user)))),
+            _ => None,
+        })
     }
 
     async fn may_send_as(&self, _: &Connection, who: &Identity, from: &ReversePath) -> Result<bool, AuthError> {
@@ -288,6 +190,8 @@ impl fmt::Debug for PasswordFile {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::session::connection::SessionId;
 
@@ -343,6 +247,99 @@ mod tests {
         Ok(())
     }
 
+    /// Of `pencil`.
+    const HASH: &str = "$argon2id$v=19$m=64,t=2,p=1$c2l4dGVlbiByYW5kb20gbw$BrRen5hrcdI91yY8OW6YNBs20WUsy6ps5Txe+nTGphc";
+
+    fn at_loopback() -> Connection {
+        let address = "192.0.2.1:1".parse().expect("an address");
+        Connection::new(SessionId::new(1), address, address)
+    }
+
+    #[tokio::test] // Each in its own way, beside each other; SCRAM knows nothing of a hash, and says no more than of nobody.
+    async fn users_with_a_hash_show_their_password() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("passwords");
+        let keys = line("alice@example.org", "wonderland");
+        write(&path, &format!("{keys}bob@example.org {HASH} sales@example.org\n"));
+        let users = PasswordFile::open(&path).expect("it is right");
+        let connection = at_loopback();
+        for (user, password, is_right) in [
+            ("bob@example.org", "pencil", true),
+            ("BOB@example.org", "pencil", true),
+            ("bob@example.org", "wonderland", false),
+            ("bob@example.org", "", false),
+            ("alice@example.org", "wonderland", true),
+            ("alice@example.org", "pencil", false),
+            ("carol@example.org", "pencil", false),
+        ] {
+            let expected = if is_right { Ok(Identity::new(key(user))) } else { Err(AuthError::Rejected) };
+            assert_eq!(users.password(&connection, user, &Secret::new(password)).await, expected, "{user} {password}");
+        }
+        for (user, has_keys) in [("alice@example.org", true), ("bob@example.org", false), ("carol@example.org", false)]
+        {
+            let found = users.scram(&connection, user, ScramHash::Sha256).await.expect("it can be asked");
+            assert_eq!(found.is_some(), has_keys, "{user}");
+        }
+        let from = ReversePath::parse("<sales@example.org>").expect("a path");
+        assert_eq!(users.may_send_as(&connection, &Identity::new("bob@example.org"), &from).await, Ok(true));
+    }
+
+    #[test] // SECURITY.md D-19: whose login it is does not show in what is done for it.
+    fn d19_every_login_costs_what_the_file_has() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("passwords");
+        let keys = line("alice@example.org", "wonderland");
+        let (hash, more) = (format!("bob@example.org {HASH}\n"), HASH.replace("t=2", "t=3"));
+        let more = format!("dave@example.org {more}\n");
+        for (text, offers_scram, costs) in [
+            (String::new(), true, None),
+            (keys.clone(), true, None),
+            (hash.clone(), false, Some(2)),
+            (format!("{more}{hash}"), false, Some(3)),
+            (format!("{hash}{more}"), false, Some(3)),
+            (format!("{keys}{hash}"), true, Some(2)),
+        ] {
+            write(&path, &text);
+            let file = PasswordFile::open(&path).expect("it is right");
+            assert_eq!(file.mechanisms().contains(Mechanism::ScramSha256), offers_scram, "{text}");
+            assert_eq!(file.mechanisms().contains(Mechanism::ScramSha256Plus), offers_scram, "{text}");
+            let users = file.users.load();
+            for user in ["nobody@example.org", "alice@example.org", "bob@example.org"] {
+                let check = users.check_of(user);
+                assert_eq!(
+                    check.keys.map(|keys| keys.iterations()),
+                    offers_scram.then_some(users.iterations),
+                    "{user}"
+                );
+                let is_cheaper = user.starts_with("bob") && text.contains("bob");
+                let costs = if is_cheaper { Some(2) } else { costs };
+                assert_eq!(check.hash.map(|hash| hash.costs().work()), costs.map(|passes| 64 * passes), "{user}");
+            }
+        }
+    }
+
+    #[tokio::test] // The line that we write ourselves, with its full cost.
+    async fn a_line_with_a_hash_is_written_and_read() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("passwords");
+        let (bob, password) = ("bob@example.org".parse().expect("a mailbox"), Secret::new("correct horse"));
+        let line = PasswordFile::argon2_line(&bob, &password, b"sixteen random o").expect("a good password");
+        assert!(line.starts_with("bob@example.org $argon2id$v=19$m=19456,t=2,p=1$") && line.ends_with('\n'), "{line}");
+        write(&path, &line);
+        let users = PasswordFile::open(&path).expect("it is right");
+        assert_eq!(
+            users.password(&at_loopback(), "bob@example.org", &password).await,
+            Ok(Identity::new("bob@example.org"))
+        );
+        for (password, salt, error) in [
+            ("", &b"sixteen random o"[..], ScramKeysError::Password),
+            ("x", b"short", ScramKeysError::Length),
+            ("x", &[0; 65], ScramKeysError::Length),
+        ] {
+            assert_eq!(PasswordFile::argon2_line(&bob, &Secret::new(password), salt), Err(error));
+        }
+    }
+
     #[tokio::test] // STANDARDS R6409b, RFC 6409 §6.1: each row: who, what it sends as, and whether it may.
     async fn r6409b_a_user_sends_as_what_stands_in_its_line() {
         let directory = tempfile::tempdir().expect("a directory");
@@ -378,6 +375,8 @@ mod tests {
             ("alice@example.org\n", ":1: a mailbox and its keys are needed"),
             ("\nalice hunter2\n", ":2: it does not begin with a mailbox"),
             ("alice@example.org hunter2\n", ":1: its keys are not those of SCRAM-SHA-256"),
+            (&format!("{good}bob@example.org {}\n", HASH.replace("m=64", "m=4194304")), ":2: its hash costs too much"),
+            (&format!("bob@example.org {}\n", HASH.replace("v=19", "v=16")), ":1: its hash is not `$argon2id$"),
             (&good.replace("$10000:", "$10:"), ":1: its keys are not those of SCRAM-SHA-256"),
             (&good.replace('\n', "$\n"), ":1: its keys are not those of SCRAM-SHA-256"),
             (&format!("{good}{}", good.replace("alice", "ALICE")), ":2: the mailbox is named twice"),

@@ -3,13 +3,14 @@
 //!
 //! An [`Exchange`] takes decoded responses and says what comes next: a challenge, a question for the application, or the
 //! end. One file for each mechanism: [`plain`], [`login`], [`scram`], [`oauth`], [`external`]. [`keys`] has what SCRAM
-//! stores of a password, [`secret`] what nonces and the keys of unknown users derive from, [`base64`] the coding of
+//! stores of a password, [`password_hash`] what is stored where only the server checks it, [`secret`] what nonces and the keys of unknown users derive from, [`base64`] the coding of
 //! responses, and [`prepare`] the form in which names and passwords are compared.
 
 pub(crate) mod base64;
 pub(crate) mod client;
 pub(crate) mod credential;
 pub(crate) mod keys;
+pub(crate) mod password_hash;
 pub(crate) mod secret;
 
 mod external;
