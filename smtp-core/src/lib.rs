@@ -75,6 +75,7 @@ pub use client::verify::TlsaRecord;
 pub use hooks::authenticator::Authenticator;
 pub use hooks::delivery::Delivery;
 pub use hooks::delivery_event::{AttemptResult, DeliveryAttempt, DeliveryEvent, TransportFailure};
+pub use hooks::dovecot::{DovecotAuth, DovecotError};
 pub use hooks::message::{Message, MessageReader};
 pub use hooks::observer::Observer;
 pub use hooks::outbound::{Outbound, OutboundPolicy, OutboundRecipient, Transient};

@@ -3,12 +3,13 @@
 //! [`authenticator`]: who is it? [`recipient_lookup`]: is there such a mailbox? [`policy`]: do we want it?
 //! [`delivery`]: take it. [`observer`] is told what happens. [`message`] is what a delivery takes; [`tables`] has
 //! ready-made lookups, [`passwords`] a ready-made file of users,
-//! whose lines are read in [`password_users`]. [`outbound`] and [`delivery_event`] are for queues: under which
+//! whose lines are read in [`password_users`], and [`dovecot`] its users. [`outbound`] and [`delivery_event`] are for queues: under which
 //! reverse-path does it leave us, and what became of it?
 
 pub(crate) mod authenticator;
 pub(crate) mod delivery;
 pub(crate) mod delivery_event;
+pub(crate) mod dovecot;
 pub(crate) mod message;
 pub(crate) mod observer;
 pub(crate) mod outbound;

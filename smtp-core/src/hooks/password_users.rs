@@ -52,7 +52,7 @@ impl PasswordFileError {
 
 #[derive(Default)]
 pub(super) struct Users {
-    pub(super) users: HashMap<String, User>,
+    pub(super) by_name: HashMap<String, User>,
     /// The most of any user, which an unknown one has too.
     pub(super) iterations: u32,
     /// Whether any user has keys.
@@ -97,7 +97,7 @@ impl Users {
             let senders =
                 senders.ok_or_else(|| wrong("behind the keys stand mailboxes, and domains like `@example.org`"))?;
             users.count(&stored);
-            if users.users.insert(key(&name.to_string()), User { stored, senders }).is_some() {
+            if users.by_name.insert(key(&name.to_string()), User { stored, senders }).is_some() {
                 return Err(wrong("the mailbox is named twice"));
             }
         }
@@ -131,7 +131,7 @@ impl Users {
             ScramKeys::from_parts(ScramHash::Sha256, &salt, self.iterations, &keys, &keys)
                 .expect("a short salt, keys of the right length, and enough iterations")
         };
-        let (keys, hash) = match self.users.get(&key(user)).map(|user| user.stored.clone()) {
+        let (keys, hash) = match self.by_name.get(&key(user)).map(|user| user.stored.clone()) {
             Some(Stored::Keys(keys)) => (Some(keys), None),
             Some(Stored::Hash(hash)) => (None, Some(hash)),
             None => (None, None),

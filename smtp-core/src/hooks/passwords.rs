@@ -88,7 +88,7 @@ impl PasswordFile {
 
     /// How many users there are.
     pub fn len(&self) -> usize {
-        self.users.load().users.len()
+        self.users.load().by_name.len()
     }
 
     /// Whether there are none.
@@ -159,7 +159,7 @@ impl Authenticator for PasswordFile {
         hash: ScramHash,
     ) -> Result<Option<(ScramKeys, Identity)>, AuthError> {
         let users = self.users.load();
-        Ok(match users.users.get(&key(user)).map(|user| &user.stored) {
+        Ok(match users.by_name.get(&key(user)).map(|user| &user.stored) {
             Some(Stored::Keys(keys)) if keys.hash() == hash => Some((keys.clone(), Identity::new(key(user)))),
             _ => None,
         })
@@ -176,7 +176,7 @@ impl Authenticator for PasswordFile {
                 };
                 let users = self.users.load();
                 from == who.as_str()
-                    || users.users.get(who.as_str()).is_some_and(|user| user.senders.iter().any(is_listed))
+                    || users.by_name.get(who.as_str()).is_some_and(|user| user.senders.iter().any(is_listed))
             }
         })
     }

@@ -68,6 +68,10 @@ impl ClientAuth {
         self
     }
 
+    pub(crate) fn user(&self) -> &str {
+        &self.user
+    }
+
     pub(crate) fn may_be_in_clear(&self) -> bool {
         self.in_clear
     }
@@ -94,6 +98,13 @@ impl ClientAuth {
 pub(crate) struct Choice {
     pub(crate) mechanism: Mechanism,
     binding: Binding,
+}
+
+impl Choice {
+    /// That mechanism, and nothing of the connection.
+    pub(crate) fn unbound(mechanism: Mechanism) -> Self {
+        Self { mechanism, binding: Binding::Unable }
+    }
 }
 
 /// The `gs2-cbind-flag` (RFC 5802 §6).
@@ -181,7 +192,12 @@ impl ClientExchange {
             return Some((Self { state: State::SaidAll }, Some("=".to_owned())));
         }
         let (user, secret) = (&auth.user, auth.secret.expose());
-        if user.is_empty() || secret.is_empty() || [user, secret].iter().any(|text| text.contains(['\0', '\x01'])) {
+        // RFC 7628 §3.1: a token may say itself whose it is.
+        let needs_user = mechanism != Mechanism::OauthBearer;
+        if (user.is_empty() && needs_user)
+            || secret.is_empty()
+            || [user, secret].iter().any(|text| text.contains(['\0', '\x01']))
+        {
             return None;
         }
         let (state, response) = match mechanism {
@@ -189,7 +205,10 @@ impl ClientExchange {
                 let (user, password) = (prepared(user.as_bytes())?, prepared(secret.as_bytes())?);
                 (State::Said, format!("\0{user}\0{password}"))
             }
-            Mechanism::OauthBearer => (State::Said, format!("n,a={},\x01auth=Bearer {secret}\x01\x01", escape(user))),
+            Mechanism::OauthBearer => {
+                let authzid = if user.is_empty() { String::new() } else { format!("a={}", escape(user)) };
+                (State::Said, format!("n,{authzid},\x01auth=Bearer {secret}\x01\x01"))
+            }
             Mechanism::Xoauth2 => (State::Said, format!("user={user}\x01auth=Bearer {secret}\x01\x01")),
             Mechanism::Login => {
                 let (user, password) = (prepared(user.as_bytes())?, Secret::new(prepared(secret.as_bytes())?));
@@ -276,8 +295,7 @@ mod tests {
     use super::*;
 
     fn begin(auth: &ClientAuth, mechanism: Mechanism, nonce: &str) -> Option<(ClientExchange, String)> {
-        let choice = Choice { mechanism, binding: Binding::Unable };
-        let (exchange, response) = ClientExchange::begin(auth, choice, nonce)?;
+        let (exchange, response) = ClientExchange::begin(auth, Choice::unbound(mechanism), nonce)?;
         Some((exchange, response.map(|response| decoded(&response)).unwrap_or_default()))
     }
 
@@ -316,7 +334,7 @@ mod tests {
     #[test] // RFC 4954 §4: only mechanisms whose client speaks first have an initial response.
     fn r4954_login_waits_to_be_asked_and_external_has_nothing_to_say() {
         let begin = |auth: &ClientAuth, mechanism| {
-            ClientExchange::begin(auth, Choice { mechanism, binding: Binding::Unable }, "nonce").expect("valid")
+            ClientExchange::begin(auth, Choice::unbound(mechanism), "nonce").expect("valid")
         };
         let (mut login, initial) = begin(&ClientAuth::password("tim", Secret::new("pencil")), Mechanism::Login);
         assert!(initial.is_none() && !login.may_succeed(), "nothing is said before it is asked for");
@@ -380,10 +398,13 @@ mod tests {
     fn initial_responses() {
         let password = |user: &str, password: &str| ClientAuth::password(user, Secret::new(password));
         let token = ClientAuth::token("a,b=c", Secret::new("tok"));
+        let nobodys = ClientAuth::token("", Secret::new("tok"));
         for (auth, mechanism, expected) in [
             (password("tim", "tanstaaftanstaaf"), Mechanism::Plain, Some("\0tim\0tanstaaftanstaaf")),
             (password("a,b=c", "x"), Mechanism::ScramSha256, Some("n,,n=a=2Cb=3Dc,r=nonce")),
             (token.clone(), Mechanism::OauthBearer, Some("n,a=a=2Cb=3Dc,\x01auth=Bearer tok\x01\x01")),
+            (nobodys.clone(), Mechanism::OauthBearer, Some("n,,\x01auth=Bearer tok\x01\x01")),
+            (nobodys, Mechanism::Xoauth2, None),
             (token, Mechanism::Xoauth2, Some("user=a,b=c\x01auth=Bearer tok\x01\x01")),
             (password("tim", ""), Mechanism::Plain, None),
             (password("", "x"), Mechanism::Plain, None),
