@@ -1,4 +1,4 @@
-"""Dovecot's LMTP server in the foreground: a mail store of its own in one directory, on loopback and a Unix socket."""
+"""Dovecot in the foreground, in one directory: a mail store behind LMTP, on loopback and a Unix socket, and its users behind another."""
 
 import os, pathlib, pwd, shutil, socket, subprocess, time
 
@@ -13,11 +13,11 @@ def program():
 
 
 class Dovecot:
-    """Knows these users and no other, and keeps their mail in Maildirs with CRLF."""
+    """Knows these users and no other, all with the password `x`, and keeps their mail in Maildirs with CRLF."""
 
     def __init__(self, directory, users, port):
-        directory.mkdir()
-        self.directory, self.socket, self.port = directory, directory / "lmtp", port
+        directory.mkdir(exist_ok=True)
+        self.directory, self.socket, self.port, self.users = directory, directory / "lmtp", port, directory / "auth"
         # It needs no privilege, so it gets none.
         name = "dovecot" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
         who = pwd.getpwnam(name)
@@ -49,6 +49,12 @@ service anvil {{
 }}
 service stats {{
   chroot =
+}}
+service auth {{
+  chroot =
+  unix_listener {directory}/auth {{
+    mode = 0666
+  }}
 }}
 service lmtp {{
   chroot =

@@ -12,6 +12,7 @@
 //! | who is it? | [`Authenticator`] | [`ServerBuilder::authenticate`] |
 //!
 //! Whom an address serves, other mail servers or users or both, says [`Listener::service`].
+//! Who they are, [`PasswordFile`] and [`DovecotAuth`] know.
 //!
 //! To send a message:
 //!

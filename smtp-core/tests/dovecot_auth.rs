@@ -174,6 +174,20 @@ async fn connections_are_kept_and_replaced() {
     assert_eq!((login, accepted), (Err(AuthError::Unavailable), ()));
 }
 
+#[tokio::test] // A Dovecot that was stopped serves the connections that it has, and must not do so for ever.
+async fn no_connection_is_kept_for_longer_than_a_minute() {
+    let dovecot = Dovecot::answering("OK\tID\tuser=alice\n");
+    let users = dovecot.auth();
+    for (seconds, connections) in [(0, 1), (30, 1), (31, 2), (0, 2), (61, 3)] {
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+        tokio::time::resume();
+        log_in(&users).await.expect("alice");
+        let said = dovecot.said();
+        assert_eq!(said.iter().filter(|line| *line == "--").count(), connections, "{said:?}");
+    }
+}
+
 #[tokio::test] // Many at once: each gets its own answer, over a connection with a number of its own.
 async fn logins_at_the_same_time_do_not_meet() {
     let dovecot = Dovecot::start(HELLO, |line| {

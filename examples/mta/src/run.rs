@@ -2,12 +2,14 @@
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use clap::Args;
-use smtp_core::{Listener, PasswordFile, Server, ServerTls, Service, TlsError, TracingObserver};
+use smtp_core::{
+    DovecotAuth, DovecotError, Listener, PasswordFile, Server, ServerTls, Service, TlsError, TracingObserver,
+};
 use smtp_policy::Submission;
 use smtp_queue::{MaildirStore, mailbox_directory};
 use thiserror::Error;
@@ -111,7 +113,12 @@ async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
     }
     let users = passwords.map(PasswordFile::open).transpose()?;
     if let Some(users) = users.clone() {
-        builder = builder.authenticate(users).policy(Submission::new(&config.hostname));
+        builder = builder.authenticate(users);
+    } else if let Some(socket) = &config.dovecot {
+        builder = builder.authenticate(dovecot(config, socket).await);
+    }
+    if users.is_some() || config.dovecot.is_some() {
+        builder = builder.policy(Submission::new(&config.hostname));
         if config.smart_host.is_none() {
             builder = builder.policy(NoWayOut { domains: config.domains.clone() });
         }
@@ -133,6 +140,20 @@ async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
     queue.shutdown(config.shutdown_grace).await;
     tracing::info!(target: "mta", "stopped");
     Ok(())
+}
+
+/// Users of Dovecot. One that is away at the start is no reason to stay away oneself: users are told to come back.
+async fn dovecot(config: &Config, socket: &Path) -> DovecotAuth {
+    let unasked = |error: &DovecotError| {
+        let error = crate::describe(error);
+        tracing::error!(target: "mta", error, "Dovecot cannot be asked about users");
+    };
+    let users = DovecotAuth::unix(socket).on_failure(unasked);
+    let users = config.domains.iter().take(1).cloned().fold(users, DovecotAuth::with_domain);
+    if let Err(error) = users.check().await {
+        unasked(&error);
+    }
+    users
 }
 
 /// What is made for who tries the server out.

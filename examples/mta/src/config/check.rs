@@ -56,14 +56,20 @@ fn config(report: &mut Report<'_>, file: ConfigFile) -> Option<Config> {
         None => Domain::parse(DEFAULT_DOMAIN).ok(),
     };
     let trial = trial(report, &file);
-    let can = Abilities { tls: trial || !file.certificate.is_empty(), passwords: trial || file.passwords.is_some() };
+    let knows_users = trial || file.passwords.is_some() || file.dovecot.is_some();
+    let can = Abilities { tls: trial || !file.certificate.is_empty(), passwords: knows_users };
     let listeners = listeners(report, file.listener, can, trial);
     let (limits, connection_limits, shutdown_grace) = limits(report, file.limits);
     let relay_tls = file.relay.tls.unwrap_or_default();
     let relay_protocol = file.relay.protocol.as_ref().map_or(Protocol::Smtp, |said| *said.get_ref());
     let (smart_host, relay_clients) = relay(report, file.relay);
-    if let Some(passwords) = file.passwords.as_ref().filter(|_| smart_host.is_none()) {
-        report.add(passwords.span(), "passwords", "their mail would have nowhere to go: name a `relay.smart_host`");
+    for (key, place) in [("passwords", &file.passwords), ("dovecot", &file.dovecot)] {
+        if let Some(place) = place.as_ref().filter(|_| smart_host.is_none()) {
+            report.add(place.span(), key, "their mail would have nowhere to go: name a `relay.smart_host`");
+        }
+    }
+    if let Some(dovecot) = file.dovecot.as_ref().filter(|_| file.passwords.is_some()) {
+        report.add(dovecot.span(), "dovecot", "the users are those of `passwords`: leave out one of the two");
     }
     let tls_policy = tls_policy::check(report, file.tls_policy, smart_host.is_some());
     let (queue, schedule, concurrency) = queue(report, file.queue);
@@ -90,6 +96,7 @@ fn config(report: &mut Report<'_>, file: ConfigFile) -> Option<Config> {
         relay_protocol,
         tls_policy,
         passwords: file.passwords.map(Spanned::into_inner),
+        dovecot: file.dovecot.map(Spanned::into_inner),
         trial,
         certificates: file.certificate.into_iter().map(|files| (files.chain, files.key)).collect(),
         mailboxes,
@@ -233,7 +240,7 @@ fn domains(report: &mut Report<'_>, list: Option<&Spanned<Vec<Spanned<String>>>>
 fn trial(report: &mut Report<'_>, file: &ConfigFile) -> bool {
     let Some(trial) = file.trial.as_ref().filter(|trial| *trial.get_ref()) else { return false };
     let mut wrong = |problem: &str| report.add(trial.span(), "trial", problem);
-    if !file.certificate.is_empty() || file.passwords.is_some() {
+    if !file.certificate.is_empty() || file.passwords.is_some() || file.dovecot.is_some() {
         wrong("it makes its own `[[certificate]]` and `passwords`: leave out these, or this");
     }
     if file.users.as_ref().is_some_and(|users| users.get_ref().is_empty()) || file.mailboxes == Some(Mailboxes::Any) {
@@ -309,8 +316,7 @@ fn listeners(
             report.add(span(table.tls.as_ref().map(Spanned::span)), "listener.tls", problem);
         }
         if service != ListenerService::Mx && !(can.passwords && tls != ListenerTls::None && can.tls) {
-            let problem =
-                "users authenticate under TLS: it needs a `[[certificate]]` and `passwords`, or `service = \"mx\"`";
+            let problem = "users authenticate under TLS: it needs a `[[certificate]]`, and `passwords` or `dovecot`; or `service = \"mx\"`";
             report.add(span(table.service.as_ref().map(Spanned::span)), "listener.service", problem);
         }
         let mut listener = ListenerConfig { service, ..ListenerConfig::new(address, tls) };

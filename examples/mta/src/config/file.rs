@@ -31,6 +31,7 @@ pub(super) struct ConfigFile {
     #[serde(default)]
     pub(super) log: Log,
     pub(super) passwords: Placed<PathBuf>,
+    pub(super) dovecot: Placed<PathBuf>,
     pub(super) trial: Placed<bool>,
     pub(super) listener: Placed<Vec<ListenerTable>>,
     #[serde(default)]
@@ -273,6 +274,7 @@ impl From<&Config> for ConfigFile {
             },
             log: config.log,
             passwords: config.passwords.clone().map(unplaced),
+            dovecot: config.dovecot.clone().map(unplaced),
             trial: Some(unplaced(config.trial)),
             listener: Some(unplaced(listeners.collect())),
             certificate: certificates.collect(),

@@ -60,6 +60,8 @@ pub(crate) struct Config {
     pub(crate) listeners: Vec<ListenerConfig>,
     /// The file of users with passwords.
     pub(crate) passwords: Option<PathBuf>,
+    /// The socket of Dovecot's authentication server, which knows the users in the place of that file.
+    pub(crate) dovecot: Option<PathBuf>,
     /// Whether the server makes its own certificate, and a password for the first user, in the place of the two.
     pub(crate) trial: bool,
     /// Files of certificates and their keys. Without any there is no TLS.

@@ -9,7 +9,7 @@ fn errors(text: &str) -> String {
 #[test] // Each row: what is wrong, and the whole message.
 fn an_error_names_file_line_column_and_key() {
     let keys = "expected one of `hostname`, `domains`, `data`, `mailboxes`, `users`, `postmaster`, `aliases`, `queue`, \
-                `relay`, `limits`, `log`, `passwords`, `trial`, `listener`, `certificate`, `tls_policy`";
+                `relay`, `limits`, `log`, `passwords`, `dovecot`, `trial`, `listener`, `certificate`, `tls_policy`";
     for (text, expected) in [
         ("hostnam = \"mx\"", format!("mta.toml:1:1: unknown key `hostnam`, {keys}")),
         ("# no\n\nrelay_clients = []\n", format!("mta.toml:3:1: unknown key `relay_clients`, {keys}")),
@@ -238,8 +238,17 @@ fn tls_needs_a_certificate_and_has_one_where_nothing_else_is_said() {
     assert_eq!(
         errors(&format!("passwords = \"users\"\n{listener}service = \"submission\"\n")),
         "mta.toml:1:13: passwords: their mail would have nowhere to go: name a `relay.smart_host`\n\
-         mta.toml:4:11: listener.service: users authenticate under TLS: it needs a `[[certificate]]` and `passwords`, \
-         or `service = \"mx\"`"
+         mta.toml:4:11: listener.service: users authenticate under TLS: it needs a `[[certificate]]`, and `passwords` \
+         or `dovecot`; or `service = \"mx\"`"
+    );
+    let users = "passwords = \"users\"\ndovecot = \"/run/dovecot/auth-client\"\n";
+    assert_eq!(
+        errors(&format!("{users}relay.smart_host = \"smtp.example.com:25\"\n")),
+        "mta.toml:2:11: dovecot: the users are those of `passwords`: leave out one of the two"
+    );
+    assert_eq!(
+        errors("dovecot = \"/run/dovecot/auth-client\"\n"),
+        "mta.toml:1:11: dovecot: their mail would have nowhere to go: name a `relay.smart_host`"
     );
     assert_eq!(
         errors("[relay]\ntls = \"verify\"\n"),
@@ -271,7 +280,7 @@ fn l6_the_port_says_what_a_listener_is_for() {
         let text = format!("{ten_lines}[[listener]]\naddress = \"[::]:465\"\nservice = \"{word}\"\n");
         assert_eq!((listeners(&text)[0].tls, listeners(&text)[0].service), (ListenerTls::Implicit, service));
     }
-    let problem = "users authenticate under TLS: it needs a `[[certificate]]` and `passwords`, or `service = \"mx\"`";
+    let problem = "users authenticate under TLS: it needs a `[[certificate]]`, and `passwords` or `dovecot`; or `service = \"mx\"`";
     assert_eq!(
         errors("[[listener]]\naddress = \"[::]:465\"\n"),
         format!(

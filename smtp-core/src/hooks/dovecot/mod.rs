@@ -9,7 +9,7 @@ use std::fmt;
 use std::io;
 #[cfg(unix)]
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::sasl::client::{Choice, ClientAuth, ClientExchange};
 use crate::session::connection::Connection;
@@ -37,6 +37,9 @@ use wire::{Answer, Stream, Wire};
 const AT_A_TIME: usize = 128;
 /// Connections that are kept for the next login.
 const KEPT: usize = 8;
+/// How long a connection lasts. One process of Dovecot serves it from its beginning to its end, and one that was stopped or started
+/// anew goes on with what it knew until then.
+const LIFETIME: Duration = Duration::from_secs(60);
 /// How long a login may take, from connecting to the answer.
 const DEADLINE: Duration = Duration::from_secs(15);
 
@@ -170,7 +173,7 @@ impl DovecotAuth {
     /// [`DovecotError`].
     pub async fn check(&self) -> Result<(), DovecotError> {
         let open = async {
-            let wire = Wire::open(self.place.connect().await?).await?;
+            let wire = self.open().await?;
             offered(&wire, Mechanism::Plain)?;
             if self.takes_tokens {
                 offered(&wire, by_token(&wire))?;
@@ -196,16 +199,33 @@ impl DovecotAuth {
 
     async fn ask(&self, connection: &Connection, auth: &ClientAuth, by: By) -> Result<Answer, DovecotError> {
         let _turn = self.turns.acquire().await.map_err(|_| DovecotError::TimedOut)?;
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let kept = self.take();
         if let Some(wire) = kept {
             match self.ask_over(wire, connection, auth, by).await {
                 Ok(answer) => return Ok(answer),
-                // It was closed while nobody used it, as by a Dovecot that was started anew; then the others are too.
-                Err(_) => self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear(),
+                // It was closed while nobody used it; then the others are too.
+                Err(_) => lock(&self.kept).clear(),
             }
         }
+        self.ask_over(self.open().await?, connection, auth, by).await
+    }
+
+    fn take(&self) -> Option<Wire> {
+        let mut kept = lock(&self.kept);
+        kept.retain(|wire| wire.age() < LIFETIME);
+        kept.pop()
+    }
+
+    async fn open(&self) -> Result<Wire, DovecotError> {
         let wire = Wire::open(self.place.connect().await?).await?;
-        self.ask_over(wire, connection, auth, by).await
+        let kept = Arc::downgrade(&self.kept);
+        tokio::spawn(async move {
+            sleep(LIFETIME).await;
+            if let Some(kept) = kept.upgrade() {
+                lock(&kept).retain(|wire| wire.age() < LIFETIME);
+            }
+        });
+        Ok(wire)
     }
 
     /// Keeps the connection where all went well. Whoever stops waiting drops it with its unread answer.
@@ -221,17 +241,18 @@ impl DovecotAuth {
             By::Token => by_token(&wire),
         };
         offered(&wire, mechanism)?;
-        // What cannot be said in the mechanism is nobody's credential.
-        let begun = ClientExchange::begin(auth, Choice::unbound(mechanism), "");
-        let Some((exchange, Some(first))) = begun else { return Ok(Err(AuthError::Rejected)) };
-        let answer = wire.log_in(connection, mechanism, exchange, &first).await?;
+        let answer = match ClientExchange::begin(auth, Choice::unbound(mechanism), "") {
+            Some((exchange, Some(first))) => wire.log_in(connection, mechanism, exchange, &first).await?,
+            // What cannot be said in the mechanism is nobody's credential.
+            _ => Err(AuthError::Rejected),
+        };
         self.keep(wire);
         Ok(answer)
     }
 
     fn keep(&self, wire: Wire) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() < KEPT {
+        let mut kept = lock(&self.kept);
+        if kept.len() < KEPT && wire.age() < LIFETIME {
             kept.push(wire);
         }
     }
@@ -249,6 +270,10 @@ impl DovecotAuth {
 enum By {
     Password,
     Token,
+}
+
+fn lock(kept: &Mutex<Vec<Wire>>) -> MutexGuard<'_, Vec<Wire>> {
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How a token is shown to Dovecot.

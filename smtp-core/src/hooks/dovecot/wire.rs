@@ -4,8 +4,10 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::time::Instant;
 
 use crate::sasl::client::ClientExchange;
 use crate::session::connection::Connection;
@@ -30,6 +32,7 @@ pub(super) struct Wire {
     mechanisms: Mechanisms,
     /// The number of the last login.
     last: u32,
+    opened: Instant,
 }
 
 /// What Dovecot says of a login.
@@ -38,7 +41,8 @@ pub(super) type Answer = Result<Option<String>, AuthError>;
 impl Wire {
     /// Shakes hands: both say at once which version they speak, and Dovecot what it offers.
     pub(super) async fn open(stream: Box<dyn Stream>) -> Result<Self, DovecotError> {
-        let mut wire = Self { stream: BufReader::new(stream), mechanisms: Mechanisms::NONE, last: 0 };
+        let (stream, opened) = (BufReader::new(stream), Instant::now());
+        let mut wire = Self { stream, mechanisms: Mechanisms::NONE, last: 0, opened };
         // Dovecot wants it to differ from that of any other connection; those of one process have one process id.
         let mut random = [0; 4];
         getrandom::fill(&mut random).map_err(|_| DovecotError::Network(io::ErrorKind::Other.into()))?;
@@ -61,6 +65,10 @@ impl Wire {
             }
         }
         Err(DovecotError::Protocol("its handshake does not end"))
+    }
+
+    pub(super) fn age(&self) -> Duration {
+        self.opened.elapsed()
     }
 
     pub(super) fn offers(&self, mechanism: Mechanism) -> bool {
