@@ -131,8 +131,8 @@ async fn d35_whatever_dovecot_says_ends_within_bounds() {
     ] {
         let dovecot = Dovecot::start(hello, move |_| Some(answer.to_owned()));
         let reports = Arc::new(Mutex::new(Vec::new()));
-        let log = reports.clone();
-        let report = move |error: &DovecotError| log.lock().expect("no panic").push(error.to_string());
+        let seen = reports.clone();
+        let report = move |error: &DovecotError| seen.lock().expect("no panic").push(error.to_string());
         let users = dovecot.auth().on_failure(report);
         let users = if why == "took too long" { users.with_deadline(Duration::from_millis(200)) } else { users };
         assert_eq!(log_in(&users).await, Err(AuthError::Unavailable), "{why}");
