@@ -2,8 +2,8 @@
 //! §3, RFC 3461 §4 and RFC 4954 §5 says, and what of them is passed on means the same there.
 
 use smtp_core::{
-    Body, Command, CommandError, EnvelopeId, MailParameters, Mailbox, Notify, OriginalRecipient, RcptParameters, Ret,
-    ReversePath,
+    Body, Command, CommandError, EnvelopeId, MailParameters, Mailbox, Notify, OriginalRecipient, Priority,
+    RcptParameters, Ret, ReversePath,
 };
 
 use crate::text::is_visible;
@@ -125,6 +125,13 @@ fn mail_parameters(words: &[Word]) -> Option<MailParameters> {
                 let xtext = as_written.as_deref().filter(|xtext| xtext.len() <= 100)?;
                 let id = EnvelopeId::new(&decoded(xtext)?).expect("printable, and no longer than it was");
                 if parameters.dsn.envelope_id.replace(id).is_some() {
+                    return None;
+                }
+                continue;
+            }
+            ("MT-PRIORITY", value) => {
+                let priority = (-9..=9).filter_map(Priority::new).find(|known| Some(&*known.to_string()) == value)?;
+                if parameters.priority.replace(priority).is_some() {
                     return None;
                 }
                 continue;

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use smtp_core::{ForwardPath, Host, Mailbox, Protocol, Received, ReversePath, delivered_to, return_path};
+use smtp_core::{ForwardPath, Host, Mailbox, Priority, Protocol, Received, ReversePath, delivered_to, return_path};
 
 use crate::control::split;
 use crate::text::unfold;
@@ -40,6 +40,7 @@ pub fn law(data: &[u8]) {
         id: &id,
         reverse_path: &reverse_path,
         recipient: recipient.as_ref(),
+        priority: Priority::new(i8::try_from(control.choice(9) % 32).expect("small") - 16),
         time: UNIX_EPOCH + Duration::from_secs(seconds),
     };
     reads_back(&received);
@@ -70,6 +71,9 @@ fn reads_back(received: &Received<'_>) {
     less[1] = Part::Word(client);
     if let Some(recipient) = &recipient {
         expected.extend([word("for"), word(recipient)]);
+    }
+    if let Some(priority) = received.priority {
+        expected.extend([word("PRIORITY"), word(&priority.to_string())]);
     }
     expected.push(Part::Comment(format!("envelope-from {reverse_path}")));
     let is_long = [&reverse_path, &recipient.unwrap_or_default(), &helo].iter().any(|text| text.len() > LONG_OCTETS);

@@ -132,6 +132,7 @@ pub use syntax::mechanism::{Mechanism, Mechanisms};
 pub use syntax::notification::{EnvelopeId, MessageDsn, Notify, OriginalRecipient, RecipientDsn, Ret};
 pub use syntax::parameter::{Body, MailParameters, RcptParameters};
 pub use syntax::path::{ForwardPath, ReversePath};
+pub use syntax::priority::Priority;
 pub use syntax::proxy::{ProxyError, ProxyHeader};
 pub use syntax::reply::{EnhancedStatusCode, Reply, ReplyCode, ReplyText};
 pub use syntax::reply_reader::{ReplyError, ReplyLimits, ReplyReader};

@@ -192,7 +192,7 @@ proptest! {
         let by = Host::parse("mx.example.org").expect("a host");
         let received = Received {
             helo: &helo, client: "192.0.2.1".parse().expect("an address"), by: &by, with: Protocol::Esmtp, id: "0123-1",
-            reverse_path: &reverse_path, recipient: one.then_some(&forward_path), time: std::time::UNIX_EPOCH,
+            reverse_path: &reverse_path, recipient: one.then_some(&forward_path), priority: None, time: std::time::UNIX_EPOCH,
         };
         let field = received.to_field();
         let (name, value) = only_field(field.as_bytes());

@@ -111,6 +111,14 @@ pub trait Delivery: Send + Sync {
     fn honours_future_release(&self) -> bool {
         false
     }
+
+    /// Whether this delivery takes messages with a higher [priority](crate::MailParameters::priority) first (RFC 6710 §5), and
+    /// passes it on to next hops that offer `MT-PRIORITY`. Asked once, when the server is built. Default: no; then the
+    /// extension is offered to nobody. Otherwise it is offered to all, and more than the normal priority is only for clients
+    /// that have authenticated or may relay.
+    fn honours_priority(&self) -> bool {
+        false
+    }
 }
 
 #[async_trait]
@@ -152,5 +160,9 @@ impl<D: Delivery + ?Sized> Delivery for Arc<D> {
 
     fn honours_future_release(&self) -> bool {
         (**self).honours_future_release()
+    }
+
+    fn honours_priority(&self) -> bool {
+        (**self).honours_priority()
     }
 }

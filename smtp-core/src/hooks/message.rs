@@ -156,6 +156,7 @@ impl Message {
                 [only] => Some(only.path()),
                 _ => None,
             },
+            priority: self.parameters.priority,
             time: self.time,
         };
         received.to_field()

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use crate::syntax::address::{AddressLiteral, Host, Mailbox};
 use crate::syntax::path::{ForwardPath, ReversePath};
+use crate::syntax::priority::Priority;
 use crate::syntax::text::to_text;
 use crate::syntax::xtext::escaped;
 
@@ -110,6 +111,8 @@ pub struct Received<'a> {
     pub reverse_path: &'a ReversePath,
     /// The recipient, only where there is exactly one: more would tell each about the others (RFC 5321 §7.6).
     pub recipient: Option<&'a ForwardPath>,
+    /// The priority of the message, where the client said one: the clause `PRIORITY` (RFC 6710 §4.1, §7).
+    pub priority: Option<Priority>,
     /// When the content had arrived.
     pub time: SystemTime,
 }
@@ -126,6 +129,9 @@ impl Received<'_> {
         let _ = write!(value, "from {helo} ({client}) by {by} with {} id {}", self.with.as_str(), self.id);
         if let Some(recipient) = self.recipient.filter(|recipient| recipient.is_ascii()) {
             let _ = write!(value, " for {recipient}");
+        }
+        if let Some(priority) = self.priority {
+            let _ = write!(value, " PRIORITY {priority}");
         }
         let envelope_from = in_comment(&escaped(&to_text(self.reverse_path)));
         let _ = write!(value, " (envelope-from {envelope_from}); {}", DateTime::new(self.time));
@@ -180,6 +186,7 @@ mod tests {
             id: "0f3a-1",
             reverse_path: &ReversePath::parse(reverse_path).expect("valid"),
             recipient: recipient.as_ref(),
+            priority: None,
             time: UNIX_EPOCH + Duration::from_secs(1_795_311_863),
         };
         field.to_field().to_string()
@@ -194,6 +201,24 @@ mod tests {
              Nov 2026 01:44:23 +0000"
         );
         assert!(!received("<>", None).contains(" for "));
+    }
+
+    #[test] // RFC 6710 §7: a clause of its own, behind all that RFC 5321 §4.4 has.
+    fn r6710_received_says_the_priority() {
+        let host = Host::parse("mx.example.org").expect("valid");
+        let field = Received {
+            helo: &host,
+            client: "192.0.2.1".parse().expect("valid"),
+            by: &host,
+            with: Protocol::Esmtp,
+            id: "0f3a-1",
+            reverse_path: &ReversePath::Null,
+            recipient: None,
+            priority: Priority::new(-3),
+            time: UNIX_EPOCH,
+        };
+        let field = field.to_field().to_string().replace("\r\n", "");
+        assert!(field.contains(" id 0f3a-1 PRIORITY -3 (envelope-from <>); "), "{field}");
     }
 
     #[test] // RFC 6531 §3.7.3 lets it have more; ours is read everywhere.

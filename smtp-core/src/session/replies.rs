@@ -36,6 +36,8 @@ macro_rules! replies {
 replies! {
     OK = fixed(250, 2, 0, 0, "Ok");
     SENDER_OK = fixed(250, 2, 1, 0, "Sender ok");
+    // RFC 6710 §4.1: the new priority comes first in the text.
+    SENDER_OK_PRIORITY_LOWERED = fixed(250, 2, 3, 6, "0 is the new priority, authenticate for a higher one");
     RECIPIENT_OK = fixed(250, 2, 1, 5, "Recipient ok");
     CHUNK_OK = fixed(250, 2, 0, 0, "Chunk received");
     MESSAGE_OK = fixed(250, 2, 0, 0, "Message accepted");

@@ -83,6 +83,7 @@ pub struct Transaction {
     forwarded: Option<Box<Forwarded>>,
     extensions: Extensions,
     answers_each: bool,
+    is_priority_lowered: bool,
     excess_recipients: u32,
     alias_mailboxes: usize,
     /// Of the recipient that is being looked up.
@@ -101,6 +102,7 @@ impl Transaction {
             forwarded: None,
             extensions: Extensions::default(),
             answers_each: false,
+            is_priority_lowered: false,
             excess_recipients: 0,
             alias_mailboxes: 0,
             asked: RecipientDsn::default(),
@@ -119,6 +121,16 @@ impl Transaction {
     /// The same, where each recipient gets an answer of its own behind the content.
     pub(crate) fn answering_each(self, answers_each: bool) -> Self {
         Self { answers_each, ..self }
+    }
+
+    /// The same, where it is less urgent than the client wanted.
+    pub(crate) fn with_priority_lowered(self, is_priority_lowered: bool) -> Self {
+        Self { is_priority_lowered, ..self }
+    }
+
+    /// Whether the client has to be told that its message is less urgent than it wanted (RFC 6710 §4.1).
+    pub(crate) fn is_priority_lowered(&self) -> bool {
+        self.is_priority_lowered
     }
 
     /// Its name in the log.

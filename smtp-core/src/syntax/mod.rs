@@ -17,6 +17,7 @@ pub(crate) mod mechanism;
 pub(crate) mod notification;
 pub(crate) mod parameter;
 pub(crate) mod path;
+pub(crate) mod priority;
 pub(crate) mod proxy;
 pub(crate) mod reply;
 pub(crate) mod reply_reader;

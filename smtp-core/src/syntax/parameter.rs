@@ -5,6 +5,7 @@ use super::cursor::{Cursor, SyntaxError};
 use super::future_release::FutureRelease;
 use super::notification::{EnvelopeId, MessageDsn, Notify, OriginalRecipient, RecipientDsn, Ret};
 use super::path::ReversePath;
+use super::priority::Priority;
 use super::text::text;
 use super::xtext;
 
@@ -37,6 +38,9 @@ pub struct MailParameters {
     pub requiretls: bool,
     /// `HOLDFOR=` or `HOLDUNTIL=`: when it is to be released (RFC 4865 §4). Only from clients that have authenticated.
     pub future_release: Option<FutureRelease>,
+    /// `MT-PRIORITY=`: how urgent it is (RFC 6710 §4.1). More than [`Priority::NORMAL`] only from clients that have
+    /// authenticated or may relay.
+    pub priority: Option<Priority>,
     /// `RET=` and `ENVID=` (RFC 3461 §4.3, §4.4).
     pub dsn: MessageDsn,
     /// `PRDR`: each recipient is to have a reply of its own behind the content (draft-hall-prdr-00).
@@ -89,6 +93,8 @@ impl MailParameters {
             } else if keyword.eq_ignore_ascii_case(b"HOLDUNTIL") {
                 let hold = parsed(cursor, value, FutureRelease::parse_until)?;
                 set_once(cursor, &mut parameters.future_release, hold)
+            } else if keyword.eq_ignore_ascii_case(b"MT-PRIORITY") {
+                set_once(cursor, &mut parameters.priority, parsed(cursor, value, Priority::parse)?)
             } else if keyword.eq_ignore_ascii_case(b"RET") {
                 set_once(cursor, &mut parameters.dsn.ret, parsed(cursor, value, Ret::parse)?)
             } else if keyword.eq_ignore_ascii_case(b"ENVID") {
@@ -213,6 +219,7 @@ mod tests {
             let future_release = Some(FutureRelease::For(std::time::Duration::from_secs(seconds)));
             Some(MailParameters { future_release, ..none.clone() })
         };
+        let urgent = |number| Some(MailParameters { priority: Priority::new(number), ..none.clone() });
         let unknown = |word: &str| Some(MailParameters { unrecognized: Some(word.into()), ..none.clone() });
         let by = |path| Some(MailParameters { auth: ReversePath::parse(path).ok(), ..none.clone() });
         let asked = |dsn| Some(MailParameters { dsn, ..none.clone() });
@@ -243,6 +250,11 @@ mod tests {
             ("RFC 4865 §4", " HOLDUNTIL=2026-02-30T00:00:00Z", None),
             ("RFC 4865 §4: given twice", " HOLDFOR=1 HOLDFOR=1", None),
             ("RFC 4865 §4: one of them", " HOLDFOR=1 HOLDUNTIL=2026-11-22T01:44:23Z", None),
+            ("RFC 6710 §7", " MT-PRIORITY=-9", urgent(-9)),
+            ("RFC 6710 §7", " mt-priority=4", urgent(4)),
+            ("RFC 6710 §4.1", " MT-PRIORITY=10", None),
+            ("RFC 6710 §4.1", " MT-PRIORITY", None),
+            ("RFC 6710 §4.1: given twice", " MT-PRIORITY=1 MT-PRIORITY=1", None),
             ("RFC 4954 §5", " AUTH=<>", by("<>")),
             ("RFC 4954 §5", " auth=e+3Dmc2@example.com", by("<e=mc2@example.com>")),
             ("RFC 4954 §5", " AUTH=e+3Dmc2@EXAMPLE.com", by("<e=mc2@EXAMPLE.com>")),

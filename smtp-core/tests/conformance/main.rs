@@ -31,6 +31,8 @@ mod rfc6152;
 mod rfc6152_client;
 mod rfc6531;
 mod rfc6531_client;
+mod rfc6710;
+mod rfc6710_client;
 mod rfc8314;
 mod rfc8689;
 mod rfc8689_client;

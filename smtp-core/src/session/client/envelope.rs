@@ -5,6 +5,7 @@ use crate::syntax::address::Mailbox;
 use crate::syntax::notification::{MessageDsn, RecipientDsn};
 use crate::syntax::parameter::Body;
 use crate::syntax::path::{ForwardPath, ReversePath};
+use crate::syntax::priority::Priority;
 
 /// Reverse-path, forward-paths and parameters of one transaction.
 ///
@@ -23,6 +24,7 @@ pub struct Envelope {
     body: Option<Body>,
     utf8_header: bool,
     requiretls: bool,
+    priority: Option<Priority>,
     dsn: MessageDsn,
     /// One for each recipient, or none where nothing is asked for.
     recipients_dsn: Vec<RecipientDsn>,
@@ -37,6 +39,7 @@ impl Envelope {
             body: None,
             utf8_header: false,
             requiretls: false,
+            priority: None,
             dsn: MessageDsn::default(),
             recipients_dsn: Vec::new(),
         }
@@ -84,6 +87,13 @@ impl Envelope {
         Self { requiretls: true, ..self }
     }
 
+    /// Says how urgent the message is (RFC 6710 §4.2). It goes along where the server offers `MT-PRIORITY`; elsewhere the message
+    /// goes without.
+    #[must_use]
+    pub fn with_priority(self, priority: Priority) -> Self {
+        Self { priority: Some(priority), ..self }
+    }
+
     /// Says what the sender wants to be told (RFC 3461): of the message, and of each recipient in their order; where there
     /// are fewer, nothing is said of the rest. It goes along where the server offers `DSN`; whether it did stands in
     /// [`SendReport::dsn_passed_on`](super::report::SendReport::dsn_passed_on).
@@ -115,6 +125,11 @@ impl Envelope {
     /// Whether that is demanded.
     pub fn requires_tls(&self) -> bool {
         self.requiretls
+    }
+
+    /// How urgent the message is, if that was said.
+    pub fn priority(&self) -> Option<Priority> {
+        self.priority
     }
 
     /// Whether the message goes with `SMTPUTF8` where that is offered (RFC 6531 §3.4).

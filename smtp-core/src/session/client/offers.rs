@@ -17,6 +17,7 @@ pub struct Offers {
     dsn: bool,
     limits: Limits,
     requiretls: bool,
+    mt_priority: bool,
     mechanisms: Mechanisms,
 }
 
@@ -113,6 +114,11 @@ impl Offers {
         self.requiretls
     }
 
+    /// `MT-PRIORITY` (RFC 6710): the next hop takes what is more urgent first.
+    pub fn mt_priority(&self) -> bool {
+        self.mt_priority
+    }
+
     /// `AUTH` (RFC 4954): with those mechanisms that are known here.
     pub fn mechanisms(&self) -> Mechanisms {
         self.mechanisms
@@ -150,6 +156,8 @@ impl Offers {
             self.dsn = true;
         } else if is("REQUIRETLS") {
             self.requiretls = true;
+        } else if is("MT-PRIORITY") {
+            self.mt_priority = true;
         } else if is("SIZE") {
             let limit = match parameters {
                 (Some(digits), None) => std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()),

@@ -62,6 +62,7 @@ impl Transaction {
         if envelope.requires_tls() && offers.requiretls() {
             self.mail.extend_from_slice(b" REQUIRETLS");
         }
+        write_parameter(&mut self.mail, "MT-PRIORITY", envelope.priority().filter(|_| offers.mt_priority()).as_ref());
         let before = self.mail.len();
         match envelope.body() {
             Some(Body::BinaryMime) => self.mail.extend_from_slice(BINARY),

@@ -300,6 +300,9 @@ impl ServerSession {
         if let Some(until) = self.holds_until() {
             offered.push(ServiceExtension::FutureRelease(until));
         }
+        if self.offers_priority() {
+            offered.push(ServiceExtension::MtPriority);
+        }
         if self.offers_prdr() {
             offered.push(ServiceExtension::Prdr);
         }
@@ -363,6 +366,7 @@ impl ServerSession {
         if (parameters.auth.is_some() && self.config.authentication.is_none())
             || (parameters.prdr && !self.offers_prdr())
             || (parameters.requiretls && !self.offers_requiretls())
+            || (parameters.priority.is_some() && !self.offers_priority())
         {
             return self.error(now, Stage::Mail, replies::UNKNOWN_PARAMETER, line);
         }
@@ -380,10 +384,11 @@ impl ServerSession {
             // RFC 4954 §5: what a client says that we do not trust is read, and means nothing.
             parameters.auth = parameters.auth.map(|_| ReversePath::Null);
         }
+        let is_lowered = self.lower_priority(&mut parameters);
         let id = TransactionId::new(self.connection.session_id(), self.transactions + 1);
         let (answers_each, forwarded) = (self.config.protocol.is_lmtp() || parameters.prdr, self.forwarded.take());
         let transaction = Transaction::new(id, path, parameters).answering_each(answers_each).forwarded_by(forwarded);
-        let transaction = Box::new(transaction);
+        let transaction = Box::new(transaction.with_priority_lowered(is_lowered));
         if self.connection.identity().is_some() {
             self.ask(Question::SendAs, transaction);
         } else {
@@ -415,9 +420,10 @@ impl ServerSession {
     pub(super) fn begin_transaction(&mut self, transaction: Box<Transaction>) {
         self.transactions += 1;
         self.transaction_id = Some(transaction.id());
+        let is_lowered = transaction.is_priority_lowered();
         self.transaction = Some(transaction);
         self.state = State::Envelope;
-        self.say_fixed(replies::SENDER_OK);
+        self.say_fixed(if is_lowered { replies::SENDER_OK_PRIORITY_LOWERED } else { replies::SENDER_OK });
     }
 }
 

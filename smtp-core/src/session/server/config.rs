@@ -107,6 +107,8 @@ pub struct SessionConfig {
     /// the delivery holds messages. Only by sessions that know what time it is
     /// ([`ServerSession::with_wall_time`](super::ServerSession::with_wall_time)). Default: no.
     pub honours_future_release: bool,
+    /// Whether `MT-PRIORITY` is offered (RFC 6710), because the delivery takes urgent messages first. Default: no.
+    pub honours_priority: bool,
     /// Which stages are asked about.
     pub stages: Stages,
     /// Whether octets that come before a reply that must be waited for end the session with `554 5.5.0`.
@@ -138,6 +140,7 @@ impl SessionConfig {
             honours_binarymime: false,
             honours_requiretls: false,
             honours_future_release: false,
+            honours_priority: false,
             stages: Stages::ALL,
             refuse_early_talkers: true,
             offers_starttls: false,

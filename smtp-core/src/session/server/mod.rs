@@ -13,6 +13,7 @@ mod config;
 mod content;
 mod dialogue;
 mod future_release;
+mod priority;
 mod recipients;
 mod xclient;
 
