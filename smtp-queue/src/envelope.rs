@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use smtp_core::{Body, Disposition, ForwardPath, Identity, Mailbox, MessageDsn, RecipientDsn, ReversePath, Treatment};
+use smtp_core::{
+    Body, Disposition, ForwardPath, Identity, Mailbox, MessageDsn, Priority, RecipientDsn, ReversePath, Treatment,
+};
 
 use crate::id::QueueId;
 
@@ -40,6 +42,8 @@ pub struct Envelope {
     /// Whether it came with `TLS-Required: No` in its header section and without `REQUIRETLS` (RFC 8689 §3, §4.1): it goes
     /// also where what a [`TlsPolicy`](smtp_core::TlsPolicy) demands is not met.
     pub tls_is_optional: bool,
+    /// How urgent it is (RFC 6710 §5): of what is due at a site the most urgent comes first.
+    pub priority: Priority,
     /// What the sender asked of notifications about the message (RFC 3461 §4.3, §4.4).
     pub dsn: MessageDsn,
     /// Whether a notification may go to the reverse-path: a policy vouches for it, or the client may relay
@@ -111,6 +115,7 @@ impl Envelope {
             smtputf8: false,
             requires_tls: false,
             tls_is_optional: false,
+            priority: Priority::NORMAL,
             dsn: MessageDsn::default(),
             sender_confirmed: false,
             release: None,

@@ -28,6 +28,7 @@ mod simulation;
 mod spool;
 mod storage;
 mod transport;
+mod turns;
 
 pub use clock::{Clock, SystemClock, VirtualClock};
 pub use content::{StoredContent, StoredContentReader};

@@ -136,6 +136,8 @@ impl Report<'_> {
         let charset = Charset::of(mailbox);
         // RFC 8689 §5: it says as much as the message did of who writes to whom.
         envelope.requires_tls = self.envelope.requires_tls;
+        // RFC 6710 §4.6.
+        envelope.priority = self.envelope.priority;
         envelope.smtputf8 = charset == Charset::Utf8;
         let has_eight_bits = envelope.smtputf8 || self.returned.encoding() == Encoding::EightBit;
         envelope.body = has_eight_bits.then_some(Body::EightBitMime);

@@ -133,6 +133,12 @@ impl Delivery for Queue {
     fn honours_future_release(&self) -> bool {
         true
     }
+
+    /// Of what is due at a site the most urgent is tried first, and every fourth place goes to whoever has waited longest.
+    /// An [`SmtpTransport`](crate::SmtpTransport) passes the priority on.
+    fn honours_priority(&self) -> bool {
+        true
+    }
 }
 
 /// What is written in front of the content. Blocks only where content in a file may have to be read for it.
@@ -245,6 +251,7 @@ impl Queue {
         envelope.body = message.parameters().body;
         envelope.smtputf8 = message.parameters().smtputf8;
         envelope.requires_tls = message.parameters().requiretls;
+        envelope.priority = message.parameters().priority.unwrap_or_default();
         envelope.release = message.parameters().future_release.map(|release| release.release(self.shared.clock.wall()));
         envelope.dsn = message.parameters().dsn.clone();
         let may_relay = connection.identity().is_some() || connection.treatment() == Treatment::RelayClient;
@@ -414,7 +421,7 @@ impl Shared {
         {
             let mut sites = self.sites();
             for (route, pair) in pairs {
-                let lease = !is_held && !self.is_read_only() && sites.reserve(&route.site);
+                let lease = !is_held && !self.is_read_only() && sites.reserve(&route.site, envelope.priority);
                 if lease {
                     reserved.sites.push(route.site);
                 }

@@ -16,6 +16,7 @@ mod accept;
 mod accounts;
 mod attempt;
 mod builder;
+mod by_priority;
 mod dispatcher;
 mod expansion;
 mod future_release;

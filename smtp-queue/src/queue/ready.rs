@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use smtp_core::Priority;
 use tokio::time::Instant;
 
 use crate::envelope::SiteName;
@@ -15,6 +16,7 @@ use crate::routing::Router;
 use crate::spool::{Lease, Room};
 
 use super::attempt::Loaded;
+use super::by_priority::ByPriority;
 use super::settings::QueueSettings;
 
 /// A pair that somebody may work on.
@@ -80,7 +82,7 @@ struct Limits {
 
 #[derive(Debug)]
 struct Site {
-    ready: VecDeque<Ready>,
+    ready: ByPriority,
     /// Reserved, ready, in flight, or being recorded.
     in_window: usize,
     in_flight: usize,
@@ -152,8 +154,9 @@ impl Sites {
     }
 
     /// A place in the window of a site, for a message that is being accepted. Where there is none, the message is taken
-    /// from the spool later.
-    pub(super) fn reserve(&mut self, name: &SiteName) -> bool {
+    /// from the spool later. Whoever is more urgent than what is ready there gets one also where the window is full, up to
+    /// twice as many: it would otherwise wait behind all of these.
+    pub(super) fn reserve(&mut self, name: &SiteName, priority: Priority) -> bool {
         if self.stopped {
             return false;
         }
@@ -162,7 +165,8 @@ impl Sites {
         let limits = self.limits;
         let site = self.site(name);
         // Who came first is tried first: what is in the spool is not overtaken.
-        let has_room = has_total && !site.has_more && site.room(limits, is_crowded) > 0;
+        let overtakes = || site.ready.has_below(priority) && site.in_window < 2 * limits.window;
+        let has_room = has_total && ((!site.has_more && site.room(limits, is_crowded) > 0) || overtakes());
         if has_room {
             site.in_window += 1;
             self.in_window += 1;
@@ -196,7 +200,7 @@ impl Sites {
     /// A pair for whose site there is a place already.
     pub(super) fn add(&mut self, ready: Ready) {
         let name = ready.lease.site.clone();
-        self.site(&name).ready.push_back(ready);
+        self.site(&name).ready.push(ready);
         self.give_turn(&name);
     }
 
@@ -261,7 +265,7 @@ impl Sites {
                 // It gets its next turn when an attempt ends or its rest is over.
                 continue;
             }
-            let Some(ready) = site.ready.pop_front() else { continue };
+            let Some(ready) = site.ready.pop() else { continue };
             site.in_flight += 1;
             self.in_flight += 1;
             self.give_turn(&name);
@@ -320,9 +324,7 @@ impl Sites {
     pub(super) fn take_ready(&mut self, wanted: impl Fn(QueueId) -> bool) -> Vec<Ready> {
         let mut taken = Vec::new();
         for site in self.known.values_mut() {
-            let (leaving, staying) = site.ready.drain(..).partition(|ready| wanted(ready.lease.id));
-            site.ready = staying;
-            taken.extend::<VecDeque<_>>(leaving);
+            taken.extend(site.ready.take(&wanted));
         }
         taken.sort_by(|a, b| (a.lease.id, &a.lease.site).cmp(&(b.lease.id, &b.lease.site)));
         taken
@@ -331,7 +333,9 @@ impl Sites {
     /// Whether a pair is ready and not in flight, and what it waits for.
     pub(super) fn hindrance(&self, name: &SiteName, id: QueueId, now: Instant) -> Option<Hindrance> {
         let site = self.known.get(name)?;
-        site.ready.iter().find(|ready| ready.lease.id == id)?;
+        if !site.ready.contains(id) {
+            return None;
+        }
         let is_full = self.in_flight >= self.limits.total_concurrency;
         Some(match site.hindrance(now, self.is_flight_crowded()) {
             Hindrance::Nothing if is_full => Hindrance::TotalConcurrency(self.limits.total_concurrency),
@@ -370,7 +374,7 @@ impl Sites {
         let router = &self.router;
         let limit = || router.site(name).and_then(|route| route.concurrency_limit).unwrap_or(limits.concurrency);
         self.known.entry(name.clone()).or_insert_with(|| Site {
-            ready: VecDeque::new(),
+            ready: ByPriority::default(),
             in_window: 0,
             in_flight: 0,
             concurrency: limits.concurrency_start,

@@ -1,20 +1,22 @@
 //! A spool in memory: nothing survives the process.
 //!
 //! It is for tests and for trying things out, and it is the reference model of the contract test, so it is written to be
-//! seen to be right: a map of messages, and for each site an ordered set of what is due when.
+//! seen to be right: a map of messages, and for each site and priority an ordered set of what is due when.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use smtp_core::async_trait;
+use smtp_core::{Priority, async_trait};
 
 use crate::content::StoredContent;
 use crate::envelope::{Envelope, SiteName};
 use crate::id::QueueId;
 use crate::progress::Progress;
+use crate::turns::Turns;
 
 use super::{
     Change, Due, Lease, Listed, ListedPair, NewContent, NewMessage, Room, Shown, Spool, SpoolError, SpoolTotals,
@@ -31,10 +33,54 @@ pub struct MemorySpool {
 struct State {
     messages: BTreeMap<QueueId, Stored>,
     /// What may be leased: neither leased already nor held. No site without an entry.
-    schedule: BTreeMap<SiteName, BTreeSet<(SystemTime, QueueId)>>,
+    schedule: BTreeMap<SiteName, Waiting>,
     totals: SpoolTotals,
     octets: u64,
     last_token: u64,
+}
+
+/// What waits at one site.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// The most urgent first.
+    levels: BTreeMap<Reverse<Priority>, BTreeSet<(SystemTime, QueueId)>>,
+    turns: Turns,
+}
+
+impl Waiting {
+    fn add(&mut self, priority: Priority, time: SystemTime, id: QueueId) {
+        self.levels.entry(Reverse(priority)).or_default().insert((time, id));
+    }
+
+    fn remove(&mut self, priority: Priority, time: SystemTime, id: QueueId) {
+        if let Some(level) = self.levels.get_mut(&Reverse(priority)) {
+            level.remove(&(time, id));
+            if level.is_empty() {
+                self.levels.remove(&Reverse(priority));
+            }
+        }
+    }
+
+    /// When the first of all is due.
+    fn first_time(&self) -> Option<SystemTime> {
+        self.firsts().map(|(time, _)| time).min()
+    }
+
+    /// The first of each level, the most urgent level first.
+    fn firsts(&self) -> impl Iterator<Item = (SystemTime, QueueId)> {
+        self.levels.values().filter_map(BTreeSet::first).copied()
+    }
+
+    /// Who comes next of those who are due.
+    fn next(&mut self, now: SystemTime) -> Option<QueueId> {
+        let first = self.firsts().find(|(time, _)| *time <= now)?;
+        let next = if self.turns.is_for_the_oldest() {
+            self.firsts().min_by_key(|(time, _)| *time).unwrap_or(first)
+        } else {
+            first
+        };
+        Some(next.1)
+    }
 }
 
 #[derive(Debug)]
@@ -74,6 +120,9 @@ impl MemorySpool {
         for (id, site) in leased {
             state.end_lease(id, &site);
         }
+        for waiting in state.schedule.values_mut() {
+            waiting.turns = Turns::default();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -101,16 +150,18 @@ impl State {
         let Some(stored) = self.messages.get(&id) else { return };
         let Some(pair) = stored.pairs.get(site) else { return };
         if pair.lease.is_none() && !stored.held {
-            self.schedule.entry(site.clone()).or_default().insert((pair.progress.next_attempt, id));
+            let waiting = self.schedule.entry(site.clone()).or_default();
+            waiting.add(stored.envelope.priority, pair.progress.next_attempt, id);
         }
     }
 
     /// Takes a pair out of the schedule, before it changes.
     fn unschedule(&mut self, id: QueueId, site: &SiteName) {
-        let Some(pair) = self.messages.get(&id).and_then(|stored| stored.pairs.get(site)) else { return };
+        let Some(stored) = self.messages.get(&id) else { return };
+        let Some(pair) = stored.pairs.get(site) else { return };
         if let Some(waiting) = self.schedule.get_mut(site) {
-            waiting.remove(&(pair.progress.next_attempt, id));
-            if waiting.is_empty() {
+            waiting.remove(stored.envelope.priority, pair.progress.next_attempt, id);
+            if waiting.levels.is_empty() {
                 self.schedule.remove(site);
             }
         }
@@ -144,9 +195,10 @@ impl State {
         let token = lease.then(|| self.next_token());
         let stored = self.messages.get_mut(&id)?;
         stored.pairs.insert(site.clone(), Pair { progress, lease: token });
+        let priority = stored.envelope.priority;
         self.totals.pairs += 1;
         self.schedule(id, &site);
-        token.map(|token| Lease { id, site, token })
+        token.map(|token| Lease { id, site, priority, token })
     }
 
     fn add(&mut self, message: NewMessage, content: StoredContent) -> Vec<Lease> {
@@ -229,24 +281,28 @@ impl Spool for MemorySpool {
             .schedule
             .iter()
             .filter(|(site, _)| room.of(site) > 0)
-            .filter_map(|(site, waiting)| waiting.first().map(|(earliest, _)| (*earliest, site.clone())))
+            .filter_map(|(site, waiting)| waiting.first_time().map(|earliest| (earliest, site.clone())))
             .collect();
         sites.sort();
         for (_, site) in sites {
-            let waiting = state.schedule.get(&site).into_iter().flatten();
             let room_here = room.of(&site).min(room.total - due.leases.len());
-            let ids: Vec<_> = waiting.take_while(|(time, _)| *time <= now).take(room_here).map(|(_, id)| *id).collect();
-            let has_room_left = ids.len() < room.of(&site);
-            for id in ids {
+            let mut leased = 0;
+            while leased < room_here
+                && let Some(id) = state.schedule.get_mut(&site).and_then(|waiting| waiting.next(now))
+            {
                 state.unschedule(id, &site);
                 let token = state.next_token();
-                if let Some(pair) = state.messages.get_mut(&id).and_then(|stored| stored.pairs.get_mut(&site)) {
+                let Some(stored) = state.messages.get_mut(&id) else { break };
+                let priority = stored.envelope.priority;
+                if let Some(pair) = stored.pairs.get_mut(&site) {
                     pair.lease = Some(token);
                 }
-                due.leases.push(Lease { id, site: site.clone(), token });
+                due.leases.push(Lease { id, site: site.clone(), priority, token });
+                leased += 1;
             }
-            if has_room_left && let Some((time, _)) = state.schedule.get(&site).and_then(BTreeSet::first) {
-                due.next = Some(due.next.map_or(*time, |next| next.min(*time)));
+            let has_room_left = leased < room.of(&site);
+            if has_room_left && let Some(time) = state.schedule.get(&site).and_then(Waiting::first_time) {
+                due.next = Some(due.next.map_or(time, |next| next.min(time)));
             }
         }
         Ok(due)

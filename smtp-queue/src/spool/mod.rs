@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use smtp_core::{Content, async_trait};
+use smtp_core::{Content, Priority, async_trait};
 use thiserror::Error;
 
 use crate::content::StoredContent;
@@ -41,8 +41,10 @@ pub trait Spool: Send + Sync + 'static {
     /// [`SpoolError`]: the client must be told 4yz. The message may be there after a restart all the same, whole.
     async fn put(&self, message: NewMessage) -> Result<Vec<Lease>, SpoolError>;
 
-    /// Leases what is due: the pairs whose next attempt is not after `now`, the earliest of each site first, of no site
-    /// and in all not more than `room` says. Where there is not room for all, the sites that waited longest come first.
+    /// Leases what is due: the pairs whose next attempt is not after `now`, of no site and in all not more than `room` says.
+    /// Where there is not room for all, the sites that waited longest come first. Of one site the pairs of the highest
+    /// priority come first (RFC 6710 §5.1), the earliest of these first; but every fourth place, counted while anything waits there, goes to the earliest of all that are due there, so that
+    /// nobody waits for ever.
     ///
     /// # Errors
     /// [`SpoolError`].
@@ -202,6 +204,8 @@ pub struct Lease {
     pub id: QueueId,
     /// The site.
     pub site: SiteName,
+    /// That of the message.
+    pub priority: Priority,
     /// The fencing token: a later lease of the same pair has a higher one.
     pub token: u64,
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use smtp_core::{
     Body, Disposition, EnhancedStatusCode, EnvelopeId, ForwardPath, Identity, Mailbox, MessageDsn, Notify,
-    OriginalRecipient, RecipientDsn, Reply, ReplyCode, Ret, ReversePath, SafeText, Treatment,
+    OriginalRecipient, Priority, RecipientDsn, Reply, ReplyCode, Ret, ReversePath, SafeText, Treatment,
 };
 use thiserror::Error;
 
@@ -46,6 +46,7 @@ mod envelope_tag {
     pub(super) const REQUIRES_TLS: u16 = 16;
     pub(super) const RELEASE: u16 = 17;
     pub(super) const TLS_IS_OPTIONAL: u16 = 20;
+    pub(super) const PRIORITY: u16 = 18;
 }
 
 /// The value of [`envelope_tag::BODY`] beside 7 and 8, the bits of text.
@@ -121,6 +122,9 @@ pub(crate) fn encode_envelope(envelope: &Envelope, output: &mut Vec<u8>) {
     }
     if envelope.tls_is_optional {
         put(output, tag::TLS_IS_OPTIONAL, &[]);
+    }
+    if envelope.priority != Priority::NORMAL {
+        put(output, tag::PRIORITY, &envelope.priority.get().to_le_bytes());
     }
     if envelope.sender_confirmed {
         put(output, tag::SENDER_CONFIRMED, &[]);
@@ -209,6 +213,7 @@ pub(crate) fn decode_envelope(id: QueueId, octets: &[u8]) -> Result<Envelope, Re
             tag::SMTPUTF8 => found.smtputf8 = true,
             tag::REQUIRES_TLS => found.requires_tls = true,
             tag::TLS_IS_OPTIONAL => found.tls_is_optional = true,
+            tag::PRIORITY => found.priority = decode_priority(value)?,
             tag::SENDER_CONFIRMED => found.sender_confirmed = true,
             tag::RELEASE => found.release = Some(time(value, "release")?),
             tag::DEADLINE => found.deadline = Some(time(value, "deadline")?),
@@ -231,6 +236,17 @@ pub(crate) fn decode_envelope(id: QueueId, octets: &[u8]) -> Result<Envelope, Re
         return Err(RecordError("recipients"));
     }
     Ok(found)
+}
+
+fn decode_priority(value: &[u8]) -> Result<Priority, RecordError> {
+    let number = value.try_into().map(i8::from_le_bytes).ok();
+    number.and_then(Priority::new).ok_or(RecordError("priority"))
+}
+
+/// The priority of an envelope, without reading the rest of it. What cannot be read is found when all of it is.
+pub(crate) fn priority_of(octets: &[u8]) -> Priority {
+    let found = fields(octets).find_map(|field| field.ok().filter(|(tag, _)| *tag == envelope_tag::PRIORITY));
+    found.and_then(|(_, value)| decode_priority(value).ok()).unwrap_or_default()
 }
 
 /// How many recipients an envelope has, without reading the rest of it.

@@ -6,6 +6,7 @@ mod faulty_spool;
 mod future_release;
 mod notifications;
 mod operators;
+mod priority;
 mod schedule;
 mod sites;
 mod support;

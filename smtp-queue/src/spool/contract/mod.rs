@@ -84,6 +84,8 @@ pub async fn check_spool<U: SpoolUnderTest>(subject: &U) {
         leases::tasks_never_hold_the_same_pair,
         leases::a_failed_record_changes_nothing,
         times::the_earliest_comes_first,
+        times::the_most_urgent_comes_first,
+        times::nobody_waits_for_ever,
         times::next_is_when_more_is_due,
         times::no_site_gets_more_than_its_room,
         times::where_there_is_not_room_for_all_who_waited_longest_comes_first,

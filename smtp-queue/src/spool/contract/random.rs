@@ -1,6 +1,9 @@
 //! Any operations in any order have the effect that they have on the model: [`MemorySpool`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use smtp_core::Priority;
 
 use super::samples::{at, diagnosis, id, octets};
 use super::{SpoolUnderTest, World, message};
@@ -65,6 +68,7 @@ impl<U: SpoolUnderTest> Run<'_, U> {
         let count = 1 + self.rng.usize(..SITES.len() - from);
         let octets = self.rng.usize(..3000);
         let mut new = message(number, &SITES[from..from + count], octets);
+        Arc::make_mut(&mut new.envelope).priority = priority(number);
         for place in 0..count {
             let seconds = self.rng.u64(..1000);
             let pair = &mut new.progress[place];
@@ -213,6 +217,12 @@ impl<U: SpoolUnderTest> Run<'_, U> {
             assert_eq!(octets(&content), octets(&expected), "seed {}", self.seed);
         }
     }
+}
+
+/// Few, so that there are several of each; half of all are normal.
+fn priority(number: u128) -> Priority {
+    let number = i8::try_from(number % 8).expect("small") - 4;
+    Priority::new(number.max(0) * 3 - i8::from(number == -4)).expect("of those that there are")
 }
 
 /// Who records an outcome does not work on what it causes.

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use smtp_core::Priority;
+
 use super::samples::{at, diagnosis, id};
 use super::{SpoolUnderTest, World, message};
 use crate::envelope::SiteName;
@@ -24,6 +26,56 @@ pub(super) async fn the_earliest_comes_first<U: SpoolUnderTest>(mut world: World
         (0..20).map(|second| id((1..=20).find(|n| n * 7 % 20 == second).expect("each once"))).collect();
     assert_eq!(world.due_ids(14).await, expected[..5]);
     assert_eq!(world.due_ids(100).await, expected[5..]);
+}
+
+/// Puts messages with these numbers and priorities, due at these seconds.
+async fn put_urgent<U: SpoolUnderTest>(world: &World<'_, U>, messages: impl IntoIterator<Item = (u128, i8, u64)>) {
+    for (number, priority, seconds) in messages {
+        let mut new = message(number, &["one"], 10);
+        Arc::make_mut(&mut new.envelope).priority = Priority::new(priority).expect("from -9 to 9");
+        new.progress[0].progress.next_attempt = at(seconds);
+        world.spool().put(new).await.expect("it is taken");
+    }
+}
+
+/// RFC 6710 §5.1: of what is due. What is not due yet does not count, however urgent it is.
+pub(super) async fn the_most_urgent_comes_first<U: SpoolUnderTest>(mut world: World<'_, U>) {
+    put_urgent(&world, [(1, -9, 1), (2, 0, 2), (3, 0, 3), (4, 9, 4), (5, 3, 5), (6, 9, 30)]).await;
+    world.reopen().await;
+    if world.totals().0 == 0 {
+        put_urgent(&world, [(1, -9, 1), (2, 0, 2), (3, 0, 3), (4, 9, 4), (5, 3, 5), (6, 9, 30)]).await;
+    }
+    let leases = world.spool().due(at(10), &Room::anywhere(3)).await.expect("it answers").leases;
+    let found: Vec<_> = leases.iter().map(|lease| (lease.id, lease.priority.get())).collect();
+    assert_eq!(found, [(id(4), 9), (id(5), 3), (id(2), 0)]);
+    let due = world.spool().due(at(10), &Room::anywhere(100)).await.expect("it answers");
+    let found: Vec<_> = due.leases.iter().map(|lease| lease.id).collect();
+    assert_eq!((found, due.next), (vec![id(1), id(3)], Some(at(30))), "the fourth place is for the earliest");
+    // A retry keeps its place among those of its priority.
+    for lease in leases {
+        world.defer(lease, at(40)).await;
+    }
+    assert_eq!(world.due_ids(50).await[..2], [id(6), id(4)]);
+}
+
+/// RFC 6710 §5.1 wants no more than a better chance: of four places one goes to who waited longest, also where places come
+/// one by one and there is always somebody more urgent.
+pub(super) async fn nobody_waits_for_ever<U: SpoolUnderTest>(world: World<'_, U>) {
+    put_urgent(&world, (1..=5).map(|number| (number, -1, 0))).await;
+    put_urgent(&world, (6..=12).map(|number| (number, 1, 1))).await;
+    let (mut served, mut urgent) = (Vec::new(), 0);
+    for round in 0..40 {
+        put_urgent(&world, [(100 + round, 1, 2)]).await;
+        let lease = world.spool().due(at(10), &Room::anywhere(1)).await.expect("it answers").leases.remove(0);
+        if lease.id <= id(5) {
+            served.push((lease.id, round));
+        } else {
+            urgent += 1;
+        }
+        world.finish(lease).await;
+    }
+    let expected: Vec<_> = (1..=5).map(|number| (id(number), number * 4 - 1)).collect();
+    assert_eq!((served, urgent), (expected, 35));
 }
 
 pub(super) async fn next_is_when_more_is_due<U: SpoolUnderTest>(world: World<'_, U>) {

@@ -30,6 +30,7 @@ fn envelope() -> Envelope {
     envelope.smtputf8 = true;
     envelope.requires_tls = true;
     envelope.tls_is_optional = true;
+    envelope.priority = Priority::LOWEST;
     envelope.release = Some(from_micros(1_700_000_100_000_000));
     envelope.sender_confirmed = true;
     envelope.deadline = Some(from_micros(u64::MAX));

@@ -104,7 +104,7 @@ impl Committer {
             }
             Work::Record { lease, progress, caused } => {
                 let index = lock(&self.shared.index);
-                let Lease { id, site, token } = &*lease;
+                let Lease { id, site, token, .. } = &*lease;
                 if !index.holds_lease(*id, site, *token) || !batch.leases.insert(*token) {
                     return Err(Err(SpoolError::LeaseLost { id: *id }));
                 }

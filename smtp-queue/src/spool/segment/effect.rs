@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::envelope::SiteName;
 use crate::id::QueueId;
 use crate::progress::Progress;
-use crate::spool::record::{RecordError, count_recipients, decode_progress, encode_progress, micros};
+use crate::spool::record::{RecordError, count_recipients, decode_progress, encode_progress, micros, priority_of};
 
 use super::format::Kind;
 
@@ -35,7 +35,7 @@ impl From<&Progress> for PairFacts {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Effect {
     /// The message is as the record says, whatever was known before.
-    Message { octets: u64, recipients: u32, in_file: bool, held: bool, pairs: Vec<PairFacts> },
+    Message { octets: u64, recipients: u32, priority: i8, in_file: bool, held: bool, pairs: Vec<PairFacts> },
     /// The pair that the record of the message knows at this site is now such.
     Progress { from: SiteName, pair: PairFacts },
     /// The pair that the record of the message knows at this site is done with.
@@ -219,6 +219,7 @@ impl Effect {
                 Some(Self::Message {
                     octets,
                     recipients: count_recipients(sections.envelope),
+                    priority: priority_of(sections.envelope).get(),
                     in_file,
                     held: sections.head.held,
                     pairs: all.iter().map(PairFacts::from).collect(),

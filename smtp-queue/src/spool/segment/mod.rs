@@ -303,7 +303,7 @@ impl Drop for SegmentSpool {
 #[async_trait]
 impl Spool for SegmentSpool {
     async fn put(&self, message: NewMessage) -> Result<Vec<Lease>, SpoolError> {
-        let id = message.envelope.id;
+        let (id, priority) = (message.envelope.id, message.envelope.priority);
         let is_large = self.is_large(&message);
         let wanted = message.progress.iter().filter(|new| new.lease).map(|new| new.progress.site.clone());
         let leases: Vec<_> = wanted.collect();
@@ -312,7 +312,7 @@ impl Spool for SegmentSpool {
         match self.shared.submit(work).await {
             Ok(Done::Yes(tokens)) => {
                 let tokens = leases.into_iter().zip(tokens);
-                Ok(tokens.filter_map(|(site, token)| token.map(|token| Lease { id, site, token })).collect())
+                Ok(tokens.filter_map(|(site, token)| token.map(|token| Lease { id, site, priority, token })).collect())
             }
             Ok(Done::Absent | Done::Removed(_)) => Err(SpoolError::Absent { id }),
             Err(error) => {
@@ -330,12 +330,11 @@ impl Spool for SegmentSpool {
             return Err(SpoolError::ReadOnly);
         }
         let (leases, next) = lock(&self.shared.index).due(micros(now), room.total, |site| room.of(site));
-        let leases = leases.into_iter().map(|(id, site, token)| Lease { id, site, token }).collect();
         Ok(Due { leases, next: next.map(from_micros) })
     }
 
     async fn load(&self, lease: &Lease) -> Result<(Arc<Envelope>, Progress), SpoolError> {
-        let Lease { id, site, token } = lease.clone();
+        let Lease { id, site, token, .. } = lease.clone();
         if !lock(&self.shared.index).holds_lease(id, &site, token) {
             return Err(SpoolError::LeaseLost { id });
         }

@@ -41,6 +41,7 @@ impl SegmentSpool {
         let effect = Effect::Message {
             octets: content.head.len() as u64 + content_octets,
             recipients: small(message.envelope.recipients.len())?,
+            priority: message.envelope.priority.get(),
             in_file,
             held: false,
             pairs: message.progress.iter().map(|new| PairFacts::from(&new.progress)).collect(),

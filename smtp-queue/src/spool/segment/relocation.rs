@@ -142,6 +142,7 @@ fn message(shared: &Shared, kind: Kind, facts: &MessageFacts) -> Option<NewRecor
     let effect = Effect::Message {
         octets: u64::from(head.head_octets) + head.content_octets,
         recipients: facts.recipients,
+        priority: facts.priority,
         in_file: facts.in_file,
         held: facts.held,
         pairs: all.iter().map(PairFacts::from).collect(),

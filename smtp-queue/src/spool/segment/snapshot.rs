@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crc32c::crc32c_append;
+use smtp_core::Priority;
 
 use crate::envelope::SiteName;
 use crate::id::QueueId;
@@ -133,6 +134,9 @@ pub(super) fn write(shared: &Shared) -> io::Result<()> {
     Ok(())
 }
 
+/// Where the priority begins among the flags of a message.
+const PRIORITY_SHIFT: u32 = 3;
+
 const MESSAGE: u8 = 1;
 const END: u8 = 2;
 
@@ -192,7 +196,9 @@ impl Writer {
         self.place(index, message.place());
         self.small(message.octets());
         self.buffer.extend_from_slice(&message.recipients().to_le_bytes());
-        self.buffer.push(u8::from(message.is_held()) | u8::from(message.is_in_file()) << 1);
+        // The upper five bits are the priority; earlier versions knew none, and wrote 0 there.
+        let priority = (message.priority() << PRIORITY_SHIFT).cast_unsigned();
+        self.buffer.push(u8::from(message.is_held()) | u8::from(message.is_in_file()) << 1 | priority);
         self.count(message.pairs().count());
         for pair in message.pairs() {
             self.number(pair.next_attempt);
@@ -309,6 +315,7 @@ impl Reader {
         let recipients = u16::from_le_bytes(self.take()?);
         let [flags] = self.take()?;
         let (held, in_file) = (flags & 1 != 0, flags & 2 != 0);
+        let priority = Priority::new(flags.cast_signed() >> PRIORITY_SHIFT).ok_or(Fault::Untrue)?.get();
         pairs.clear();
         for _ in 0..self.small()? {
             let next_attempt = self.number()?;
@@ -325,7 +332,7 @@ impl Reader {
         for _ in 0..self.small()? {
             notes.push(self.disk_place()?);
         }
-        let saved = SavedMessage { id, place, octets, recipients, held, in_file };
+        let saved = SavedMessage { id, place, octets, recipients, held, in_file, priority };
         restoring.add_message(&saved, pairs, notes).ok_or(Fault::Untrue)
     }
 

@@ -230,6 +230,7 @@ fn envelope(
     let is_null = is_silent && !offers.dsn() && (offers.requiretls() || !requires_tls);
     let reverse_path = if is_null { ReversePath::Null } else { attempt.reverse_path().clone() };
     let envelope = smtp_core::Envelope::new(reverse_path, recipients.iter().map(|(path, _)| path.clone()))
+        .with_priority(attempt.envelope().priority)
         .with_dsn(attempt.envelope().dsn.clone(), recipients.iter().map(|(_, dsn)| dsn.clone()));
     let envelope = if facts.has_utf8_header { envelope.with_utf8_header() } else { envelope };
     let envelope = if requires_tls { envelope.with_requiretls() } else { envelope };

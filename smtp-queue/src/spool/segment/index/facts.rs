@@ -49,6 +49,11 @@ impl<'a> MessageView<'a> {
         self.entry.recipients
     }
 
+    /// Of its envelope.
+    pub(in crate::spool::segment) fn priority(self) -> i8 {
+        self.entry.priority
+    }
+
     pub(in crate::spool::segment) fn is_held(self) -> bool {
         self.entry.flags & HELD != 0
     }
@@ -94,6 +99,7 @@ impl<'a> MessageView<'a> {
             held: self.is_held(),
             damaged: self.entry.flags & DAMAGED != 0,
             in_file: self.is_in_file(),
+            priority: self.priority(),
             pairs: pairs.collect(),
         }
     }

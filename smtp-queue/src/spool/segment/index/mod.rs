@@ -10,6 +10,7 @@ mod schedule;
 mod slab;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::SystemTime;
@@ -21,6 +22,7 @@ use crate::spool::record::micros;
 pub(super) use self::facts::MessageView;
 pub(super) use self::restore::{DiskPlace, Restoring, SavedMessage, SavedPair};
 use self::slab::Slab;
+use self::waiting::Waiting;
 use super::effect::{Effect, PairFacts};
 use super::segments::{Place, Segments};
 
@@ -43,6 +45,7 @@ struct MessageEntry {
     /// In its envelope; what is more than the number can say counts as its largest.
     recipients: u16,
     flags: u8,
+    priority: i8,
 }
 
 /// A pair of message and site: 40 octets.
@@ -63,7 +66,7 @@ struct PairEntry {
 struct Site {
     name: SiteName,
     /// What is neither leased nor held, by time.
-    order: BTreeSet<(u64, u32)>,
+    order: Waiting,
 }
 
 /// What applying a record did.
@@ -92,6 +95,7 @@ pub(super) struct MessageFacts {
     pub(super) held: bool,
     pub(super) damaged: bool,
     pub(super) in_file: bool,
+    pub(super) priority: i8,
     pub(super) pairs: Vec<PairState>,
 }
 
@@ -176,8 +180,8 @@ impl Index {
     /// A record at that place is durable.
     pub(super) fn apply(&mut self, id: QueueId, effect: &Effect, place: Place) -> Applied {
         match effect {
-            Effect::Message { octets, recipients, in_file, held, pairs } => {
-                self.put(id, place, (*octets, *recipients), (*in_file, *held), pairs);
+            Effect::Message { octets, recipients, priority, in_file, held, pairs } => {
+                self.put(id, place, (*octets, *recipients, *priority), (*in_file, *held), pairs);
                 Applied::default()
             }
             Effect::Removal => self.remove(id, place),
@@ -204,7 +208,7 @@ impl Index {
         &mut self,
         id: QueueId,
         place: Place,
-        (octets, recipients): (u64, u32),
+        (octets, recipients, priority): (u64, u32, i8),
         (in_file, held): (bool, bool),
         pairs: &[PairFacts],
     ) {
@@ -214,12 +218,14 @@ impl Index {
             self.supersede(number, pairs);
             number
         } else {
-            let entry = MessageEntry { id: halves(id), place, octets, first_pair: NONE, recipients: 0, flags: 0 };
+            let entry =
+                MessageEntry { id: halves(id), place, octets, first_pair: NONE, recipients: 0, flags: 0, priority };
             let number = self.messages.insert(entry);
             self.by_id.insert(id, number);
             number
         };
         self.set_flag(number, HELD, held);
+        self.set_priority(number, priority);
         let entry = &mut self.messages[number];
         entry.place = place;
         entry.octets = octets;
@@ -397,6 +403,14 @@ impl Index {
         self.change_pairs(number, Self::enqueue);
     }
 
+    fn set_priority(&mut self, number: u32, priority: i8) {
+        if self.messages[number].priority != priority {
+            self.change_pairs(number, Self::dequeue);
+            self.messages[number].priority = priority;
+            self.change_pairs(number, Self::enqueue);
+        }
+    }
+
     /// The pairs of a message, in the order in which its record names them.
     fn pairs_of(&self, message: u32) -> impl Iterator<Item = u32> {
         let real = |pair: u32| (pair != NONE).then_some(pair);
@@ -425,7 +439,7 @@ impl Index {
             return number;
         }
         let number = u32::try_from(self.sites.len()).expect("memory ends long before the numbers do");
-        self.sites.push(Site { name: name.clone(), order: BTreeSet::new() });
+        self.sites.push(Site { name: name.clone(), order: Waiting::default() });
         self.site_numbers.insert(name.clone(), number);
         number
     }

@@ -29,6 +29,7 @@ pub(in crate::spool::segment) struct SavedMessage {
     pub(in crate::spool::segment) recipients: u16,
     pub(in crate::spool::segment) held: bool,
     pub(in crate::spool::segment) in_file: bool,
+    pub(in crate::spool::segment) priority: i8,
 }
 
 /// A pair in a snapshot. Sites are numbers that [`Restoring::add_site`] gave.
@@ -48,7 +49,7 @@ pub(in crate::spool::segment) struct Restoring {
     /// Without any order until the end.
     index: Index,
     /// What waits at each site.
-    waiting: Vec<Vec<(u64, u32)>>,
+    waiting: Vec<Vec<(i8, u64, u32)>>,
     /// For each site the last message that had a pair of that name.
     named_by: Vec<u32>,
     last_id: Option<QueueId>,
@@ -89,8 +90,8 @@ impl Restoring {
         self.last_id = Some(saved.id);
         let Some(place) = self.place(saved.place) else { return Some(()) };
         let flags = if saved.held { HELD } else { 0 } | if saved.in_file { IN_FILE } else { 0 };
-        let SavedMessage { octets, recipients, .. } = *saved;
-        let entry = MessageEntry { id: halves(saved.id), place, octets, first_pair: NONE, recipients, flags };
+        let SavedMessage { octets, recipients, priority, .. } = *saved;
+        let entry = MessageEntry { id: halves(saved.id), place, octets, first_pair: NONE, recipients, flags, priority };
         let number = self.index.messages.insert(entry);
         self.index.segments.add_living(place);
         self.index.held_count += u64::from(saved.held);
@@ -139,7 +140,7 @@ impl Restoring {
         let entry = PairEntry { next_attempt, message, site, place, next_pair: NONE, waiting, attempts, has_place };
         let pair = self.index.pairs.insert(entry);
         if self.index.messages[message].flags & HELD == 0 {
-            order.push((next_attempt, pair));
+            order.push((self.index.messages[message].priority, next_attempt, pair));
         }
         self.index.pair_count += 1;
         self.index.waiting_count += u64::from(waiting);
@@ -158,10 +159,10 @@ impl Restoring {
         let Self { mut index, waiting, cut_off, .. } = self;
         index.by_id = (0..index.messages.len()).map(|number| (index.id_of(number), number)).collect();
         for (site, waiting) in index.sites.iter_mut().zip(waiting) {
-            site.order = waiting.into_iter().collect();
+            site.order.extend(waiting);
         }
         let first_times =
-            index.sites.iter().zip(0..).filter_map(|(site, number)| Some((site.order.first()?.0, number)));
+            index.sites.iter().zip(0..).filter_map(|(site, number)| Some((site.order.first_time()?, number)));
         index.due_sites = first_times.collect();
         (index, cut_off)
     }

@@ -4,39 +4,42 @@
 
 use std::collections::HashSet;
 
+use smtp_core::Priority;
+
 use crate::envelope::SiteName;
 use crate::id::QueueId;
+use crate::spool::Lease;
 
-use super::{DAMAGED, HELD, Index, PairEntry};
+use super::{DAMAGED, HELD, Index, MessageEntry, PairEntry};
 
 impl Index {
     /// Lets a pair wait for its time, unless it is leased or its message is not to move.
     pub(super) fn enqueue(&mut self, pair: u32) {
         let PairEntry { next_attempt, message, site, .. } = self.pairs[pair];
-        let stays = self.messages[message].flags & (HELD | DAMAGED) != 0;
+        let MessageEntry { flags, priority, .. } = self.messages[message];
+        let stays = flags & (HELD | DAMAGED) != 0;
         if stays || self.leases.contains_key(&pair) {
             return;
         }
         let order = &mut self.sites[site as usize].order;
-        let first = order.first().map(|first| first.0);
-        order.insert((next_attempt, pair));
+        let first = order.first_time();
+        order.insert(priority, next_attempt, pair);
         if first.is_none_or(|first| next_attempt < first) {
             self.set_due(site, first, Some(next_attempt));
         }
     }
 
     pub(super) fn dequeue(&mut self, pair: u32) {
-        let PairEntry { next_attempt, site, .. } = self.pairs[pair];
+        let PairEntry { next_attempt, message, site, .. } = self.pairs[pair];
         if self.leases.contains_key(&pair) {
             return;
         }
         let order = &mut self.sites[site as usize].order;
-        if order.first() == Some(&(next_attempt, pair)) {
-            order.pop_first();
-            let first = order.first().map(|first| first.0);
-            self.set_due(site, Some(next_attempt), first);
-        } else {
-            order.remove(&(next_attempt, pair));
+        let before = order.first_time();
+        order.remove(self.messages[message].priority, next_attempt, pair);
+        if before == Some(next_attempt) {
+            let after = order.first_time();
+            self.set_due(site, before, after);
         }
     }
 
@@ -71,7 +74,7 @@ impl Index {
         now: u64,
         total: usize,
         room: impl Fn(&SiteName) -> usize,
-    ) -> (Vec<(QueueId, SiteName, u64)>, Option<u64>) {
+    ) -> (Vec<Lease>, Option<u64>) {
         let mut found = Vec::new();
         let sites: Vec<u32> =
             self.due_sites.iter().take_while(|(time, _)| *time <= now).map(|(_, site)| *site).collect();
@@ -81,11 +84,14 @@ impl Index {
             let mut left = room(&name);
             while left > 0
                 && found.len() < total
-                && let Some(&(_, pair)) = self.sites[site as usize].order.first().filter(|first| first.0 <= now)
+                && let Some(pair) = self.sites[site as usize].order.next_due(now)
             {
                 left -= 1;
                 let token = self.lease_pair(pair);
-                found.push((self.id_of(self.pairs[pair].message), name.clone(), token));
+                let number = self.pairs[pair].message;
+                let (id, site) = (self.id_of(number), name.clone());
+                let priority = Priority::new(self.messages[number].priority).unwrap_or_default();
+                found.push(Lease { id, site, priority, token });
             }
             if left == 0 {
                 full.insert(site);

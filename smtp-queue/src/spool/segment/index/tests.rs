@@ -54,7 +54,9 @@ impl History {
                 let count = self.rng.usize(1..=4);
                 let pairs = sites[..count].iter().map(|site| self.pair(site)).collect();
                 let (octets, recipients) = (self.rng.u64(..1 << 34), self.rng.u32(..100_000));
-                Effect::Message { octets, recipients, in_file: self.rng.bool(), held: self.rng.u8(..4) == 0, pairs }
+                let (in_file, held) = (self.rng.bool(), self.rng.u8(..4) == 0);
+                let priority = i8::try_from(octets % 19).expect("small") - 9;
+                Effect::Message { octets, recipients, priority, in_file, held, pairs }
             }
             (6..13, Some(moved)) => {
                 // To any site where no other pair of the message is.
@@ -104,10 +106,10 @@ fn one_by_one(from: &Index, mut to: Index) -> (Index, Vec<QueueId>) {
         let Some(at) = place(facts.place) else { continue };
         let progress = facts.pairs.iter().filter_map(|pair| Some((pair, place(pair.place?)?))).collect::<Vec<_>>();
         let notes = message.notes().iter().filter_map(|note| place(*note)).collect::<Vec<_>>();
-        let MessageFacts { octets, recipients, in_file, held, .. } = facts;
+        let MessageFacts { octets, recipients, priority, in_file, held, .. } = facts;
         let named = |pair: &PairState| PairFacts { site: pair.key.clone(), ..pair.facts.clone() };
         let pairs = facts.pairs.iter().map(named).collect();
-        to.apply(facts.id, &Effect::Message { octets, recipients, in_file, held, pairs }, at);
+        to.apply(facts.id, &Effect::Message { octets, recipients, priority, in_file, held, pairs }, at);
         for (pair, at) in &progress {
             to.apply(facts.id, &Effect::Progress { from: pair.key.clone(), pair: pair.facts.clone() }, *at);
         }
@@ -132,7 +134,7 @@ fn picture(index: &Index) -> String {
     }
     let name = |site: u32| index.sites[site as usize].name.clone();
     let orders: BTreeMap<_, _> = index.sites.iter().map(|site| (&site.name, &site.order)).collect();
-    let orders: Vec<_> = orders.into_iter().filter(|(_, order)| !order.is_empty()).collect();
+    let orders: Vec<_> = orders.into_iter().filter(|(_, order)| order.first_time().is_some()).collect();
     let due_sites: BTreeMap<_, _> = index.due_sites.iter().map(|(time, site)| (name(*site), time)).collect();
     let moved: BTreeMap<_, _> = index.moved.iter().map(|(pair, key)| (pair, name(*key))).collect();
     let counts = [index.message_count(), index.pair_count, index.waiting_count, index.held_count];
@@ -184,7 +186,7 @@ fn an_index_from_a_snapshot_is_the_one_that_applying_makes() {
             let due = [&mut quick, &mut slow].map(|index| {
                 let (leases, next) = index.due(now, usize::MAX, |_| 2);
                 // Sites with the same first time come in the order of their numbers.
-                (leases.into_iter().map(|(id, site, _)| (site, id)).collect::<BTreeSet<_>>(), next)
+                (leases.into_iter().map(|lease| (lease.site, lease.id)).collect::<BTreeSet<_>>(), next)
             });
             assert_eq!(due[0], due[1], "seed {seed}");
         }
@@ -243,7 +245,7 @@ fn what_no_index_can_be_is_refused() {
     let place = DiskPlace { epoch: 1, offset: 0, octets: 100 };
     let message = |id| {
         let id = QueueId::from_u128(id);
-        SavedMessage { id, place, octets: 1, recipients: 1, held: false, in_file: false }
+        SavedMessage { id, place, octets: 1, recipients: 1, held: false, in_file: false, priority: 0 }
     };
     let pair = |site| SavedPair { site, next_attempt: 1, attempts: 0, waiting: 1, progress: None };
     assert_eq!(restoring.add_message(&message(5), &[pair(0)], &[]), Some(()));
