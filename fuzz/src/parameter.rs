@@ -2,8 +2,8 @@
 //! §3, RFC 3461 §4 and RFC 4954 §5 says, and what of them is passed on means the same there.
 
 use smtp_core::{
-    Body, Command, CommandError, EnvelopeId, MailParameters, Mailbox, Notify, OriginalRecipient, Priority,
-    RcptParameters, Ret, ReversePath,
+    Body, ByMode, Command, CommandError, DeliverBy, EnvelopeId, MailParameters, Mailbox, Notify, OriginalRecipient,
+    Priority, RcptParameters, Ret, ReversePath,
 };
 
 use crate::text::is_visible;
@@ -129,6 +129,12 @@ fn mail_parameters(words: &[Word]) -> Option<MailParameters> {
                 }
                 continue;
             }
+            ("BY", value) => {
+                if parameters.deliver_by.replace(deliver_by(value?)?).is_some() {
+                    return None;
+                }
+                continue;
+            }
             ("MT-PRIORITY", value) => {
                 let priority = (-9..=9).filter_map(Priority::new).find(|known| Some(&*known.to_string()) == value)?;
                 if parameters.priority.replace(priority).is_some() {
@@ -228,6 +234,21 @@ fn decoded(xtext: &str) -> Option<String> {
     }
     let is_printable = text.chars().all(|c| matches!(c, ' '..='~')) && text.chars().any(|c| c != ' ');
     is_printable.then_some(text)
+}
+
+/// RFC 2852 §4: seconds that may have a sign, then one of four words; what is to be returned has time left.
+fn deliver_by(value: &str) -> Option<DeliverBy> {
+    let (time, word) = value.split_once(';')?;
+    let digits = time.strip_prefix(['-', '+']).unwrap_or(time);
+    let is_time = (1..=9).contains(&digits.len()) && digits.bytes().all(|octet| octet.is_ascii_digit());
+    let seconds: i64 = if is_time { time.parse().ok()? } else { return None };
+    let mode = match word {
+        "N" | "NT" => ByMode::Notify,
+        "R" | "RT" if seconds > 0 => ByMode::Return,
+        _ => return None,
+    };
+    let by = DeliverBy::new(seconds, mode);
+    Some(if word.len() == 2 { by.with_trace() } else { by })
 }
 
 /// RFC 1870 §4: one to twenty digits; what exceeds 64 bits is the largest number.

@@ -124,6 +124,7 @@ pub use syntax::chunk::{Chunk, ChunkDecoder};
 pub use syntax::command::{Command, CommandError};
 pub use syntax::content::{DataDecoder, DataEncoder, Decoded, Defect};
 pub use syntax::dns_name::DnsName;
+pub use syntax::deliver_by::{ByMode, DeliverBy};
 pub use syntax::domain::Domain;
 pub use syntax::extension::ServiceExtension;
 pub use syntax::future_release::FutureRelease;

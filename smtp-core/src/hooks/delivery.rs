@@ -112,6 +112,15 @@ pub trait Delivery: Send + Sync {
         false
     }
 
+    /// Whether this delivery keeps to `DELIVERBY` ([`Message::deliver_by_time`], RFC 2852 §4.1): what is late by then is tried no
+    /// more in [`ByMode::Return`](crate::ByMode::Return), and fails with `5.4.7`; in [`ByMode::Notify`](crate::ByMode::Notify)
+    /// its sender is told, `4.4.7`, and it is tried on. The time that is left goes to next hops that offer the extension, and a
+    /// message of the first kind goes to no other. Asked once, when the server is built. Default: no; then the extension is
+    /// offered to nobody.
+    fn honours_deliver_by(&self) -> bool {
+        false
+    }
+
     /// Whether this delivery takes messages with a higher [priority](crate::MailParameters::priority) first (RFC 6710 §5), and
     /// passes it on to next hops that offer `MT-PRIORITY`. Asked once, when the server is built. Default: no; then the
     /// extension is offered to nobody. Otherwise it is offered to all, and more than the normal priority is only for clients
@@ -160,6 +169,10 @@ impl<D: Delivery + ?Sized> Delivery for Arc<D> {
 
     fn honours_future_release(&self) -> bool {
         (**self).honours_future_release()
+    }
+
+    fn honours_deliver_by(&self) -> bool {
+        (**self).honours_deliver_by()
     }
 
     fn honours_priority(&self) -> bool {

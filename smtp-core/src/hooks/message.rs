@@ -36,6 +36,7 @@ pub struct Message {
     forwarded: Option<Box<Forwarded>>,
     extensions: Extensions,
     answers_each: bool,
+    deliver_by: Option<SystemTime>,
     time: SystemTime,
 }
 
@@ -62,6 +63,7 @@ impl Message {
             forwarded: parts.forwarded,
             extensions: parts.extensions,
             answers_each: parts.answers_each,
+            deliver_by: parts.deliver_by,
             time,
         }
     }
@@ -119,6 +121,12 @@ impl Message {
     /// When its content had arrived.
     pub fn time(&self) -> SystemTime {
         self.time
+    }
+
+    /// Until when it is to be delivered, where the client said so (RFC 2852 §4): counted from `MAIL`, and possibly over. What is
+    /// to happen then stands in [`MailParameters::deliver_by`].
+    pub fn deliver_by_time(&self) -> Option<SystemTime> {
+        self.deliver_by
     }
 
     /// Whether each recipient gets an answer of its own ([`Accepted::each`](crate::Accepted::each)), as in LMTP (RFC 2033

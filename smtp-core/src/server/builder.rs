@@ -326,6 +326,7 @@ impl Settings {
             honours_binarymime: hooks.delivery.honours_binarymime(),
             honours_requiretls: hooks.delivery.honours_requiretls(),
             honours_future_release: hooks.delivery.honours_future_release(),
+            honours_deliver_by: hooks.delivery.honours_deliver_by(),
             honours_priority: hooks.delivery.honours_priority(),
             stages: hooks.stages(),
             authentication: self.authentication()?,

@@ -1,6 +1,7 @@
 //! What a client says between `MAIL` and the end of the content: the envelope.
 
 use std::fmt;
+use std::time::SystemTime;
 
 use crate::message::edits::HeaderEdits;
 use crate::syntax::address::Mailbox;
@@ -84,6 +85,7 @@ pub struct Transaction {
     extensions: Extensions,
     answers_each: bool,
     is_priority_lowered: bool,
+    deliver_by: Option<SystemTime>,
     excess_recipients: u32,
     alias_mailboxes: usize,
     /// Of the recipient that is being looked up.
@@ -103,6 +105,7 @@ impl Transaction {
             extensions: Extensions::default(),
             answers_each: false,
             is_priority_lowered: false,
+            deliver_by: None,
             excess_recipients: 0,
             alias_mailboxes: 0,
             asked: RecipientDsn::default(),
@@ -126,6 +129,11 @@ impl Transaction {
     /// The same, where it is less urgent than the client wanted.
     pub(crate) fn with_priority_lowered(self, is_priority_lowered: bool) -> Self {
         Self { is_priority_lowered, ..self }
+    }
+
+    /// The same, where it is to be delivered by then.
+    pub(crate) fn with_deliver_by(self, deliver_by: Option<SystemTime>) -> Self {
+        Self { deliver_by, ..self }
     }
 
     /// Whether the client has to be told that its message is less urgent than it wanted (RFC 6710 §4.1).
@@ -233,6 +241,7 @@ impl Transaction {
             forwarded: self.forwarded,
             extensions: self.extensions,
             answers_each: self.answers_each,
+            deliver_by: self.deliver_by,
         }
     }
 }
@@ -249,4 +258,5 @@ pub(crate) struct TransactionParts {
     pub(crate) forwarded: Option<Box<Forwarded>>,
     pub(crate) extensions: Extensions,
     pub(crate) answers_each: bool,
+    pub(crate) deliver_by: Option<SystemTime>,
 }

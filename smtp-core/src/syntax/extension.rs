@@ -31,6 +31,8 @@ pub enum ServiceExtension {
     RequireTls,
     /// `FUTURERELEASE` (RFC 4865): a message is held for at most [`FutureRelease::LIMIT`], and at most until then.
     FutureRelease(SystemTime),
+    /// `DELIVERBY` (RFC 2852): the sender may say until when a message is to be delivered. No time is too short to be said.
+    DeliverBy,
     /// `MT-PRIORITY` (RFC 6710): the sender may say how urgent a message is, by the policy that a bare keyword means.
     MtPriority,
     /// `PRDR` (draft-hall-prdr-00): behind the content a reply for each recipient, where the client asks for it.
@@ -69,6 +71,7 @@ impl std::fmt::Display for ServiceExtension {
             Self::FutureRelease(until) => {
                 write!(f, "FUTURERELEASE {} {}", FutureRelease::LIMIT.as_secs(), Utc(*until))
             }
+            Self::DeliverBy => f.write_str("DELIVERBY"),
             Self::MtPriority => f.write_str("MT-PRIORITY"),
             Self::Prdr => f.write_str("PRDR"),
             Self::Xclient { login } => {

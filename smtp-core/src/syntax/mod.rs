@@ -8,6 +8,7 @@ pub(crate) mod address;
 pub(crate) mod chunk;
 pub(crate) mod command;
 pub(crate) mod content;
+pub(crate) mod deliver_by;
 pub(crate) mod dns_name;
 pub(crate) mod domain;
 pub(crate) mod extension;

@@ -2,6 +2,7 @@
 
 use super::address::Mailbox;
 use super::cursor::{Cursor, SyntaxError};
+use super::deliver_by::DeliverBy;
 use super::future_release::FutureRelease;
 use super::notification::{EnvelopeId, MessageDsn, Notify, OriginalRecipient, RecipientDsn, Ret};
 use super::path::ReversePath;
@@ -41,6 +42,9 @@ pub struct MailParameters {
     /// `MT-PRIORITY=`: how urgent it is (RFC 6710 §4.1). More than [`Priority::NORMAL`] only from clients that have
     /// authenticated or may relay.
     pub priority: Option<Priority>,
+    /// `BY=`: how long it may take, as the client said it (RFC 2852 §4). Until when that is stands in
+    /// [`Message::deliver_by_time`](crate::Message::deliver_by_time).
+    pub deliver_by: Option<DeliverBy>,
     /// `RET=` and `ENVID=` (RFC 3461 §4.3, §4.4).
     pub dsn: MessageDsn,
     /// `PRDR`: each recipient is to have a reply of its own behind the content (draft-hall-prdr-00).
@@ -95,6 +99,8 @@ impl MailParameters {
                 set_once(cursor, &mut parameters.future_release, hold)
             } else if keyword.eq_ignore_ascii_case(b"MT-PRIORITY") {
                 set_once(cursor, &mut parameters.priority, parsed(cursor, value, Priority::parse)?)
+            } else if keyword.eq_ignore_ascii_case(b"BY") {
+                set_once(cursor, &mut parameters.deliver_by, parsed(cursor, value, DeliverBy::parse)?)
             } else if keyword.eq_ignore_ascii_case(b"RET") {
                 set_once(cursor, &mut parameters.dsn.ret, parsed(cursor, value, Ret::parse)?)
             } else if keyword.eq_ignore_ascii_case(b"ENVID") {
@@ -219,6 +225,10 @@ mod tests {
             let future_release = Some(FutureRelease::For(std::time::Duration::from_secs(seconds)));
             Some(MailParameters { future_release, ..none.clone() })
         };
+        let within = |seconds| {
+            let deliver_by = Some(DeliverBy::new(seconds, crate::syntax::deliver_by::ByMode::Return));
+            Some(MailParameters { deliver_by, ..none.clone() })
+        };
         let urgent = |number| Some(MailParameters { priority: Priority::new(number), ..none.clone() });
         let unknown = |word: &str| Some(MailParameters { unrecognized: Some(word.into()), ..none.clone() });
         let by = |path| Some(MailParameters { auth: ReversePath::parse(path).ok(), ..none.clone() });
@@ -250,6 +260,10 @@ mod tests {
             ("RFC 4865 §4", " HOLDUNTIL=2026-02-30T00:00:00Z", None),
             ("RFC 4865 §4: given twice", " HOLDFOR=1 HOLDFOR=1", None),
             ("RFC 4865 §4: one of them", " HOLDFOR=1 HOLDUNTIL=2026-11-22T01:44:23Z", None),
+            ("RFC 2852 §4", " by=120;r", within(120)),
+            ("RFC 2852 §4", " BY=0;R", None),
+            ("RFC 2852 §4", " BY", None),
+            ("RFC 2852 §4: given twice", " BY=1;R BY=1;R", None),
             ("RFC 6710 §7", " MT-PRIORITY=-9", urgent(-9)),
             ("RFC 6710 §7", " mt-priority=4", urgent(4)),
             ("RFC 6710 §4.1", " MT-PRIORITY=10", None),

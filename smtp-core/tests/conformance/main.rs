@@ -13,6 +13,8 @@ mod rfc1870_client;
 mod rfc2033;
 mod rfc2033_client;
 mod rfc2034;
+mod rfc2852;
+mod rfc2852_client;
 mod rfc2920;
 mod rfc2920_client;
 mod rfc3030;

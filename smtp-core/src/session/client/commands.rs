@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use crate::session::limits::after;
+use crate::syntax::deliver_by::ByMode;
 use crate::syntax::parameter::Body;
 
 use super::content::{END, Way};
@@ -71,6 +72,15 @@ impl ClientSession {
         }
         if envelope.body() == Some(Body::BinaryMime) && !self.takes_binary() {
             return local(SendCause::Binary);
+        }
+        if let Some(by) = envelope.deliver_by().filter(|by| by.mode() == ByMode::Return) {
+            if !self.offers.deliver_by() {
+                return local(SendCause::DeliverByNotOffered);
+            }
+            let least = self.offers.deliver_by_minimum_seconds().unwrap_or(1);
+            if u32::try_from(by.seconds()).map_or(true, |seconds| seconds < least) {
+                return local(SendCause::TooLate);
+            }
         }
         self.too_large(octets).and_then(local)
     }

@@ -2,6 +2,7 @@
 
 use crate::syntax::SyntaxError;
 use crate::syntax::address::Mailbox;
+use crate::syntax::deliver_by::DeliverBy;
 use crate::syntax::notification::{MessageDsn, RecipientDsn};
 use crate::syntax::parameter::Body;
 use crate::syntax::path::{ForwardPath, ReversePath};
@@ -25,6 +26,7 @@ pub struct Envelope {
     utf8_header: bool,
     requiretls: bool,
     priority: Option<Priority>,
+    deliver_by: Option<DeliverBy>,
     dsn: MessageDsn,
     /// One for each recipient, or none where nothing is asked for.
     recipients_dsn: Vec<RecipientDsn>,
@@ -40,6 +42,7 @@ impl Envelope {
             utf8_header: false,
             requiretls: false,
             priority: None,
+            deliver_by: None,
             dsn: MessageDsn::default(),
             recipients_dsn: Vec::new(),
         }
@@ -94,6 +97,16 @@ impl Envelope {
         Self { priority: Some(priority), ..self }
     }
 
+    /// Says how long the message may take from now on (RFC 2852 §4.1.4). It goes along where the server offers `DELIVERBY`; whether
+    /// it did stands in [`SendReport::deliver_by_passed_on`](super::report::SendReport::deliver_by_passed_on). In
+    /// [`ByMode::Return`](crate::ByMode::Return) the message goes nowhere else: it fails with
+    /// [`SendCause::DeliverByNotOffered`](super::report::SendCause::DeliverByNotOffered), or with
+    /// [`SendCause::TooLate`](super::report::SendCause::TooLate) where less time is left than the server needs.
+    #[must_use]
+    pub fn with_deliver_by(self, deliver_by: DeliverBy) -> Self {
+        Self { deliver_by: Some(deliver_by), ..self }
+    }
+
     /// Says what the sender wants to be told (RFC 3461): of the message, and of each recipient in their order; where there
     /// are fewer, nothing is said of the rest. It goes along where the server offers `DSN`; whether it did stands in
     /// [`SendReport::dsn_passed_on`](super::report::SendReport::dsn_passed_on).
@@ -130,6 +143,11 @@ impl Envelope {
     /// How urgent the message is, if that was said.
     pub fn priority(&self) -> Option<Priority> {
         self.priority
+    }
+
+    /// How long the message may take, if that was said.
+    pub fn deliver_by(&self) -> Option<DeliverBy> {
+        self.deliver_by
     }
 
     /// Whether the message goes with `SMTPUTF8` where that is offered (RFC 6531 §3.4).

@@ -18,6 +18,7 @@ pub struct Offers {
     limits: Limits,
     requiretls: bool,
     mt_priority: bool,
+    deliver_by: Option<u32>,
     mechanisms: Mechanisms,
 }
 
@@ -119,6 +120,17 @@ impl Offers {
         self.mt_priority
     }
 
+    /// `DELIVERBY` (RFC 2852): the next hop keeps to the time that a message may take.
+    pub fn deliver_by(&self) -> bool {
+        self.deliver_by.is_some()
+    }
+
+    /// The least time in seconds that the next hop takes in [`ByMode::Return`](crate::ByMode::Return) (RFC 2852 §3); `None`
+    /// where it does not say.
+    pub fn deliver_by_minimum_seconds(&self) -> Option<u32> {
+        self.deliver_by.filter(|&seconds| seconds > 0)
+    }
+
     /// `AUTH` (RFC 4954): with those mechanisms that are known here.
     pub fn mechanisms(&self) -> Mechanisms {
         self.mechanisms
@@ -158,6 +170,12 @@ impl Offers {
             self.requiretls = true;
         } else if is("MT-PRIORITY") {
             self.mt_priority = true;
+        } else if is("DELIVERBY") {
+            // A list, of which the minimum is the first (RFC 2852 §2); said twice, the longer one counts.
+            let first = parameters.0.and_then(|list| list.split(|&octet| octet == b',').next());
+            let digits = first.filter(|digits| digits.len() <= 9).and_then(|digits| std::str::from_utf8(digits).ok());
+            let minimum = digits.and_then(|digits| digits.parse().ok()).unwrap_or(0);
+            self.deliver_by = Some(self.deliver_by.map_or(minimum, |before| before.max(minimum)));
         } else if is("SIZE") {
             let limit = match parameters {
                 (Some(digits), None) => std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()),

@@ -124,6 +124,10 @@ pub enum SendCause {
     TlsNotVerified,
     /// A message with `REQUIRETLS`, and a server that does not offer it (RFC 8689 §4.2.1).
     RequireTlsNotOffered,
+    /// A message that is to be returned if it is late, and a server that does not offer `DELIVERBY` (RFC 2852 §4.1.4.1).
+    DeliverByNotOffered,
+    /// A message that is to be returned if it is late, and less time left than the server needs, or none (RFC 2852 §4.1.4.1).
+    TooLate,
 }
 
 impl fmt::Display for SendCause {
@@ -160,6 +164,10 @@ impl fmt::Display for SendCause {
             Self::RequireTlsNotOffered => {
                 f.write_str("the message requires TLS on its whole way, and the server does not offer REQUIRETLS")
             }
+            Self::DeliverByNotOffered => {
+                f.write_str("the message has a time limit, and the server does not offer DELIVERBY")
+            }
+            Self::TooLate => f.write_str("the delivery time has expired, or will before the server can deliver"),
             Self::EightBit => f.write_str("the message has 8-bit octets, and the server does not offer 8BITMIME"),
             Self::NotAscii => {
                 f.write_str("the mailbox or the header section is not ASCII, and the server does not offer SMTPUTF8")
@@ -219,7 +227,9 @@ impl SendError {
             | SendCause::NotAscii
             | SendCause::Binary
             | SendCause::TlsNotVerified
-            | SendCause::RequireTlsNotOffered => false,
+            | SendCause::RequireTlsNotOffered
+            | SendCause::DeliverByNotOffered
+            | SendCause::TooLate => false,
             _ => true,
         }
     }
@@ -243,6 +253,8 @@ impl SendError {
             SendCause::TimedOut | SendCause::Closed | SendCause::Network(_) | SendCause::NotUsable => (4, 2),
             SendCause::TlsNotOffered | SendCause::TlsNotVerified => (7, 10),
             SendCause::RequireTlsNotOffered => (7, 30),
+            SendCause::DeliverByNotOffered => (3, 3),
+            SendCause::TooLate => (4, 7),
             SendCause::Handshake(_) | SendCause::TlsPolicy(_) | SendCause::AuthBroken | SendCause::AuthNotVerified => (7, 5),
             SendCause::AuthInClear => (7, 11),
             SendCause::AuthNotOffered => (7, 4),
@@ -289,11 +301,12 @@ pub struct SendReport {
     content_reply: Option<Reply>,
     is_stale: bool,
     dsn_passed_on: bool,
+    deliver_by_passed_on: bool,
 }
 
 impl SendReport {
     pub(crate) fn new(recipients: Vec<Result<Reply, SendError>>, content_reply: Option<Reply>, is_stale: bool) -> Self {
-        Self { recipients, content_reply, is_stale, dsn_passed_on: false }
+        Self { recipients, content_reply, is_stale, dsn_passed_on: false, deliver_by_passed_on: false }
     }
 
     /// The same failure for all of so many recipients.
@@ -303,6 +316,10 @@ impl SendReport {
 
     pub(crate) fn with_dsn_passed_on(self, dsn_passed_on: bool) -> Self {
         Self { dsn_passed_on, ..self }
+    }
+
+    pub(crate) fn with_deliver_by_passed_on(self, deliver_by_passed_on: bool) -> Self {
+        Self { deliver_by_passed_on, ..self }
     }
 
     /// One result for each recipient, in the order of the envelope: the reply that took the message for it, or why
@@ -335,6 +352,11 @@ impl SendReport {
     /// the duty to tell of a success stays on this side, for each recipient that the server has taken.
     pub fn dsn_passed_on(&self) -> bool {
         self.dsn_passed_on
+    }
+
+    /// Whether the time that the message may take was said, and the server offers to keep to it (RFC 2852 §4.1.4).
+    pub fn deliver_by_passed_on(&self) -> bool {
+        self.deliver_by_passed_on
     }
 
     /// Whether the connection had served a message before and was gone before the server answered anything of this one.

@@ -33,6 +33,8 @@ pub(super) struct Transaction {
     failure: Option<SendError>,
     /// Whether what the sender wants to be told goes along.
     passes_dsn_on: bool,
+    /// Whether the time that it may take does.
+    passes_deliver_by_on: bool,
     /// Whether the server has answered `MAIL`.
     pub(super) is_answered: bool,
 }
@@ -63,6 +65,9 @@ impl Transaction {
             self.mail.extend_from_slice(b" REQUIRETLS");
         }
         write_parameter(&mut self.mail, "MT-PRIORITY", envelope.priority().filter(|_| offers.mt_priority()).as_ref());
+        let deliver_by = envelope.deliver_by().filter(|_| offers.deliver_by());
+        self.passes_deliver_by_on = deliver_by.is_some();
+        write_parameter(&mut self.mail, "BY", deliver_by.as_ref());
         let before = self.mail.len();
         match envelope.body() {
             Some(Body::BinaryMime) => self.mail.extend_from_slice(BINARY),
@@ -220,7 +225,9 @@ impl Transaction {
             Recipient::Told(result) => result,
             _ => Err(reason.clone()),
         });
-        SendReport::new(results.collect(), None, is_stale).with_dsn_passed_on(self.passes_dsn_on)
+        SendReport::new(results.collect(), None, is_stale)
+            .with_dsn_passed_on(self.passes_dsn_on)
+            .with_deliver_by_passed_on(self.passes_deliver_by_on)
     }
 
     fn report(
@@ -236,7 +243,9 @@ impl Transaction {
             Recipient::Told(result) => result,
             _ => message.clone(),
         });
-        SendReport::new(results.collect(), content_reply, is_stale).with_dsn_passed_on(self.passes_dsn_on)
+        SendReport::new(results.collect(), content_reply, is_stale)
+            .with_dsn_passed_on(self.passes_dsn_on)
+            .with_deliver_by_passed_on(self.passes_deliver_by_on)
     }
 }
 

@@ -300,6 +300,9 @@ impl ServerSession {
         if let Some(until) = self.holds_until() {
             offered.push(ServiceExtension::FutureRelease(until));
         }
+        if self.offers_deliver_by() {
+            offered.push(ServiceExtension::DeliverBy);
+        }
         if self.offers_priority() {
             offered.push(ServiceExtension::MtPriority);
         }
@@ -367,6 +370,7 @@ impl ServerSession {
             || (parameters.prdr && !self.offers_prdr())
             || (parameters.requiretls && !self.offers_requiretls())
             || (parameters.priority.is_some() && !self.offers_priority())
+            || (parameters.deliver_by.is_some() && !self.offers_deliver_by())
         {
             return self.error(now, Stage::Mail, replies::UNKNOWN_PARAMETER, line);
         }
@@ -385,10 +389,11 @@ impl ServerSession {
             parameters.auth = parameters.auth.map(|_| ReversePath::Null);
         }
         let is_lowered = self.lower_priority(&mut parameters);
+        let deliver_by = parameters.deliver_by.and_then(|by| self.deliver_by_time(now, by));
         let id = TransactionId::new(self.connection.session_id(), self.transactions + 1);
         let (answers_each, forwarded) = (self.config.protocol.is_lmtp() || parameters.prdr, self.forwarded.take());
         let transaction = Transaction::new(id, path, parameters).answering_each(answers_each).forwarded_by(forwarded);
-        let transaction = Box::new(transaction.with_priority_lowered(is_lowered));
+        let transaction = Box::new(transaction.with_priority_lowered(is_lowered).with_deliver_by(deliver_by));
         if self.connection.identity().is_some() {
             self.ask(Question::SendAs, transaction);
         } else {

@@ -107,6 +107,9 @@ pub struct SessionConfig {
     /// the delivery holds messages. Only by sessions that know what time it is
     /// ([`ServerSession::with_wall_time`](super::ServerSession::with_wall_time)). Default: no.
     pub honours_future_release: bool,
+    /// Whether `DELIVERBY` is offered (RFC 2852), because the delivery keeps to it. Only by sessions that know what time it is
+    /// ([`ServerSession::with_wall_time`](super::ServerSession::with_wall_time)). Default: no.
+    pub honours_deliver_by: bool,
     /// Whether `MT-PRIORITY` is offered (RFC 6710), because the delivery takes urgent messages first. Default: no.
     pub honours_priority: bool,
     /// Which stages are asked about.
@@ -140,6 +143,7 @@ impl SessionConfig {
             honours_binarymime: false,
             honours_requiretls: false,
             honours_future_release: false,
+            honours_deliver_by: false,
             honours_priority: false,
             stages: Stages::ALL,
             refuse_early_talkers: true,

@@ -11,6 +11,7 @@ mod chunks;
 mod commands;
 mod config;
 mod content;
+mod deliver_by;
 mod dialogue;
 mod future_release;
 mod priority;
@@ -197,7 +198,8 @@ impl ServerSession {
         }
     }
 
-    /// Says what time of day it is when the session begins. Without it `FUTURERELEASE` is not offered.
+    /// Says what time of day it is when the session begins. Without it `FUTURERELEASE` and `DELIVERBY` are
+    /// not offered.
     #[must_use]
     pub fn with_wall_time(self, now: SystemTime) -> Self {
         Self { wall_start: Some(now), ..self }
