@@ -143,6 +143,7 @@ fn expected_kind(report: &Report<'_>) -> Result<NotificationKind, Withheld> {
     let kind = match report.action {
         Action::Failed => NotificationKind::Failure,
         Action::Delayed => NotificationKind::Delay,
+        Action::Late => NotificationKind::Late,
         Action::Delivered => NotificationKind::Delivery,
         Action::Relayed => NotificationKind::Relay,
         Action::Expanded => NotificationKind::Expansion,
@@ -288,7 +289,7 @@ fn about_recipient(found: &[(String, String)], report: &Report<'_>, failed: &Rep
         assert_eq!(field("Diagnostic-Code"), format!("smtp; {}", last.reply).trim_end());
     }
     assert_eq!(field("Last-Attempt-Date"), DATE);
-    if report.action == Action::Delayed {
+    if matches!(report.action, Action::Delayed | Action::Late) {
         assert_eq!(field("Will-Retry-Until"), DATE);
     }
     assert!(found.next().is_none());
@@ -307,6 +308,7 @@ const ACTIONS: [(Action, &str, &str); 5] = [
 fn status(action: Action, last: Option<&Reply>) -> String {
     let said = last.map_or(0, |reply| reply.code().class());
     let (class, agrees) = match action {
+        Action::Late => return "4.4.7".to_owned(),
         Action::Failed if last.is_none() => return "4.4.7".to_owned(),
         Action::Failed => (said.max(4), said >= 4),
         Action::Delayed => (4, true),

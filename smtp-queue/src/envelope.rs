@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use smtp_core::{
-    Body, Disposition, ForwardPath, Identity, Mailbox, MessageDsn, Priority, RecipientDsn, ReversePath, Treatment,
+    Body, ByMode, Disposition, ForwardPath, Identity, Mailbox, MessageDsn, Priority, RecipientDsn, ReversePath,
+    Treatment,
 };
 
 use crate::id::QueueId;
@@ -51,8 +52,21 @@ pub struct Envelope {
     pub sender_confirmed: bool,
     /// When it may be tried first, where the sender said so (RFC 4865 §4): by the clock of the host, not before it arrived.
     pub release: Option<SystemTime>,
+    /// By when it is to be delivered, where the sender said so (RFC 2852 §4), and what is to happen otherwise.
+    pub deliver_by: Option<DeliverByTime>,
     /// When it expires, where a sender or policy said so; otherwise the schedule decides.
     pub deadline: Option<SystemTime>,
+}
+
+/// By when a message is to be delivered (RFC 2852 §4): by the clock of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeliverByTime {
+    /// The deliver-by-time.
+    pub time: SystemTime,
+    /// What happens to a message that is not delivered by then.
+    pub mode: ByMode,
+    /// Whether the sender is told of each relay.
+    pub trace: bool,
 }
 
 /// Where a message came from.
@@ -119,6 +133,7 @@ impl Envelope {
             dsn: MessageDsn::default(),
             sender_confirmed: false,
             release: None,
+            deliver_by: None,
             deadline: None,
         }
     }

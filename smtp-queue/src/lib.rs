@@ -36,7 +36,7 @@ pub use dsn::{
     Action, Notification, NotificationKind, Notified, Report, ReportedRecipient, ReturnedContent, Withheld,
     notification_kind,
 };
-pub use envelope::{Envelope, Origin, QueuedRecipient, SiteName};
+pub use envelope::{DeliverByTime, Envelope, Origin, QueuedRecipient, SiteName};
 pub use id::{QueueId, QueueIdError, QueueIds};
 pub use maildir::{MaildirError, MaildirStore, NoDirectory, mailbox_directory};
 pub use outcome::Outcome;

@@ -21,6 +21,8 @@ pub struct Progress {
     pub next_attempt: SystemTime,
     /// Whether the sender was told of the delay.
     pub delay_notified: bool,
+    /// Whether the sender was told that the deliver-by-time has passed (RFC 2852 §4.1.3).
+    pub late_notified: bool,
 }
 
 /// A recipient without a final outcome.
@@ -51,6 +53,7 @@ impl Progress {
             last_attempt: None,
             next_attempt: first_attempt,
             delay_notified: false,
+            late_notified: false,
         }
     }
 }

@@ -4,6 +4,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use smtp_core::ByMode;
+
 use crate::envelope::Envelope;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -60,11 +62,14 @@ impl Schedule {
         later(now, self.spread(self.wait(attempts), rng))
     }
 
-    /// When a message is given up: at the deadline that a sender or policy set, or else at the end of its lifetime.
+    /// When a message is given up: at the deadline that a sender or policy set, or else at the end of its lifetime; one that is
+    /// to be returned if it is late, at its deliver-by-time if that is earlier (RFC 2852 §4.1.3).
     pub fn expires(&self, envelope: &Envelope) -> SystemTime {
         let is_notification = envelope.origin.notification_of.is_some();
         let lifetime = if is_notification { self.notification_lifetime } else { self.lifetime };
-        envelope.deadline.unwrap_or_else(|| later(released(envelope), lifetime))
+        let expires = envelope.deadline.unwrap_or_else(|| later(released(envelope), lifetime));
+        let returned = envelope.deliver_by.filter(|by| by.mode == ByMode::Return);
+        returned.map_or(expires, |by| by.time.min(expires))
     }
 
     /// When a message is late enough to say so.

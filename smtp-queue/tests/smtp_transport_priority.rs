@@ -54,8 +54,7 @@ async fn relayed(honours: bool, priorities: &[i8]) -> Vec<Option<i8>> {
         assert!(outcomes.iter().all(smtp_queue::Outcome::is_success), "{outcomes:?}");
     }
     running.abort();
-    let seen = seen.lock().expect("no panic").clone();
-    seen
+    seen.lock().expect("no panic").clone()
 }
 
 #[tokio::test] // RFC 6710 §4.2: it goes along, also where it is the normal one; §4.3: elsewhere the message goes without.

@@ -98,7 +98,7 @@ async fn r6710_what_is_no_priority_is_a_syntax_error() {
 
 #[tokio::test(start_paused = true)] // RFC 6710 §4.1: nobody is more urgent on its own word, and anybody may be less.
 async fn r6710_a_stranger_is_never_more_urgent_than_others() {
-    in_process(async {
+    in_process(Box::pin(async {
         let here = "192.0.2.0/24".parse().expect("a network");
         let relay = || Listener::new("127.0.0.1:0").relay_for(here);
         let ok = "250 2.1.0 Sender ok";
@@ -133,6 +133,6 @@ async fn r6710_a_stranger_is_never_more_urgent_than_others() {
             assert_eq!(head.contains(" PRIORITY "), clause.is_some(), "{head}");
             assert!(clause.is_none_or(|clause| head.contains(&clause)), "{head}");
         }
-    })
+    }))
     .await;
 }

@@ -218,6 +218,7 @@ fn notification_id(message: QueueId, kind: NotificationKind, entries: &[Entry<'_
         NotificationKind::Delivery => 4,
         NotificationKind::Relay => 5,
         NotificationKind::Expansion => 6,
+        NotificationKind::Late => 7,
     };
     let indexes = entries.iter().flat_map(|entry| entry.reported.index.to_be_bytes());
     let octets = message.as_u128().to_be_bytes().into_iter().chain([kind]).chain(indexes);

@@ -14,6 +14,8 @@ pub enum Action {
     Failed,
     /// It is not delivered yet, and is tried on.
     Delayed,
+    /// It was not delivered by the time that the sender asked for, and is tried on (RFC 2852 §4.1.3).
+    Late,
     /// It is in the mailbox.
     Delivered,
     /// A next hop has it that does not offer `DSN`, so that nothing more will be told (RFC 3461 §5.2.2).
@@ -27,14 +29,21 @@ impl Action {
     pub fn notify(self) -> Notify {
         match self {
             Self::Failed => Notify::FAILURE,
-            Self::Delayed => Notify::DELAY,
+            Self::Delayed | Self::Late => Notify::DELAY,
             Self::Delivered | Self::Relayed | Self::Expanded => Notify::SUCCESS,
         }
     }
 
-    /// Whether the sender wants to be told that of the recipient.
-    pub fn is_asked_for(self, recipient: &QueuedRecipient) -> bool {
-        recipient.dsn.notify().contains(self.notify())
+    /// Whether the sender wants to be told that of a recipient of the message. Who has set a time wants to be told what becomes
+    /// of it, unless it says otherwise (RFC 2852 §4.1.3, §4.1.4).
+    pub fn is_asked_for(self, envelope: &Envelope, recipient: &QueuedRecipient) -> bool {
+        let is_implied = envelope.deliver_by.is_some()
+            && match self {
+                Self::Late => recipient.dsn.notify.is_none(),
+                Self::Relayed => recipient.dsn.notify != Some(Notify::NEVER),
+                _ => false,
+            };
+        is_implied || recipient.dsn.notify().contains(self.notify())
     }
 }
 
@@ -48,6 +57,8 @@ pub enum NotificationKind {
     PostmasterCopy,
     /// The sender learns that a message takes long (STANDARDS.md Q4).
     Delay,
+    /// The sender learns that a message was not delivered by the time that was asked for (RFC 2852 §4.1.3).
+    Late,
     /// The sender, who asked for it, learns that a message is in the mailbox.
     Delivery,
     /// The sender, who asked for it, learns that a message was passed on to where nothing more is told.
@@ -62,6 +73,7 @@ impl NotificationKind {
         match action {
             Action::Failed => Self::Failure,
             Action::Delayed => Self::Delay,
+            Action::Late => Self::Late,
             Action::Delivered => Self::Delivery,
             Action::Relayed => Self::Relay,
             Action::Expanded => Self::Expansion,
@@ -72,7 +84,7 @@ impl NotificationKind {
         match self {
             Self::Failure => "Undelivered mail",
             Self::PostmasterCopy => "Undelivered notification",
-            Self::Delay => "Delayed mail",
+            Self::Delay | Self::Late => "Delayed mail",
             Self::Delivery => "Delivered mail",
             Self::Relay | Self::Expansion => "Mail passed on",
         }
@@ -133,7 +145,7 @@ pub fn notification_kind(
     if envelope.reverse_path.is_null() {
         return Err(Withheld::NullReversePath);
     }
-    if !action.is_asked_for(recipient) {
+    if !action.is_asked_for(envelope, recipient) {
         return Err(Withheld::NotAskedFor);
     }
     match &recipient.disposition {

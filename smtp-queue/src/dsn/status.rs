@@ -1,6 +1,6 @@
 //! The part for programs: `message/delivery-status` (RFC 3464 §2), and fields that cannot become two.
 
-use smtp_core::{AddressLiteral, DateTime, EnhancedStatusCode, HeaderField, Host, Mailbox, Reply};
+use smtp_core::{AddressLiteral, ByMode, DateTime, EnhancedStatusCode, HeaderField, Host, Mailbox, Reply};
 
 use super::charset::Charset;
 use super::{Action, Entry, Report};
@@ -52,6 +52,10 @@ pub(super) fn of_message(report: &Report<'_>, charset: Charset) -> Fields {
         fields.field("Received-From-MTA", &format!("dns; {}", AddressLiteral::from(client)));
     }
     fields.field("Arrival-Date", &DateTime::new(report.envelope.arrival).to_string());
+    if let Some(by) = report.envelope.deliver_by {
+        // RFC 2852 §5
+        fields.field("Deliver-By-Date", &DateTime::new(by.time).to_string());
+    }
     fields
 }
 
@@ -65,7 +69,9 @@ pub(super) fn of_recipient(fields: &mut Fields, report: &Report<'_>, entry: Entr
     }
     address(fields, "Final-Recipient", &recipient.mailbox);
     fields.field("Action", action(report.action));
-    fields.field("Status", &status(report.action, reported.last.as_ref().map(|last| &last.reply)).to_string());
+    let last = reported.last.as_ref().map(|last| &last.reply);
+    let status = out_of_time(report, last).unwrap_or_else(|| status(report.action, last));
+    fields.field("Status", &status.to_string());
     if let Some(last) = &reported.last {
         if let Some(remote) = &last.remote {
             fields.field("Remote-MTA", &mta(remote.as_str()));
@@ -75,7 +81,7 @@ pub(super) fn of_recipient(fields: &mut Fields, report: &Report<'_>, entry: Entr
     if let Some(time) = reported.last_attempt {
         fields.field("Last-Attempt-Date", &DateTime::new(time).to_string());
     }
-    if let Some(time) = report.retry_until.filter(|_| report.action == Action::Delayed) {
+    if let Some(time) = report.retry_until.filter(|_| matches!(report.action, Action::Delayed | Action::Late)) {
         fields.field("Will-Retry-Until", &DateTime::new(time).to_string());
     }
 }
@@ -84,7 +90,7 @@ pub(super) fn of_recipient(fields: &mut Fields, report: &Report<'_>, entry: Entr
 fn action(action: Action) -> &'static str {
     match action {
         Action::Failed => "failed",
-        Action::Delayed => "delayed",
+        Action::Delayed | Action::Late => "delayed",
         Action::Delivered => "delivered",
         Action::Relayed => "relayed",
         Action::Expanded => "expanded",
@@ -97,6 +103,17 @@ fn address(fields: &mut Fields, name: &str, mailbox: &Mailbox) {
     let other = format!("x-truncated; {}", shown(&mailbox.to_string()));
     let text = fields.charset.address(mailbox);
     fields.field_or(name, text.as_ref().unwrap_or(&other), &other);
+}
+
+/// RFC 2852 §4.1.3: that its time is over is what matters of a message that has one, and not what was said last.
+fn out_of_time(report: &Report<'_>, last: Option<&Reply>) -> Option<EnhancedStatusCode> {
+    let is_returned = report.envelope.deliver_by.is_some_and(|by| by.mode == ByMode::Return);
+    let is_refused = last.is_some_and(|reply| reply.code().is_permanent());
+    match report.action {
+        Action::Failed if is_returned && !is_refused => EnhancedStatusCode::new(5, 4, 7),
+        Action::Late => EnhancedStatusCode::new(4, 4, 7),
+        _ => None,
+    }
 }
 
 /// The status of a recipient: of the last reply, where that says the same as the action (STANDARDS.md Q3).

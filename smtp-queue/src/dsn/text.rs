@@ -44,7 +44,19 @@ impl Text {
                          it again. This is told once."
                     )
                 }
+                NotificationKind::Late => {
+                    let until = report.retry_until.map(|time| format!(" until {}", DateTime::new(time)));
+                    let until = until.unwrap_or_default();
+                    format!(
+                        "Your message could not be delivered to {whom} by the time that you asked for. It is tried \
+                         again{until}; you need not send it again."
+                    )
+                }
                 NotificationKind::Delivery => format!("Your message was delivered to {whom}."),
+                NotificationKind::Relay if report.envelope.deliver_by.is_some() => format!(
+                    "Your message for {whom} was passed on to another host. Whether it arrives by the time that you \
+                     asked for is not known here."
+                ),
                 NotificationKind::Relay => format!(
                     "Your message for {whom} was passed on to a host that does not tell of success. You will hear no \
                      more of it if it arrives."
@@ -87,7 +99,7 @@ impl Text {
             Action::Failed => {
                 format!("Not accepted in the time that a message is kept. The last answer was from {who}:")
             }
-            Action::Delayed => format!("The last answer was from {who}:"),
+            Action::Delayed | Action::Late => format!("The last answer was from {who}:"),
             Action::Delivered | Action::Relayed | Action::Expanded => format!("Accepted by {who}:"),
         };
         self.paragraph(INDENT, &what);

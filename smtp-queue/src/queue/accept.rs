@@ -8,13 +8,13 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use smtp_core::{
-    Accepted, Body, Connection, Content, DataEncoder, Defect, Delivery, DeliveryEvent, Disposition, Mailbox, Message,
-    Notify, Outbound, OutboundRecipient, Refusal, ReversePath, SafeText, Transient, Treatment, async_trait,
+    Accepted, Body, Connection, Content, DataEncoder, Defect, DeliverBy, Delivery, DeliveryEvent, Disposition, Mailbox,
+    Message, Notify, Outbound, OutboundRecipient, Refusal, ReversePath, SafeText, Transient, Treatment, async_trait,
 };
 use thiserror::Error;
 
 use crate::content::StoredContent;
-use crate::envelope::{Envelope, Origin, QueuedRecipient, SiteName};
+use crate::envelope::{DeliverByTime, Envelope, Origin, QueuedRecipient, SiteName};
 use crate::id::QueueId;
 use crate::progress::Progress;
 use crate::routing::Route;
@@ -131,6 +131,13 @@ impl Delivery for Queue {
     /// A message is on stable storage at once, and its first attempt is due when it is to be released. The parameter goes to no
     /// next hop: what it asked for was done here.
     fn honours_future_release(&self) -> bool {
+        true
+    }
+
+    /// The time is kept with the message, by the clock of the host. An [`SmtpTransport`](crate::SmtpTransport) passes on what is
+    /// left of it, and so must transports of your own that send anything to another server
+    /// ([`Attempt::deliver_by`](crate::Attempt::deliver_by)).
+    fn honours_deliver_by(&self) -> bool {
         true
     }
 
@@ -251,6 +258,9 @@ impl Queue {
         envelope.body = message.parameters().body;
         envelope.smtputf8 = message.parameters().smtputf8;
         envelope.requires_tls = message.parameters().requiretls;
+        let (by, time) = (message.parameters().deliver_by, message.deliver_by_time());
+        let by_time = |(by, time): (DeliverBy, _)| DeliverByTime { time, mode: by.mode(), trace: by.has_trace() };
+        envelope.deliver_by = by.zip(time).map(by_time);
         envelope.priority = message.parameters().priority.unwrap_or_default();
         envelope.release = message.parameters().future_release.map(|release| release.release(self.shared.clock.wall()));
         envelope.dsn = message.parameters().dsn.clone();

@@ -151,6 +151,7 @@ impl Work {
             let recipients = group.places.iter().map(|place| progress.waiting[*place].index);
             let (content, site, number) = (self.content.clone(), group.route.site.clone(), progress.attempts + 1);
             let attempt = Attempt::new(envelope.clone(), recipients, content, site, number);
+            let attempt = attempt.with_time(shared.deliver_by_now());
             let Some(outcomes) = deliver(shared, &group.route, attempt, group.places.len()).await else { break };
             answer = of_site(&outcomes, answer);
             for (place, outcome) in group.places.into_iter().zip(outcomes) {

@@ -17,6 +17,7 @@ mod accounts;
 mod attempt;
 mod builder;
 mod by_priority;
+mod deliver_by;
 mod dispatcher;
 mod expansion;
 mod future_release;

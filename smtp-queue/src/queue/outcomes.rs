@@ -71,6 +71,9 @@ enum How {
 impl Shared {
     /// Whether a message is too old. A jump of the clock that is found on the way is reported.
     pub(super) fn is_expired(&self, envelope: &Envelope) -> bool {
+        if self.is_to_be_returned(envelope) {
+            return true;
+        }
         let expires = self.settings.schedule.expires(envelope);
         let (is_expired, jump) = self.clock.is_expired(envelope.arrival, expires);
         self.clock_jumped(jump);
@@ -125,14 +128,15 @@ impl Shared {
         let mut reports = Reports::new();
         let mut is_deferred = false;
         let mut waiting = Vec::new();
+        let trace = envelope.deliver_by.is_some_and(|by| by.trace);
         for (recipient, outcome) in progress.waiting.drain(..).zip(tried.outcomes) {
             let index = recipient.index;
             let success = |how| (delivered(envelope, index), how);
             let ((how, action), diagnosis) = match outcome {
                 Some(Outcome::Delivered(diagnosis)) => (success(Some(Action::Delivered)), diagnosis),
                 Some(Outcome::Relayed(diagnosis)) => (success(Some(Action::Relayed)), diagnosis),
-                // Somebody else tells.
-                Some(Outcome::PassedOn(diagnosis)) => (success(None), diagnosis),
+                // Somebody else tells, but of the relay itself.
+                Some(Outcome::PassedOn(diagnosis)) => (success(trace.then_some(Action::Relayed)), diagnosis),
                 Some(Outcome::Failed(diagnosis)) => ((How::Failed, Some(Action::Failed)), diagnosis),
                 Some(Outcome::Deferred(diagnosis)) if !is_expired => ((How::Deferred, None), diagnosis),
                 Some(Outcome::Deferred(diagnosis)) => ((How::Expired, Some(Action::Failed)), diagnosis),
@@ -147,7 +151,7 @@ impl Shared {
             };
             // That nobody is told of a failure is told in any case; of success, to those who asked.
             if let Some(action) =
-                action.filter(|action| *action == Action::Failed || is_asked_for(envelope, index, *action))
+                action.filter(|action| *action == Action::Failed || self.is_asked_for(envelope, index, *action))
             {
                 let last = if was_tried { Some(diagnosis.clone()) } else { recipient.last };
                 reports.entry(action).or_default().push(ReportedRecipient { index, last, last_attempt });
@@ -161,7 +165,11 @@ impl Shared {
         progress.waiting = waiting;
         if is_deferred {
             progress.next_attempt = self.next_attempt(progress.attempts).min(self.expiry(envelope, now));
+            if let Some(moment) = self.deliver_by_moment(envelope, now) {
+                progress.next_attempt = progress.next_attempt.min(moment);
+            }
             self.report_delay(envelope, &mut progress, &mut reports);
+            self.report_late(envelope, &mut progress, &mut reports);
         }
         self.move_pair(lease, envelope, &mut progress);
         let progress = (!progress.waiting.is_empty()).then_some(progress);
@@ -171,7 +179,8 @@ impl Shared {
     /// Once, when a message is late, the senders who asked for it are told (STANDARDS.md Q4).
     fn report_delay(&self, envelope: &Envelope, progress: &mut Progress, reports: &mut Reports) {
         let last_attempt = progress.last_attempt;
-        let waiting = progress.waiting.iter().filter(|waiting| is_asked_for(envelope, waiting.index, Action::Delayed));
+        let waiting =
+            progress.waiting.iter().filter(|waiting| self.is_asked_for(envelope, waiting.index, Action::Delayed));
         let late =
             waiting.map(|waiting| ReportedRecipient { index: waiting.index, last: waiting.last.clone(), last_attempt });
         let late: Vec<_> = late.collect();
@@ -180,6 +189,30 @@ impl Shared {
         }
         progress.delay_notified = true;
         reports.insert(Action::Delayed, late);
+    }
+
+    /// Once, when the deliver-by-time has passed, the senders who did not forbid it are told (RFC 2852 §4.1.3).
+    fn report_late(&self, envelope: &Envelope, progress: &mut Progress, reports: &mut Reports) {
+        if !self.is_to_be_called_late(envelope, progress) {
+            return;
+        }
+        progress.late_notified = true;
+        let last_attempt = progress.last_attempt;
+        let waiting =
+            progress.waiting.iter().filter(|waiting| self.is_asked_for(envelope, waiting.index, Action::Late));
+        let late: Vec<_> = waiting
+            .map(|waiting| ReportedRecipient { index: waiting.index, last: waiting.last.clone(), last_attempt })
+            .collect();
+        if !late.is_empty() {
+            reports.insert(Action::Late, late);
+        }
+    }
+
+    fn is_asked_for(&self, envelope: &Envelope, index: u32, action: Action) -> bool {
+        envelope.recipients.get(index as usize).is_some_and(|recipient| {
+            action.is_asked_for(envelope, recipient)
+                && (action != Action::Relayed || self.tells_of_relay(envelope, recipient.dsn.notify()))
+        })
     }
 
     /// Whether a message is old enough to say so, by clocks that agree for an hour, as for [`Shared::is_expired`].
@@ -393,10 +426,6 @@ fn delivered(envelope: &Envelope, index: u32) -> How {
     let recipient = envelope.recipients.get(index as usize);
     let disposition = recipient.map(|recipient| &recipient.disposition);
     if matches!(disposition, Some(Disposition::Quarantine(_))) { How::Quarantined } else { How::Delivered }
-}
-
-fn is_asked_for(envelope: &Envelope, index: u32, action: Action) -> bool {
-    envelope.recipients.get(index as usize).is_some_and(|recipient| action.is_asked_for(recipient))
 }
 
 /// What is said of a message that expired before anybody tried (STANDARDS.md Q3).

@@ -8,12 +8,12 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use smtp_core::{
-    Body, Disposition, EnhancedStatusCode, EnvelopeId, ForwardPath, Identity, Mailbox, MessageDsn, Notify,
+    Body, ByMode, Disposition, EnhancedStatusCode, EnvelopeId, ForwardPath, Identity, Mailbox, MessageDsn, Notify,
     OriginalRecipient, Priority, RecipientDsn, Reply, ReplyCode, Ret, ReversePath, SafeText, Treatment,
 };
 use thiserror::Error;
 
-use crate::envelope::{Envelope, Origin, QueuedRecipient};
+use crate::envelope::{DeliverByTime, Envelope, Origin, QueuedRecipient};
 use crate::id::QueueId;
 use crate::progress::{Diagnosis, Progress, WaitingRecipient};
 
@@ -47,6 +47,7 @@ mod envelope_tag {
     pub(super) const RELEASE: u16 = 17;
     pub(super) const TLS_IS_OPTIONAL: u16 = 20;
     pub(super) const PRIORITY: u16 = 18;
+    pub(super) const DELIVER_BY: u16 = 19;
 }
 
 /// The value of [`envelope_tag::BODY`] beside 7 and 8, the bits of text.
@@ -69,6 +70,7 @@ mod progress_tag {
     pub(super) const LAST_ATTEMPT: u16 = 4;
     pub(super) const NEXT_ATTEMPT: u16 = 5;
     pub(super) const DELAY_NOTIFIED: u16 = 6;
+    pub(super) const LATE_NOTIFIED: u16 = 7;
 }
 
 mod waiting_tag {
@@ -131,6 +133,12 @@ pub(crate) fn encode_envelope(envelope: &Envelope, output: &mut Vec<u8>) {
     }
     if let Some(release) = envelope.release {
         put_time(output, tag::RELEASE, release);
+    }
+    if let Some(DeliverByTime { time, mode, trace }) = envelope.deliver_by {
+        nested(output, tag::DELIVER_BY, |output| {
+            output.extend_from_slice(&micros(time).to_le_bytes());
+            output.push(u8::from(mode == ByMode::Return) | u8::from(trace) << 1);
+        });
     }
     if let Some(deadline) = envelope.deadline {
         put_time(output, tag::DEADLINE, deadline);
@@ -213,6 +221,7 @@ pub(crate) fn decode_envelope(id: QueueId, octets: &[u8]) -> Result<Envelope, Re
             tag::SMTPUTF8 => found.smtputf8 = true,
             tag::REQUIRES_TLS => found.requires_tls = true,
             tag::TLS_IS_OPTIONAL => found.tls_is_optional = true,
+            tag::DELIVER_BY => found.deliver_by = Some(decode_deliver_by(value)?),
             tag::PRIORITY => found.priority = decode_priority(value)?,
             tag::SENDER_CONFIRMED => found.sender_confirmed = true,
             tag::RELEASE => found.release = Some(time(value, "release")?),
@@ -236,6 +245,12 @@ pub(crate) fn decode_envelope(id: QueueId, octets: &[u8]) -> Result<Envelope, Re
         return Err(RecordError("recipients"));
     }
     Ok(found)
+}
+
+fn decode_deliver_by(value: &[u8]) -> Result<DeliverByTime, RecordError> {
+    let Some((flags @ 0..4, octets)) = value.split_last() else { return Err(RecordError("deliver-by-time")) };
+    let mode = if flags & 1 == 0 { ByMode::Notify } else { ByMode::Return };
+    Ok(DeliverByTime { time: time(octets, "deliver-by-time")?, mode, trace: flags & 2 != 0 })
 }
 
 fn decode_priority(value: &[u8]) -> Result<Priority, RecordError> {
@@ -305,6 +320,9 @@ pub(crate) fn encode_progress(progress: &Progress, output: &mut Vec<u8>) {
     if progress.delay_notified {
         put(output, tag::DELAY_NOTIFIED, &[]);
     }
+    if progress.late_notified {
+        put(output, tag::LATE_NOTIFIED, &[]);
+    }
     for waiting in &progress.waiting {
         nested(output, tag::WAITING, |output| encode_waiting(waiting, output));
     }
@@ -342,6 +360,7 @@ pub(crate) fn decode_progress(octets: &[u8]) -> Result<Progress, RecordError> {
             tag::ATTEMPTS => found.attempts = number_u32(value, "number of attempts")?,
             tag::LAST_ATTEMPT => found.last_attempt = Some(time(value, "last attempt")?),
             tag::DELAY_NOTIFIED => found.delay_notified = true,
+            tag::LATE_NOTIFIED => found.late_notified = true,
             tag::WAITING => found.waiting.push(decode_waiting(value)?),
             _ => {}
         }

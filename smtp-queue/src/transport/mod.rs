@@ -6,8 +6,10 @@ mod smtp;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use smtp_core::{Body, ReversePath, async_trait};
+use smtp_core::{Body, DeliverBy, ReversePath, async_trait};
+use tokio::time::Instant;
 
 use crate::content::StoredContent;
 use crate::envelope::{Envelope, Origin, QueuedRecipient, SiteName};
@@ -71,6 +73,8 @@ pub struct Attempt {
     content: StoredContent,
     site: SiteName,
     number: u32,
+    /// What time it was, and when that was.
+    time: (SystemTime, Instant),
 }
 
 impl Attempt {
@@ -85,7 +89,14 @@ impl Attempt {
     ) -> Self {
         let exists = |index: &u32| envelope.recipients.len() > *index as usize;
         let recipients = recipients.into_iter().filter(exists).collect();
-        Self { envelope, recipients, content, site, number }
+        Self { envelope, recipients, content, site, number, time: (SystemTime::now(), Instant::now()) }
+    }
+
+    /// The same, where it is that time now: the clock of the queue, and not that of the system, says what is left of the time
+    /// that a message may take.
+    #[must_use]
+    pub fn with_time(self, now: SystemTime) -> Self {
+        Self { time: (now, Instant::now()), ..self }
     }
 
     /// The message.
@@ -125,6 +136,20 @@ impl Attempt {
     /// no reason to keep it waiting. TLS is still used where it can be had.
     pub fn tls_is_optional(&self) -> bool {
         self.envelope.tls_is_optional
+    }
+
+    /// How long the message may take from this moment on, if its sender said so (RFC 2852 §4.1.4). With
+    /// [`ByMode::Return`](smtp_core::ByMode::Return) it may go into mailboxes of this host while there is time left, and to servers that
+    /// offer `DELIVERBY` and are told this; to any other it fails. With [`ByMode::Notify`](smtp_core::ByMode::Notify) it may go
+    /// anywhere, and the outcome where that is not offered is [`Outcome::Relayed`].
+    pub fn deliver_by(&self) -> Option<DeliverBy> {
+        let by = self.envelope.deliver_by?;
+        let (time, instant) = self.time;
+        let now = time.checked_add(instant.elapsed())?;
+        let whole = |distance: Duration| i64::try_from(distance.as_secs()).unwrap_or(i64::MAX);
+        let seconds = by.time.duration_since(now).map_or_else(|late| -whole(late.duration()), whole);
+        let left = DeliverBy::new(seconds, by.mode);
+        Some(if by.trace { left.with_trace() } else { left })
     }
 
     /// Where the message came from.

@@ -1,12 +1,14 @@
 //! The queue from acceptance to outcome, on virtual time.
 
 mod accept;
+mod deliver_by;
 mod delivery;
 mod faulty_spool;
 mod future_release;
 mod notifications;
 mod operators;
 mod priority;
+mod relaying;
 mod schedule;
 mod sites;
 mod support;

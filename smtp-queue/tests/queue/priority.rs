@@ -2,12 +2,9 @@
 
 use std::time::Duration;
 
-use smtp_core::{
-    Connection, ForwardPath, Listener, Lookup, LookupError, RecipientLookup, Server, Transaction, async_trait,
-};
 use smtp_queue::{Clock, QueueSettings, Room, Spool};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
+use crate::relaying::relay_with;
 use crate::support::*;
 
 /// One place at the site, and 10 s for each message, so that what waits is put in order.
@@ -21,51 +18,9 @@ fn world(window: usize) -> World {
     world
 }
 
-/// All is relayed, and `list@one.example` is an alias for two.
-struct List;
-
-#[async_trait]
-impl RecipientLookup for List {
-    async fn lookup(&self, _: &Connection, _: &Transaction, to: &ForwardPath) -> Result<Lookup, LookupError> {
-        let members = || vec![mailbox("a@one.example"), mailbox("b@two.example")];
-        Ok(if to.local_part() == "list" { Lookup::Alias(members()) } else { Lookup::NotLocal })
-    }
-}
-
 /// Relays a message to that recipient, with that priority.
 async fn relay(world: &World, recipient: &str, priority: i8) {
-    let everybody = "192.0.2.0/24".parse().expect("a network");
-    let server = Server::builder("mx.example.org")
-        .recipients(List)
-        .deliver(world.queue.clone())
-        .listener(Listener::new("127.0.0.1:0").relay_for(everybody))
-        .bind()
-        .await
-        .expect("it listens");
-    let (ours, theirs) = tokio::io::duplex(64 << 10);
-    let address = |text: &str| text.parse().expect("an address");
-    let session = server.serve_connection(theirs, address("192.0.2.7:4000"), address("192.0.2.1:25"));
-    let talk = async {
-        let mut stream = BufReader::new(ours);
-        for (line, expected) in [
-            ("", "220"),
-            ("EHLO client.example\r\n", "250"),
-            (&*format!("MAIL FROM:<alice@client.example> MT-PRIORITY={priority}\r\n"), "250"),
-            (&*format!("RCPT TO:<{recipient}>\r\n"), "250"),
-            ("DATA\r\n", "354"),
-            ("Subject: x\r\n\r\nx\r\n.\r\n", "250"),
-            ("QUIT\r\n", "221"),
-        ] {
-            stream.write_all(line.as_bytes()).await.expect("the server reads");
-            let mut reply = String::new();
-            while !reply.starts_with(&format!("{expected} ")) {
-                reply.clear();
-                stream.read_line(&mut reply).await.expect("the server answers");
-                assert!(reply.starts_with(expected), "{line}: {reply}");
-            }
-        }
-    };
-    tokio::join!(talk, session);
+    relay_with(world, &format!("MT-PRIORITY={priority}"), recipient, "").await;
 }
 
 /// The names of recipients in the order in which they were tried.

@@ -31,6 +31,7 @@ fn envelope() -> Envelope {
     envelope.requires_tls = true;
     envelope.tls_is_optional = true;
     envelope.priority = Priority::LOWEST;
+    envelope.deliver_by = Some(DeliverByTime { time: from_micros(7), mode: ByMode::Return, trace: true });
     envelope.release = Some(from_micros(1_700_000_100_000_000));
     envelope.sender_confirmed = true;
     envelope.deadline = Some(from_micros(u64::MAX));
@@ -49,6 +50,7 @@ fn progress() -> Progress {
     progress.attempts = 3;
     progress.last_attempt = Some(from_micros(4));
     progress.delay_notified = true;
+    progress.late_notified = true;
     progress
 }
 

@@ -145,7 +145,16 @@ impl SmtpTransport {
     async fn transaction(&self, attempt: &Attempt, recipients: &[Recipient], facts: Facts) -> Answers {
         // What never leaves this host needs no TLS.
         let requires_tls = attempt.requires_tls() && !self.mailer.is_local();
-        let envelope = |offers| envelope(attempt, recipients, facts, requires_tls, offers);
+        // Nor is it another server in the sense of RFC 2852 §4.1.4.
+        let is_local = self.mailer.is_local();
+        let by = |offers: Offers| attempt.deliver_by().filter(|_| offers.deliver_by() || !is_local);
+        let envelope = |offers| {
+            let envelope = envelope(attempt, recipients, facts, requires_tls, offers);
+            match by(offers) {
+                Some(by) => envelope.with_deliver_by(by),
+                None => envelope,
+            }
+        };
         let content = || Leaving::new(attempt.content());
         let sent = if attempt.tls_is_optional() {
             self.mailer.with_tls_optional().send_with(envelope, content).await
@@ -154,9 +163,12 @@ impl SmtpTransport {
         };
         match sent {
             Ok((report, peer)) => {
-                Answers { peer, results: report.recipients().to_vec(), dsn_passed_on: report.dsn_passed_on() }
+                let passed_on = PassedOn { dsn: report.dsn_passed_on(), deliver_by: report.deliver_by_passed_on() };
+                Answers { peer, results: report.recipients().to_vec(), passed_on }
             }
-            Err(error) => Answers { peer: None, results: vec![Err(error); recipients.len()], dsn_passed_on: false },
+            Err(error) => {
+                Answers { peer: None, results: vec![Err(error); recipients.len()], passed_on: PassedOn::default() }
+            }
         }
     }
 
@@ -169,7 +181,7 @@ impl SmtpTransport {
         while outcomes.len() < recipients.len() {
             let rest = &recipients[outcomes.len()..];
             let answer = self.transaction(attempt, &rest[..rest.len().min(limit)], facts).await;
-            let Answers { peer, results, dsn_passed_on } = answer;
+            let Answers { peer, results, passed_on } = answer;
             // Who was too many in this transaction comes first in the next, unless nobody got through.
             let is_left = |result: &Result<Reply, SendError>| matches!(result, Err(error) if matches!(error.cause(), SendCause::TooManyRecipients(_)));
             let taken = match results.iter().position(is_left) {
@@ -178,7 +190,10 @@ impl SmtpTransport {
             };
             is_lost = results.iter().all(|result| matches!(result, Err(error) if error.reply().is_none()));
             let results = results.into_iter().take(taken);
-            outcomes.extend(results.map(|result| self.outcome(result, peer, dsn_passed_on)));
+            let has_time = attempt.envelope().deliver_by.is_some();
+            let told =
+                results.zip(rest).map(|(result, (_, dsn))| self.outcome(result, peer, passed_on.is_all(has_time, dsn)));
+            outcomes.extend(told);
             if is_lost && let Some(last) = outcomes.last().cloned() {
                 // The server said nothing of them, so the next transaction would meet the same.
                 outcomes.resize(recipients.len(), last);
@@ -187,10 +202,10 @@ impl SmtpTransport {
         (outcomes, is_lost)
     }
 
-    fn outcome(&self, result: Result<Reply, SendError>, peer: Option<SocketAddr>, dsn_passed_on: bool) -> Outcome {
+    fn outcome(&self, result: Result<Reply, SendError>, peer: Option<SocketAddr>, is_passed_on: bool) -> Outcome {
         let remote = || peer.map(|peer| SafeText::new(format!("{} [{}]", self.name, peer.ip())));
         let error = match result {
-            Ok(reply) if dsn_passed_on => return Outcome::PassedOn(Diagnosis { reply, remote: remote() }),
+            Ok(reply) if is_passed_on => return Outcome::PassedOn(Diagnosis { reply, remote: remote() }),
             Ok(reply) => return Outcome::Relayed(Diagnosis { reply, remote: remote() }),
             Err(error) => error,
         };
@@ -209,8 +224,21 @@ const SMTP_PORT: u16 = 25;
 struct Answers {
     peer: Option<SocketAddr>,
     results: Vec<Result<Reply, SendError>>,
-    /// Whether what the sender asked for went along.
-    dsn_passed_on: bool,
+    passed_on: PassedOn,
+}
+
+/// What the sender asked for, and whether it went along.
+#[derive(Debug, Clone, Copy, Default)]
+struct PassedOn {
+    dsn: bool,
+    deliver_by: bool,
+}
+
+impl PassedOn {
+    /// Whether the next hop does all the telling: it knows of the time, if there is one, and of the wish to be told of success.
+    fn is_all(self, has_time: bool, asked: &RecipientDsn) -> bool {
+        if has_time { self.deliver_by && (self.dsn || !asked.notify().contains(Notify::SUCCESS)) } else { self.dsn }
+    }
 }
 
 /// A recipient, and what the sender asked for it.
@@ -231,13 +259,22 @@ fn envelope(
     let reverse_path = if is_null { ReversePath::Null } else { attempt.reverse_path().clone() };
     let envelope = smtp_core::Envelope::new(reverse_path, recipients.iter().map(|(path, _)| path.clone()))
         .with_priority(attempt.envelope().priority)
-        .with_dsn(attempt.envelope().dsn.clone(), recipients.iter().map(|(_, dsn)| dsn.clone()));
+        .with_dsn(attempt.envelope().dsn.clone(), recipients.iter().map(|(_, dsn)| wishes(attempt, dsn, offers)));
     let envelope = if facts.has_utf8_header { envelope.with_utf8_header() } else { envelope };
     let envelope = if requires_tls { envelope.with_requiretls() } else { envelope };
     match facts.body {
         Some(body) => envelope.with_body(body),
         None => envelope,
     }
+}
+
+/// RFC 2852 §4.1.4.2: where nobody keeps to the time, the sender at least learns of a delay.
+fn wishes(attempt: &Attempt, asked: &RecipientDsn, offers: Offers) -> RecipientDsn {
+    let mut asked = asked.clone();
+    if attempt.envelope().deliver_by.is_some() && !offers.deliver_by() && asked.notify != Some(Notify::NEVER) {
+        asked.notify = Some(asked.notify() | Notify::DELAY);
+    }
+    asked
 }
 
 #[async_trait]
