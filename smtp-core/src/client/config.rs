@@ -31,6 +31,7 @@ pub struct ClientConfig {
     authorities: Option<Arc<RootCertStore>>,
     auth: Option<ClientAuth>,
     prefers_chunks: bool,
+    asks_for_each: bool,
     protocol: TransferProtocol,
 }
 
@@ -87,6 +88,19 @@ impl ClientConfig {
     #[must_use]
     pub fn with_chunking(self) -> Self {
         Self { prefers_chunks: true, ..self }
+    }
+
+    /// Asks with `PRDR` for a reply for each recipient behind the content, where the server offers that and a message has
+    /// several (draft-hall-prdr-00): whoever refuses it then does not keep the others from having it. Default: no, since
+    /// the draft never became an RFC.
+    #[must_use]
+    pub fn with_prdr(self) -> Self {
+        Self { asks_for_each: true, ..self }
+    }
+
+    /// Whether each recipient is to have a reply of its own where the server offers `PRDR`.
+    pub fn asks_for_each(&self) -> bool {
+        self.asks_for_each
     }
 
     /// Whether all content goes by `BDAT` where that is possible.

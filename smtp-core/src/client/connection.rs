@@ -171,6 +171,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> ClientConnection<S> {
         let session = ClientSession::new(config.name_at(local), config.limits().clone(), opened.into_std())
             .with_protocol(config.protocol());
         let session = if config.prefers_chunks() { session.with_chunking() } else { session };
+        let session = if config.asks_for_each() { session.with_prdr() } else { session };
         let session = match config.auth() {
             Some(auth) => session.with_auth(auth.clone(), nonce()?),
             None => session,

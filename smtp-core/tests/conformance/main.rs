@@ -8,6 +8,7 @@ mod support;
 mod scripted;
 
 mod prdr;
+mod prdr_client;
 mod rfc1870;
 mod rfc1870_client;
 mod rfc2033;

@@ -205,3 +205,18 @@ async fn r2033_client_and_server_agree_on_each_recipient() {
     handle.shut_down();
     running.await.expect("no panic").expect("a server ends well");
 }
+
+#[test] // RFC 2033 §4.3: behind the last chunk the client waits for as many replies as there are recipients, and says nothing.
+fn r2033_nothing_follows_the_last_chunk_but_replies() {
+    let mut machine = lmtp();
+    machine.session = std::mem::replace(&mut machine.session, lmtp().session).with_chunking();
+    machine.receive("220 store.example.org LMTP\r\n");
+    machine.receive("250-store.example.org\r\n250-PIPELINING\r\n250 CHUNKING\r\n");
+    machine.begin(&envelope(&["alice", "bob"]), &[b"x\r\n"]);
+    machine.receive("250 ok\r\n250 ok\r\n250 ok\r\n");
+    assert!(machine.take_sent().ends_with(b"BDAT 3 LAST\r\nx\r\n"));
+    machine.receive("250 ok\r\n");
+    assert_eq!(machine.take_sent(), b"");
+    machine.receive("550 5.2.1 no\r\n");
+    assert_eq!(outcomes(&machine.report()), ["delivered 250", "failed 5.2.1"]);
+}

@@ -36,6 +36,9 @@ impl ClientSession {
         self.dialogue_until = after(now, self.limits.message(octets));
         self.waiting_since = now;
         self.transaction.begin(envelope, self.offers);
+        if self.wants_each(envelope) {
+            self.transaction.ask_for_each();
+        }
         let way = match envelope.body() {
             Some(Body::BinaryMime) => Way::Binary,
             _ if self.prefers_chunks && self.offers.chunking() => Way::Chunks,
@@ -121,7 +124,7 @@ impl ClientSession {
     /// Whether more content may be sent: by `DATA` until its end is sent, by `BDAT` while not too many chunks are without a
     /// reply, and none behind one that was refused (RFC 3030 §2).
     fn may_send_content(&self) -> bool {
-        let is_ended = |command: &Outstanding| command.awaited == Awaited::EndOfContent;
+        let is_ended = |command: &Outstanding| command.awaited.stage() == SendStage::EndOfContent;
         self.outstanding.is_empty() && !self.transaction.has_failed()
             || (self.content.way() != Way::Data
                 && self.offers.pipelining()

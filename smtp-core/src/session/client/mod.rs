@@ -14,6 +14,7 @@ mod ending;
 pub(crate) mod envelope;
 pub(crate) mod limits;
 pub(crate) mod offers;
+mod prdr;
 mod replies;
 pub(crate) mod report;
 mod transaction;
@@ -103,6 +104,8 @@ enum Awaited {
     EndOfContent,
     /// In LMTP, for the recipient with that number, from 0.
     EndOfContentFor(usize),
+    /// In SMTP with `PRDR`, behind the replies for the recipients: the one that makes them hold.
+    Conclusion,
     Rset,
     Quit,
 }
@@ -118,7 +121,7 @@ impl Awaited {
             Self::Rcpt(_) => SendStage::Rcpt,
             Self::Data => SendStage::Data,
             Self::Chunk => SendStage::Content,
-            Self::EndOfContent | Self::EndOfContentFor(_) => SendStage::EndOfContent,
+            Self::EndOfContent | Self::EndOfContentFor(_) | Self::Conclusion => SendStage::EndOfContent,
             Self::Rset => SendStage::Rset,
             Self::Quit => SendStage::Idle,
         }
@@ -141,6 +144,7 @@ pub struct ClientSession {
     limits: ClientLimits,
     starttls: StartTls,
     prefers_chunks: bool,
+    asks_for_each: bool,
     is_under_tls: bool,
     is_tls_verified: bool,
     /// Until the client has authenticated.
@@ -182,6 +186,7 @@ impl ClientSession {
             limits,
             starttls: StartTls::Never,
             prefers_chunks: false,
+            asks_for_each: false,
             is_under_tls: false,
             is_tls_verified: false,
             authenticating: None,
@@ -232,6 +237,13 @@ impl ClientSession {
     #[must_use]
     pub fn with_chunking(self) -> Self {
         Self { prefers_chunks: true, ..self }
+    }
+
+    /// Asks with `PRDR` for a reply for each recipient, where the server offers that and a message has several
+    /// (draft-hall-prdr-00). Default: no.
+    #[must_use]
+    pub fn with_prdr(self) -> Self {
+        Self { asks_for_each: true, ..self }
     }
 
     /// Whether the server waits for the handshake.

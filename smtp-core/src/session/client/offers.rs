@@ -15,6 +15,7 @@ pub struct Offers {
     enhanced_status_codes: bool,
     starttls: bool,
     dsn: bool,
+    prdr: bool,
     limits: Limits,
     requiretls: bool,
     mt_priority: bool,
@@ -106,6 +107,11 @@ impl Offers {
         self.dsn
     }
 
+    /// `PRDR` (draft-hall-prdr-00): a reply for each recipient behind the content, where the client asks for it.
+    pub fn prdr(&self) -> bool {
+        self.prdr
+    }
+
     pub(super) fn limits(&self) -> Limits {
         self.limits
     }
@@ -166,6 +172,8 @@ impl Offers {
             self.starttls = true;
         } else if is("DSN") {
             self.dsn = true;
+        } else if is("PRDR") {
+            self.prdr = true;
         } else if is("REQUIRETLS") {
             self.requiretls = true;
         } else if is("MT-PRIORITY") {

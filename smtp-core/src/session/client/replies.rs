@@ -45,6 +45,10 @@ impl ClientSession {
                     // SECURITY D-5: whoever put it there wants it to be read under TLS.
                     return self.distrust(SendStage::Tls, SendCause::Unsolicited);
                 }
+                if command.awaited == Awaited::Conclusion && !(input.is_empty() || input.starts_with(b"421")) {
+                    // More replies than recipients: which of them is whose, nobody knows.
+                    return self.distrust(SendStage::EndOfContent, SendCause::Unsolicited);
+                }
                 self.answered(now, command.awaited, reply);
             }
         }
@@ -53,7 +57,8 @@ impl ClientSession {
     /// The whole state machine.
     fn answered(&mut self, now: Instant, awaited: Awaited, reply: Reply) {
         use Awaited::{
-            Auth, Chunk, Data, Ehlo, EndOfContent, EndOfContentFor, Greeting, Helo, Mail, Quit, Rcpt, Rset, StartTls,
+            Auth, Chunk, Conclusion, Data, Ehlo, EndOfContent, EndOfContentFor, Greeting, Helo, Mail, Quit, Rcpt, Rset,
+            StartTls,
         };
         self.transaction.is_answered |= self.state == State::Envelope && !is_farewell(&reply);
         match (awaited, reply.code().class()) {
@@ -64,6 +69,8 @@ impl ClientSession {
             (EndOfContent, 2 | 4 | 5) => self.content_answered(reply),
             (_, 4) if is_farewell(&reply) => self.refused(awaited, reply),
             (EndOfContentFor(index), 2 | 4 | 5) => self.content_answered_for(index, reply),
+            (EndOfContent, 3) if self.is_for_each(&reply) => self.await_each(),
+            (Conclusion, 2 | 4 | 5) => self.content_concluded(reply),
 
             (Greeting, 2) => {
                 self.greeting = Some(reply);

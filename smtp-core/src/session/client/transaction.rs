@@ -35,6 +35,10 @@ pub(super) struct Transaction {
     passes_dsn_on: bool,
     /// Whether the time that it may take does.
     passes_deliver_by_on: bool,
+    /// Whether `MAIL` asks for a reply for each recipient (draft-hall-prdr-00).
+    asks_for_each: bool,
+    /// Whether the replies for the recipients wait for the one that makes them hold (draft-hall-prdr-00).
+    is_unconcluded: bool,
     /// Whether the server has answered `MAIL`.
     pub(super) is_answered: bool,
 }
@@ -113,7 +117,19 @@ impl Transaction {
         self.sent = 0;
         self.accepted = 0;
         self.failure = None;
+        self.asks_for_each = false;
+        self.is_unconcluded = false;
         self.is_answered = false;
+    }
+
+    /// Asks for a reply for each recipient, before `MAIL` is complete.
+    pub(super) fn ask_for_each(&mut self) {
+        self.mail.extend_from_slice(b" PRDR");
+        self.asks_for_each = true;
+    }
+
+    pub(super) fn asks_for_each(&self) -> bool {
+        self.asks_for_each
     }
 
     /// The content has any octets, whatever the envelope says of it.
@@ -196,6 +212,24 @@ impl Transaction {
         self.recipients[index] = Recipient::Told(result);
     }
 
+    /// A reply for each recipient follows, and none of them counts before the reply for the message.
+    pub(super) fn await_conclusion(&mut self) {
+        self.is_unconcluded = true;
+    }
+
+    /// The reply for the message, behind those for the recipients: where it refuses the message, nobody has it.
+    pub(super) fn concluded(&mut self, reply: Reply) -> SendReport {
+        self.is_unconcluded = false;
+        if !reply.code().is_positive() {
+            for recipient in &mut self.recipients {
+                if matches!(recipient, Recipient::Told(Ok(_))) {
+                    *recipient = Recipient::Accepted;
+                }
+            }
+        }
+        self.answered(reply)
+    }
+
     /// The message as a whole fails; the first reason counts.
     pub(super) fn fail(&mut self, error: SendError) {
         self.failure.get_or_insert(error);
@@ -221,8 +255,9 @@ impl Transaction {
     /// Nothing that was said in this transaction can be believed, but for what each recipient was told behind the content:
     /// the copies that were taken then must not be sent again.
     pub(super) fn spoilt(&mut self, reason: &SendError, is_stale: bool) -> SendReport {
+        let is_unconcluded = self.is_unconcluded;
         let results = self.recipients.drain(..).map(|recipient| match recipient {
-            Recipient::Told(result) => result,
+            Recipient::Told(result) if !is_unconcluded => result,
             _ => Err(reason.clone()),
         });
         SendReport::new(results.collect(), None, is_stale)
@@ -238,9 +273,10 @@ impl Transaction {
     ) -> SendReport {
         // Behind a refused `MAIL` the replies to `RCPT` mean nothing.
         let whole = message.as_ref().is_err_and(|error| matches!(error.stage(), SendStage::Mail | SendStage::Local));
+        let is_unconcluded = self.is_unconcluded;
         let results = self.recipients.drain(..).map(|recipient| match recipient {
             Recipient::Refused(error) if !whole => Err(error),
-            Recipient::Told(result) => result,
+            Recipient::Told(result) if !is_unconcluded => result,
             _ => message.clone(),
         });
         SendReport::new(results.collect(), content_reply, is_stale)
