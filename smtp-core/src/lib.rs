@@ -138,6 +138,7 @@ pub use syntax::proxy::{ProxyError, ProxyHeader};
 pub use syntax::reply::{EnhancedStatusCode, Reply, ReplyCode, ReplyText};
 pub use syntax::reply_reader::{ReplyError, ReplyLimits, ReplyReader};
 pub use syntax::secret::Secret;
+pub use syntax::solicitation::SolicitationClasses;
 pub use syntax::text::SafeText;
 pub use syntax::xclient::{Forwarded, Said, Xclient};
 

@@ -396,6 +396,7 @@ impl Profile {
         let session = SessionConfig {
             protocol: listener.protocol,
             offers_prdr: listener.offers_prdr,
+            no_soliciting: listener.no_soliciting.clone(),
             offers_starttls: tls.is_some() && !listener.is_implicit,
             authentication,
             limits: listener.limits.clone().unwrap_or_else(|| self.session.limits.clone()),

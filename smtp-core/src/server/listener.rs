@@ -18,6 +18,7 @@ use crate::session::limits::Limits;
 use crate::session::replies;
 use crate::session::server::{DsnOffer, SessionConfig};
 use crate::session::transfer_protocol::TransferProtocol;
+use crate::syntax::solicitation::SolicitationClasses;
 
 use super::buffers::BufferPool;
 use super::builder::ConfigError;
@@ -63,6 +64,7 @@ pub struct Listener {
     pub(crate) qualify_with: Option<String>,
     pub(crate) protocol: TransferProtocol,
     pub(crate) offers_prdr: bool,
+    pub(crate) no_soliciting: Option<SolicitationClasses>,
 }
 
 impl Listener {
@@ -82,6 +84,7 @@ impl Listener {
             qualify_with: None,
             protocol: TransferProtocol::default(),
             offers_prdr: false,
+            no_soliciting: None,
         }
     }
 
@@ -127,6 +130,16 @@ impl Listener {
     #[must_use]
     pub fn prdr(mut self) -> Self {
         self.offers_prdr = true;
+        self
+    }
+
+    /// Offers `NO-SOLICITING` (RFC 3865): a message that says with `SOLICIT=` that it is of one of these classes is refused
+    /// with `550 5.7.1` to all but role mailboxes, and what it says is given to policies and to the delivery
+    /// ([`MailParameters::solicit`](crate::MailParameters::solicit)). With [`SolicitationClasses::none`] the policies alone
+    /// decide. Default: not offered.
+    #[must_use]
+    pub fn no_soliciting(mut self, classes: SolicitationClasses) -> Self {
+        self.no_soliciting = Some(classes);
         self
     }
 

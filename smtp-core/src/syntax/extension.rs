@@ -4,9 +4,10 @@ use std::time::SystemTime;
 
 use super::future_release::{FutureRelease, Utc};
 use super::mechanism::Mechanisms;
+use super::solicitation::SolicitationClasses;
 
 /// What the answer to `EHLO` offers (RFC 5321 §4.1.1.1). Everything here is honoured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ServiceExtension {
     /// `PIPELINING` (RFC 2920): commands may follow without waiting.
@@ -37,6 +38,8 @@ pub enum ServiceExtension {
     MtPriority,
     /// `PRDR` (draft-hall-prdr-00): behind the content a reply for each recipient, where the client asks for it.
     Prdr,
+    /// `NO-SOLICITING` (RFC 3865): messages of these classes are not taken; of none in particular where there are none.
+    NoSoliciting(SolicitationClasses),
     /// `LIMITS` (RFC 9422): transactions in a session and recipients in a transaction.
     Limits {
         /// `MAILMAX`.
@@ -74,6 +77,8 @@ impl std::fmt::Display for ServiceExtension {
             Self::DeliverBy => f.write_str("DELIVERBY"),
             Self::MtPriority => f.write_str("MT-PRIORITY"),
             Self::Prdr => f.write_str("PRDR"),
+            Self::NoSoliciting(classes) if classes.is_empty() => f.write_str("NO-SOLICITING"),
+            Self::NoSoliciting(classes) => write!(f, "NO-SOLICITING {classes}"),
             Self::Xclient { login } => {
                 let login = if *login { " LOGIN" } else { "" };
                 write!(f, "XCLIENT NAME ADDR PORT{login} DESTADDR DESTPORT")

@@ -23,6 +23,7 @@ pub(crate) mod proxy;
 pub(crate) mod reply;
 pub(crate) mod reply_reader;
 pub(crate) mod secret;
+pub(crate) mod solicitation;
 pub(crate) mod text;
 pub(crate) mod unqualified;
 pub(crate) mod xclient;

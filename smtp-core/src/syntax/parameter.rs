@@ -7,6 +7,7 @@ use super::future_release::FutureRelease;
 use super::notification::{EnvelopeId, MessageDsn, Notify, OriginalRecipient, RecipientDsn, Ret};
 use super::path::ReversePath;
 use super::priority::Priority;
+use super::solicitation::SolicitationClasses;
 use super::text::text;
 use super::xtext;
 
@@ -47,6 +48,8 @@ pub struct MailParameters {
     pub deliver_by: Option<DeliverBy>,
     /// `RET=` and `ENVID=` (RFC 3461 §4.3, §4.4).
     pub dsn: MessageDsn,
+    /// `SOLICIT=`: what the message solicits, by the classes that the sender has put it in (RFC 3865 §2.3).
+    pub solicit: Option<SolicitationClasses>,
     /// `PRDR`: each recipient is to have a reply of its own behind the content (draft-hall-prdr-00).
     pub prdr: bool,
     /// The first keyword that is not known here, or whose value is not.
@@ -105,6 +108,8 @@ impl MailParameters {
                 set_once(cursor, &mut parameters.dsn.ret, parsed(cursor, value, Ret::parse)?)
             } else if keyword.eq_ignore_ascii_case(b"ENVID") {
                 set_once(cursor, &mut parameters.dsn.envelope_id, parsed(cursor, value, EnvelopeId::parse)?)
+            } else if keyword.eq_ignore_ascii_case(b"SOLICIT") {
+                set_once(cursor, &mut parameters.solicit, parsed(cursor, value, SolicitationClasses::parse)?)
             } else if keyword.eq_ignore_ascii_case(b"PRDR") {
                 if value.is_some() || std::mem::replace(&mut parameters.prdr, true) {
                     return Err(cursor.error("PRDR once, without a value"));
@@ -234,6 +239,10 @@ mod tests {
         let by = |path| Some(MailParameters { auth: ReversePath::parse(path).ok(), ..none.clone() });
         let asked = |dsn| Some(MailParameters { dsn, ..none.clone() });
         let returning = |ret| asked(MessageDsn { ret: Some(ret), ..MessageDsn::default() });
+        let soliciting = |classes| {
+            let solicit = SolicitationClasses::parse(classes).ok();
+            Some(MailParameters { solicit, ..none.clone() })
+        };
         let named = |name| asked(MessageDsn { envelope_id: EnvelopeId::new(name).ok(), ..MessageDsn::default() });
         for (rfc, input, expected) in [
             ("RFC 5321 §4.1.1.2", "", Some(none.clone())),
@@ -298,6 +307,11 @@ mod tests {
             ("RFC 3461 §4.4", " ENVID", None),
             ("R3461a: given twice", " ENVID=a ENVID=a", None),
             ("D-9", " ENVID=a+0D+0Ab", None),
+            ("RFC 3865 §2.3", " SOLICIT=org.example:ADV,a", soliciting("org.example:ADV,a")),
+            ("RFC 3865 §2.3", " solicit=a", soliciting("a")),
+            ("RFC 3865 §2.3", " SOLICIT", None),
+            ("RFC 3865 §2.3", " SOLICIT=a,", None),
+            ("RFC 3865 §2.3: given twice", " SOLICIT=a SOLICIT=a", None),
             ("RFC 5321 §4.1.2", " =x", None),
             ("RFC 5321 §4.1.2", " -a=x", None),
             ("RFC 5321 §4.1.2", " A=b=c", None),

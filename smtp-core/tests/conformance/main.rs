@@ -24,6 +24,7 @@ mod rfc3207_client;
 mod rfc3461;
 mod rfc3461_client;
 mod rfc3848;
+mod rfc3865;
 mod rfc4865;
 mod rfc5321;
 mod rfc5321_client;

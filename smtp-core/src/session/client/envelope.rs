@@ -7,6 +7,7 @@ use crate::syntax::notification::{MessageDsn, RecipientDsn};
 use crate::syntax::parameter::Body;
 use crate::syntax::path::{ForwardPath, ReversePath};
 use crate::syntax::priority::Priority;
+use crate::syntax::solicitation::SolicitationClasses;
 
 /// Reverse-path, forward-paths and parameters of one transaction.
 ///
@@ -27,6 +28,7 @@ pub struct Envelope {
     requiretls: bool,
     priority: Option<Priority>,
     deliver_by: Option<DeliverBy>,
+    solicit: Option<SolicitationClasses>,
     dsn: MessageDsn,
     /// One for each recipient, or none where nothing is asked for.
     recipients_dsn: Vec<RecipientDsn>,
@@ -43,6 +45,7 @@ impl Envelope {
             requiretls: false,
             priority: None,
             deliver_by: None,
+            solicit: None,
             dsn: MessageDsn::default(),
             recipients_dsn: Vec::new(),
         }
@@ -107,6 +110,13 @@ impl Envelope {
         Self { deliver_by: Some(deliver_by), ..self }
     }
 
+    /// Says what the message solicits, as its field `Solicitation` does (RFC 3865 §2.3, §2.5). It goes along where the server
+    /// offers `NO-SOLICITING`, which may refuse it then; others have the field.
+    #[must_use]
+    pub fn with_solicitation(self, classes: SolicitationClasses) -> Self {
+        Self { solicit: Some(classes).filter(|classes| !classes.is_empty()), ..self }
+    }
+
     /// Says what the sender wants to be told (RFC 3461): of the message, and of each recipient in their order; where there
     /// are fewer, nothing is said of the rest. It goes along where the server offers `DSN`; whether it did stands in
     /// [`SendReport::dsn_passed_on`](super::report::SendReport::dsn_passed_on).
@@ -148,6 +158,11 @@ impl Envelope {
     /// How long the message may take, if that was said.
     pub fn deliver_by(&self) -> Option<DeliverBy> {
         self.deliver_by
+    }
+
+    /// What the message solicits, if that was said.
+    pub fn solicitation(&self) -> Option<&SolicitationClasses> {
+        self.solicit.as_ref()
     }
 
     /// Whether the message goes with `SMTPUTF8` where that is offered (RFC 6531 §3.4).

@@ -16,6 +16,7 @@ pub struct Offers {
     starttls: bool,
     dsn: bool,
     prdr: bool,
+    no_soliciting: bool,
     limits: Limits,
     requiretls: bool,
     mt_priority: bool,
@@ -112,6 +113,11 @@ impl Offers {
         self.prdr
     }
 
+    /// `NO-SOLICITING` (RFC 3865): the server may be told what a message solicits.
+    pub fn no_soliciting(&self) -> bool {
+        self.no_soliciting
+    }
+
     pub(super) fn limits(&self) -> Limits {
         self.limits
     }
@@ -174,6 +180,8 @@ impl Offers {
             self.dsn = true;
         } else if is("PRDR") {
             self.prdr = true;
+        } else if is("NO-SOLICITING") {
+            self.no_soliciting = true;
         } else if is("REQUIRETLS") {
             self.requiretls = true;
         } else if is("MT-PRIORITY") {

@@ -86,6 +86,9 @@ impl Transaction {
             write_parameter(&mut self.mail, "RET", ret.as_ref());
             write_parameter(&mut self.mail, "ENVID", envelope_id.as_ref());
         }
+        if offers.no_soliciting() {
+            write_parameter(&mut self.mail, "SOLICIT", envelope.solicitation());
+        }
         self.lines.clear();
         self.ends.clear();
         self.recipients.clear();

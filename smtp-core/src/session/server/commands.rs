@@ -309,6 +309,7 @@ impl ServerSession {
         if self.offers_prdr() {
             offered.push(ServiceExtension::Prdr);
         }
+        offered.extend(self.refused_classes().cloned().map(ServiceExtension::NoSoliciting));
         let rights = self.connection.peer_rights();
         if rights.xclient {
             offered.push(ServiceExtension::Xclient { login: rights.xclient_login });
@@ -371,6 +372,7 @@ impl ServerSession {
             || (parameters.requiretls && !self.offers_requiretls())
             || (parameters.priority.is_some() && !self.offers_priority())
             || (parameters.deliver_by.is_some() && !self.offers_deliver_by())
+            || (parameters.solicit.is_some() && self.refused_classes().is_none())
         {
             return self.error(now, Stage::Mail, replies::UNKNOWN_PARAMETER, line);
         }
@@ -423,6 +425,9 @@ impl ServerSession {
     }
 
     pub(super) fn begin_transaction(&mut self, transaction: Box<Transaction>) {
+        if self.held.mail.is_none() {
+            self.held.mail = self.solicitation(&transaction);
+        }
         self.transactions += 1;
         self.transaction_id = Some(transaction.id());
         let is_lowered = transaction.is_priority_lowered();

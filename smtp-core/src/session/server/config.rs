@@ -8,6 +8,7 @@ use crate::sasl::secret::ServerSecret;
 use crate::session::limits::Limits;
 use crate::session::transfer_protocol::TransferProtocol;
 use crate::syntax::mechanism::Mechanisms;
+use crate::syntax::solicitation::SolicitationClasses;
 
 /// Which stages some policy wants to be asked about; the others cost nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -123,6 +124,9 @@ pub struct SessionConfig {
     pub protocol: TransferProtocol,
     /// Whether `PRDR` is offered where SMTP is spoken (draft-hall-prdr-00): a client can ask for a reply for each recipient.
     pub offers_prdr: bool,
+    /// Of which classes no message is taken, where `NO-SOLICITING` is offered (RFC 3865); maybe of none in particular, so
+    /// that policies alone decide. Default: not offered.
+    pub no_soliciting: Option<SolicitationClasses>,
     /// How clients may authenticate; `None` where they cannot.
     pub authentication: Option<Authentication>,
     /// The domain that completes unqualified addresses of authenticated clients (RFC 6409 §4.2); `None`: they are refused.
@@ -150,6 +154,7 @@ impl SessionConfig {
             offers_starttls: false,
             protocol: TransferProtocol::default(),
             offers_prdr: false,
+            no_soliciting: None,
             authentication: None,
             qualify_with: None,
             observed: false,

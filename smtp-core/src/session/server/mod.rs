@@ -16,6 +16,7 @@ mod dialogue;
 mod future_release;
 mod priority;
 mod recipients;
+mod solicitation;
 mod xclient;
 
 use std::fmt;
