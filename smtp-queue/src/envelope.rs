@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use smtp_core::{
     Body, ByMode, Disposition, ForwardPath, Identity, Mailbox, MessageDsn, Priority, RecipientDsn, ReversePath,
+    SolicitationClasses,
     Treatment,
 };
 
@@ -45,6 +46,8 @@ pub struct Envelope {
     pub tls_is_optional: bool,
     /// How urgent it is (RFC 6710 §5): of what is due at a site the most urgent comes first.
     pub priority: Priority,
+    /// What it solicits, as the sender said (RFC 3865 §2.3): passed on to next hops that want to know.
+    pub solicit: Option<SolicitationClasses>,
     /// What the sender asked of notifications about the message (RFC 3461 §4.3, §4.4).
     pub dsn: MessageDsn,
     /// Whether a notification may go to the reverse-path: a policy vouches for it, or the client may relay
@@ -130,6 +133,7 @@ impl Envelope {
             requires_tls: false,
             tls_is_optional: false,
             priority: Priority::NORMAL,
+            solicit: None,
             dsn: MessageDsn::default(),
             sender_confirmed: false,
             release: None,

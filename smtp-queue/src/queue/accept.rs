@@ -262,6 +262,7 @@ impl Queue {
         let by_time = |(by, time): (DeliverBy, _)| DeliverByTime { time, mode: by.mode(), trace: by.has_trace() };
         envelope.deliver_by = by.zip(time).map(by_time);
         envelope.priority = message.parameters().priority.unwrap_or_default();
+        envelope.solicit = message.parameters().solicit.clone();
         envelope.release = message.parameters().future_release.map(|release| release.release(self.shared.clock.wall()));
         envelope.dsn = message.parameters().dsn.clone();
         let may_relay = connection.identity().is_some() || connection.treatment() == Treatment::RelayClient;

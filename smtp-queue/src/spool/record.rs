@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use smtp_core::{
     Body, ByMode, Disposition, EnhancedStatusCode, EnvelopeId, ForwardPath, Identity, Mailbox, MessageDsn, Notify,
-    OriginalRecipient, Priority, RecipientDsn, Reply, ReplyCode, Ret, ReversePath, SafeText, Treatment,
+    OriginalRecipient, Priority, RecipientDsn, Reply, ReplyCode, Ret, ReversePath, SafeText, SolicitationClasses, Treatment,
 };
 use thiserror::Error;
 
@@ -48,6 +48,7 @@ mod envelope_tag {
     pub(super) const TLS_IS_OPTIONAL: u16 = 20;
     pub(super) const PRIORITY: u16 = 18;
     pub(super) const DELIVER_BY: u16 = 19;
+    pub(super) const SOLICIT: u16 = 30;
 }
 
 /// The value of [`envelope_tag::BODY`] beside 7 and 8, the bits of text.
@@ -127,6 +128,9 @@ pub(crate) fn encode_envelope(envelope: &Envelope, output: &mut Vec<u8>) {
     }
     if envelope.priority != Priority::NORMAL {
         put(output, tag::PRIORITY, &envelope.priority.get().to_le_bytes());
+    }
+    if let Some(classes) = &envelope.solicit {
+        put_text(output, tag::SOLICIT, classes);
     }
     if envelope.sender_confirmed {
         put(output, tag::SENDER_CONFIRMED, &[]);
@@ -223,6 +227,9 @@ pub(crate) fn decode_envelope(id: QueueId, octets: &[u8]) -> Result<Envelope, Re
             tag::TLS_IS_OPTIONAL => found.tls_is_optional = true,
             tag::DELIVER_BY => found.deliver_by = Some(decode_deliver_by(value)?),
             tag::PRIORITY => found.priority = decode_priority(value)?,
+            tag::SOLICIT => {
+                found.solicit = Some(parsed(value, "SOLICIT", |text| SolicitationClasses::parse(text))?);
+            }
             tag::SENDER_CONFIRMED => found.sender_confirmed = true,
             tag::RELEASE => found.release = Some(time(value, "release")?),
             tag::DEADLINE => found.deadline = Some(time(value, "deadline")?),

@@ -32,6 +32,7 @@ fn envelope() -> Envelope {
     envelope.tls_is_optional = true;
     envelope.priority = Priority::LOWEST;
     envelope.deliver_by = Some(DeliverByTime { time: from_micros(7), mode: ByMode::Return, trace: true });
+    envelope.solicit = SolicitationClasses::parse("org.example:ADV,b").ok();
     envelope.release = Some(from_micros(1_700_000_100_000_000));
     envelope.sender_confirmed = true;
     envelope.deadline = Some(from_micros(u64::MAX));

@@ -262,6 +262,10 @@ fn envelope(
         .with_dsn(attempt.envelope().dsn.clone(), recipients.iter().map(|(_, dsn)| wishes(attempt, dsn, offers)));
     let envelope = if facts.has_utf8_header { envelope.with_utf8_header() } else { envelope };
     let envelope = if requires_tls { envelope.with_requiretls() } else { envelope };
+    let envelope = match &attempt.envelope().solicit {
+        Some(classes) => envelope.with_solicitation(classes.clone()),
+        None => envelope,
+    };
     match facts.body {
         Some(body) => envelope.with_body(body),
         None => envelope,
