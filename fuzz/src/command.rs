@@ -57,10 +57,11 @@ fn format_is_undone(command: &Command) {
             return;
         }
         Command::Rcpt(path, parameters) => {
-            let RcptParameters { dsn, unrecognized } = parameters;
+            let RcptParameters { dsn, valid_since, unrecognized } = parameters;
             let dsn = parameter("NOTIFY", dsn.notify.as_ref()) + &parameter("ORCPT", dsn.original_recipient.as_ref());
             let unrecognized = unrecognized.as_ref().map(|keyword| format!(" {keyword}")).unwrap_or_default();
-            format!("RCPT TO:{path}{dsn}{unrecognized}")
+            let since = parameter("RRVS", valid_since.as_ref());
+            format!("RCPT TO:{path}{dsn}{since}{unrecognized}")
         }
         Command::Bdat(chunk) => format!("BDAT {}{}", chunk.octets, if chunk.is_last { " LAST" } else { "" }),
         Command::Auth(Some(mechanism), None) => format!("AUTH {mechanism}"),
@@ -90,8 +91,9 @@ fn format_parameters(parameters: &MailParameters) -> String {
     });
     let dsn = &parameters.dsn;
     let dsn = parameter("RET", dsn.ret.as_ref()) + &parameter("ENVID", dsn.envelope_id.as_ref());
+    let solicit = parameter("SOLICIT", parameters.solicit.as_ref());
     let prdr = if parameters.prdr { " PRDR" } else { "" };
-    size.unwrap_or_default() + body.unwrap_or_default() + utf8 + &auth.unwrap_or_default() + &dsn + prdr
+    size.unwrap_or_default() + body.unwrap_or_default() + utf8 + &auth.unwrap_or_default() + &dsn + &solicit + prdr
 }
 
 fn parameter(keyword: &str, value: Option<&impl std::fmt::Display>) -> String {

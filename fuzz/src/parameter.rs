@@ -3,7 +3,7 @@
 
 use smtp_core::{
     Body, ByMode, Command, CommandError, DeliverBy, EnvelopeId, MailParameters, Mailbox, Notify, OriginalRecipient,
-    Priority, RcptParameters, Ret, ReversePath,
+    Priority, RcptParameters, Ret, ReversePath, SolicitationClasses, ValidSince,
 };
 
 use crate::text::is_visible;
@@ -142,6 +142,13 @@ fn mail_parameters(words: &[Word]) -> Option<MailParameters> {
                 }
                 continue;
             }
+            ("SOLICIT", _) => {
+                let classes = SolicitationClasses::parse(as_written.as_deref()?).ok()?;
+                if parameters.solicit.replace(classes).is_some() {
+                    return None;
+                }
+                continue;
+            }
             ("PRDR", value) => {
                 if value.is_some() || std::mem::replace(&mut parameters.prdr, true) {
                     return None;
@@ -160,6 +167,7 @@ fn rcpt_parameters(words: &[Word]) -> Option<RcptParameters> {
     for (keyword, value) in words {
         let is_new = match keyword.to_ascii_uppercase().as_str() {
             "NOTIFY" => parameters.dsn.notify.replace(notify(value.as_deref()?)?).is_none(),
+            "RRVS" => parameters.valid_since.replace(ValidSince::parse(value.as_deref()?).ok()?).is_none(),
             "ORCPT" => {
                 let value = value.as_deref().filter(|value| value.len() <= 500)?;
                 let (kind, xtext) = value.split_once(';')?;

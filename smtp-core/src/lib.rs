@@ -109,7 +109,7 @@ pub use session::client::{ClientSession, ClientStep, StartTls};
 pub use session::connection::{Connection, Greeting, PeerRights, SessionId, TransactionId, Treatment};
 pub use session::decision::{
     Accepted, Ask, AuthError, Changes, Decision, Disposition, Identity, Kind, Lookup, LookupAnswer, LookupError,
-    Question, Refusal, ScramUser, Verdict, kinds,
+    Ownership, Question, Refusal, ScramUser, Verdict, kinds,
 };
 pub use session::event::{CloseReason, HookFailure, SessionEvent, Stage};
 pub use session::extensions::Extensions;
@@ -140,6 +140,7 @@ pub use syntax::reply_reader::{ReplyError, ReplyLimits, ReplyReader};
 pub use syntax::secret::Secret;
 pub use syntax::solicitation::SolicitationClasses;
 pub use syntax::text::SafeText;
+pub use syntax::valid_since::{NoSupport, ValidSince};
 pub use syntax::xclient::{Forwarded, Said, Xclient};
 
 #[cfg(feature = "tracing")]

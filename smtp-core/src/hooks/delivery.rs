@@ -128,6 +128,14 @@ pub trait Delivery: Send + Sync {
     fn honours_priority(&self) -> bool {
         false
     }
+
+    /// Whether this delivery keeps to `RRVS=` ([`Recipient::valid_since`](crate::Recipient::valid_since), RFC 7293 §5.1.1) for
+    /// mailboxes of other hosts: it passes it on to a server that offers `RRVS`, and otherwise does what
+    /// [`NoSupport`](crate::NoSupport) says. Asked once, when the server is built. Default: no; then such a recipient is
+    /// refused at `RCPT`, unless the client said that it may go on without.
+    fn honours_rrvs(&self) -> bool {
+        false
+    }
 }
 
 #[async_trait]
@@ -177,5 +185,9 @@ impl<D: Delivery + ?Sized> Delivery for Arc<D> {
 
     fn honours_priority(&self) -> bool {
         (**self).honours_priority()
+    }
+
+    fn honours_rrvs(&self) -> bool {
+        (**self).honours_rrvs()
     }
 }

@@ -1,11 +1,12 @@
 //! Is there such a mailbox? The only hook that makes a recipient valid.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 
 use crate::session::connection::Connection;
-use crate::session::decision::{Lookup, LookupError};
+use crate::session::decision::{Lookup, LookupError, Ownership};
 use crate::session::transaction::Transaction;
 use crate::syntax::path::ForwardPath;
 
@@ -61,6 +62,29 @@ pub trait RecipientLookup: Send + Sync {
     fn is_role(&self, to: &ForwardPath) -> bool {
         ["postmaster", "abuse", "security"].iter().any(|role| to.local_part().eq_ignore_ascii_case(role))
     }
+
+    /// Whether this lookup knows since when mailboxes have had their owners, so that `RRVS` is offered (RFC 7293). Asked
+    /// once, when the server is built. Default: no.
+    fn honours_rrvs(&self) -> bool {
+        false
+    }
+
+    /// Whether the mailbox has had one owner since that moment; of an alias, the alias itself. Asked behind
+    /// [`RecipientLookup::lookup`], of recipients with `RRVS=` that exist here and are no role mailbox (RFC 7293 §5.1).
+    /// Default: that is not known.
+    ///
+    /// # Errors
+    /// [`LookupError`] where the directory did not answer: the client is told `451 4.3.0`.
+    async fn ownership(
+        &self,
+        connection: &Connection,
+        transaction: &Transaction,
+        to: &ForwardPath,
+        since: SystemTime,
+    ) -> Result<Ownership, LookupError> {
+        let _ = (connection, transaction, to, since);
+        Ok(Ownership::Unknown)
+    }
 }
 
 #[async_trait]
@@ -76,5 +100,19 @@ impl<L: RecipientLookup + ?Sized> RecipientLookup for Arc<L> {
 
     fn is_role(&self, to: &ForwardPath) -> bool {
         (**self).is_role(to)
+    }
+
+    fn honours_rrvs(&self) -> bool {
+        (**self).honours_rrvs()
+    }
+
+    async fn ownership(
+        &self,
+        connection: &Connection,
+        transaction: &Transaction,
+        to: &ForwardPath,
+        since: SystemTime,
+    ) -> Result<Ownership, LookupError> {
+        (**self).ownership(connection, transaction, to, since).await
     }
 }

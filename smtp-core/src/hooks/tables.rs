@@ -2,12 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use thiserror::Error;
 
 use crate::session::connection::Connection;
-use crate::session::decision::{Lookup, LookupError};
+use crate::session::decision::{Lookup, LookupError, Ownership};
 use crate::session::transaction::Transaction;
 use crate::syntax::address::Mailbox;
 use crate::syntax::domain::Domain;
@@ -64,6 +65,8 @@ pub struct MailboxTable {
     domains: HashSet<Domain>,
     entries: HashMap<(Box<str>, Domain), Entry>,
     roles_to: Option<Mailbox>,
+    /// Since when some of the entries have had their owner.
+    owned_since: HashMap<(Box<str>, Domain), SystemTime>,
 }
 
 /// What is wrong with a table in a file.
@@ -120,6 +123,14 @@ impl MailboxTable {
         self
     }
 
+    /// Says since when a mailbox or an alias has had its owner, so that `RRVS` is offered (RFC 7293). Of those of whom nothing
+    /// is said it is not known, and mail that demands it is refused with `550 5.7.19`.
+    #[must_use]
+    pub fn with_owner_since(mut self, mailbox: &Mailbox, since: SystemTime) -> Self {
+        self.owned_since.extend(key(mailbox).map(|key| (key, since)));
+        self
+    }
+
     /// Where mail for role mailboxes without an entry goes.
     #[must_use]
     pub fn with_roles_to(mut self, mailbox: Mailbox) -> Self {
@@ -169,9 +180,9 @@ impl MailboxTable {
 
     /// Whether there was an entry before.
     fn insert(&mut self, mailbox: &Mailbox, entry: Entry) -> bool {
-        let Some(domain) = mailbox.domain().cloned() else { return false };
-        self.domains.insert(domain.clone());
-        self.entries.insert((mailbox.local_part().as_str().to_ascii_lowercase().into(), domain), entry).is_some()
+        let Some(key) = key(mailbox) else { return false };
+        self.domains.insert(key.1.clone());
+        self.entries.insert(key, entry).is_some()
     }
 
     fn find(&self, to: &ForwardPath) -> Lookup {
@@ -187,6 +198,20 @@ impl MailboxTable {
             Some(Entry::Alias(mailboxes)) => Lookup::Alias(mailboxes.clone()),
             None if self.is_role(to) => self.role(),
             None => Lookup::Unknown,
+        }
+    }
+
+    fn owner(&self, to: &ForwardPath, since: SystemTime) -> Ownership {
+        let Some((local, domain)) = to.mailbox().and_then(key) else { return Ownership::Unknown };
+        let user = local.split_once('+').map(|(user, _)| user).filter(|_| {
+            let entry = (local.clone(), domain.clone());
+            !self.entries.contains_key(&entry)
+        });
+        let entry = (user.map_or_else(|| local.clone(), Box::from), domain);
+        match self.owned_since.get(&entry) {
+            Some(owned) if *owned <= since => Ownership::Continuous,
+            Some(_) => Ownership::MailboxChanged,
+            None => Ownership::Unknown,
         }
     }
 
@@ -206,6 +231,25 @@ impl RecipientLookup for MailboxTable {
     async fn lookup(&self, _: &Connection, _: &Transaction, to: &ForwardPath) -> Result<Lookup, LookupError> {
         Ok(self.find(to))
     }
+
+    fn honours_rrvs(&self) -> bool {
+        !self.owned_since.is_empty()
+    }
+
+    async fn ownership(
+        &self,
+        _: &Connection,
+        _: &Transaction,
+        to: &ForwardPath,
+        since: SystemTime,
+    ) -> Result<Ownership, LookupError> {
+        Ok(self.owner(to, since))
+    }
+}
+
+/// Under which name a mailbox stands in the table.
+fn key(mailbox: &Mailbox) -> Option<(Box<str>, Domain)> {
+    Some((mailbox.local_part().as_str().to_ascii_lowercase().into(), mailbox.domain()?.clone()))
 }
 
 #[cfg(test)]
@@ -246,6 +290,32 @@ mod tests {
             .expect("valid")
             .with_roles_to(mailbox("alice@example.org"));
         assert_eq!(table.find(&ForwardPath::Postmaster), Lookup::Alias(vec![mailbox("bob@example.org")]));
+    }
+
+    #[test] // RFC 7293 §5.1: who was there at that moment or before is the one who is meant.
+    fn r7293_a_table_knows_since_when_some_have_their_mailboxes() {
+        let mailbox = |text: &str| Mailbox::parse(text).expect("valid");
+        let at = |seconds| SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+        let text = "alice@example.org\ninfo@example.org alice@example.org\nbob@example.org\nalice+x@example.org";
+        let table = MailboxTable::parse(text).expect("valid");
+        assert!(!table.honours_rrvs());
+        let table = table
+            .with_owner_since(&mailbox("Alice@EXAMPLE.org"), at(1000))
+            .with_owner_since(&mailbox("info@example.org"), at(2000));
+        assert!(table.honours_rrvs());
+        for (path, since, expected) in [
+            ("<alice@example.org>", at(999), Ownership::MailboxChanged),
+            ("<alice@example.org>", at(1000), Ownership::Continuous),
+            ("<ALICE@example.org>", at(1001), Ownership::Continuous),
+            ("<alice+lists@example.org>", at(999), Ownership::MailboxChanged),
+            ("<alice+lists@example.org>", at(1001), Ownership::Continuous),
+            ("<alice+x@example.org>", at(1001), Ownership::Unknown),
+            ("<info@example.org>", at(1999), Ownership::MailboxChanged),
+            ("<info@example.org>", at(2000), Ownership::Continuous),
+            ("<bob@example.org>", at(5000), Ownership::Unknown),
+        ] {
+            assert_eq!(table.owner(&ForwardPath::parse(path).expect("valid"), since), expected, "{path} {since:?}");
+        }
     }
 
     #[test]

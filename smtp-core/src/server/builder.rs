@@ -328,6 +328,8 @@ impl Settings {
             honours_future_release: hooks.delivery.honours_future_release(),
             honours_deliver_by: hooks.delivery.honours_deliver_by(),
             honours_priority: hooks.delivery.honours_priority(),
+            honours_rrvs: hooks.lookup.honours_rrvs(),
+            relays_rrvs: hooks.delivery.honours_rrvs(),
             stages: hooks.stages(),
             authentication: self.authentication()?,
             observed: hooks.observer.is_some(),

@@ -135,6 +135,20 @@ pub enum Lookup {
     NotLocal,
 }
 
+/// Whether a mailbox has had one owner since a moment (RFC 7293 §5.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Ownership {
+    /// It has.
+    Continuous,
+    /// It had another owner then, or none: `550 5.7.17`.
+    MailboxChanged,
+    /// The domain had: `550 5.7.18`.
+    DomainChanged,
+    /// That was not recorded: `550 5.7.19`.
+    Unknown,
+}
+
 /// A directory did not answer. The client is told `451 4.3.0`, never that the mailbox does not exist.
 #[derive(Debug, Error)]
 #[error(transparent)]
@@ -360,6 +374,8 @@ pub enum Question {
     Mail(Ask<kinds::Mail>),
     /// Is there such a mailbox?
     Lookup(Ask<kinds::FindRecipient>),
+    /// There is, and has it had one owner since [`Recipient::valid_since`](crate::Recipient::valid_since)?
+    Ownership(Ask<kinds::FindOwner>),
     /// There is; is it wanted?
     Recipient(Ask<kinds::Recipient>),
     /// Content is about to come; the subject is its size as declared. The driver makes room.
@@ -424,7 +440,9 @@ pub mod kinds {
     use crate::session::transaction::{self, Transaction};
     use crate::syntax::path::ForwardPath;
 
-    use super::{Accepted, AuthError, Decision, Identity, Kind, LookupAnswer, Refusal, ScramUser, sealed};
+    use super::{
+        Accepted, AuthError, Decision, Identity, Kind, LookupAnswer, LookupError, Ownership, Refusal, ScramUser, sealed,
+    };
 
     macro_rules! kinds {
         ($($(#[$doc:meta])* $name:ident($subject:ty) -> $answer:ty = $resume:ident;)*) => {$(
@@ -469,6 +487,8 @@ pub mod kinds {
         Mail(Box<Transaction>) -> Decision = mail_decided;
         /// Of [`Question::Lookup`](super::Question::Lookup).
         FindRecipient(ForwardPath) -> LookupAnswer = looked_up;
+        /// Of [`Question::Ownership`](super::Question::Ownership).
+        FindOwner(transaction::Recipient) -> Result<Ownership, LookupError> = owner_told;
         /// Of [`Question::Recipient`](super::Question::Recipient).
         Recipient(transaction::Recipient) -> Decision = recipient_decided;
         /// Of [`Question::Room`](super::Question::Room).

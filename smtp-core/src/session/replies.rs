@@ -85,6 +85,10 @@ replies! {
     NO_ROOM = fixed(452, 4, 3, 1, "Insufficient storage, try again later");
     TOO_MANY_RECIPIENTS = fixed(452, 4, 5, 3, "Too many recipients, send the rest in another transaction");
     UNKNOWN_MAILBOX = fixed(550, 5, 1, 1, "No such mailbox");
+    MAILBOX_OWNER_CHANGED = fixed(550, 5, 7, 17, "The mailbox has had another owner since then");
+    DOMAIN_OWNER_CHANGED = fixed(550, 5, 7, 18, "The domain has had another owner since then");
+    OWNER_UNKNOWN = fixed(550, 5, 7, 19, "Since when the mailbox has its owner is not known");
+    RRVS_ENDS_HERE = fixed(550, 5, 7, 19, "RRVS is not passed on from here");
     NOT_LISTED = fixed(550, 5, 7, 0, "This client may not say that");
     NOT_LOCAL = fixed(550, 5, 7, 1, "Relaying denied");
     AUTHENTICATE_TO_RELAY = fixed(550, 5, 7, 1, "Relaying denied, authenticate first");

@@ -6,8 +6,9 @@ use std::time::SystemTime;
 use crate::message::edits::HeaderEdits;
 use crate::syntax::address::Mailbox;
 use crate::syntax::notification::RecipientDsn;
-use crate::syntax::parameter::MailParameters;
+use crate::syntax::parameter::{MailParameters, RcptParameters};
 use crate::syntax::path::{ForwardPath, ReversePath};
+use crate::syntax::valid_since::ValidSince;
 use crate::syntax::xclient::Forwarded;
 
 use super::connection::TransactionId;
@@ -23,11 +24,20 @@ pub struct Recipient {
     is_role: bool,
     disposition: Disposition,
     dsn: RecipientDsn,
+    valid_since: Option<ValidSince>,
 }
 
 impl Recipient {
-    pub(crate) fn new(path: ForwardPath, mailboxes: Vec<Mailbox>, is_role: bool, dsn: RecipientDsn) -> Self {
-        Self { path, mailboxes, is_role, disposition: Disposition::Deliver, dsn }
+    pub(crate) fn new(path: ForwardPath, mailboxes: Vec<Mailbox>, is_role: bool, asked: RcptParameters) -> Self {
+        let RcptParameters { dsn, valid_since, .. } = asked;
+        // RFC 7293 §5.1: nobody owns a role mailbox.
+        let valid_since = valid_since.filter(|_| !is_role);
+        Self { path, mailboxes, is_role, disposition: Disposition::Deliver, dsn, valid_since }
+    }
+
+    /// It has had one owner, as the sender demands. What is behind an alias belongs to others, of whom nothing was said.
+    pub(crate) fn owner_was_checked(&mut self) {
+        self.valid_since = self.valid_since.filter(|_| self.mailboxes.is_empty()).map(ValidSince::or_continue);
     }
 
     /// The argument of `RCPT`.
@@ -57,6 +67,12 @@ impl Recipient {
     /// [honours](crate::Delivery::honours_dsn) it.
     pub fn dsn(&self) -> &RecipientDsn {
         &self.dsn
+    }
+
+    /// Since when the mailbox must have had its owner (RFC 7293 §3.1). Of mailboxes that the lookup knows that was found to
+    /// be so; of others it is for the next hop to say ([`Delivery::honours_rrvs`](crate::Delivery::honours_rrvs)).
+    pub fn valid_since(&self) -> Option<ValidSince> {
+        self.valid_since
     }
 }
 
@@ -89,7 +105,7 @@ pub struct Transaction {
     excess_recipients: u32,
     alias_mailboxes: usize,
     /// Of the recipient that is being looked up.
-    asked: RecipientDsn,
+    asked: RcptParameters,
 }
 
 impl Transaction {
@@ -108,7 +124,7 @@ impl Transaction {
             deliver_by: None,
             excess_recipients: 0,
             alias_mailboxes: 0,
-            asked: RecipientDsn::default(),
+            asked: RcptParameters::default(),
         }
     }
 
@@ -188,11 +204,11 @@ impl Transaction {
     }
 
     /// What was said with the `RCPT` that is being looked up.
-    pub(crate) fn asks_for_next(&mut self, asked: RecipientDsn) {
+    pub(crate) fn asks_for_next(&mut self, asked: RcptParameters) {
         self.asked = asked;
     }
 
-    pub(crate) fn take_asked(&mut self) -> RecipientDsn {
+    pub(crate) fn take_asked(&mut self) -> RcptParameters {
         std::mem::take(&mut self.asked)
     }
 

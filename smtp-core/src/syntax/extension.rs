@@ -40,6 +40,8 @@ pub enum ServiceExtension {
     Prdr,
     /// `NO-SOLICITING` (RFC 3865): messages of these classes are not taken; of none in particular where there are none.
     NoSoliciting(SolicitationClasses),
+    /// `RRVS` (RFC 7293): a mailbox may be demanded to have had one owner since a moment.
+    Rrvs,
     /// `LIMITS` (RFC 9422): transactions in a session and recipients in a transaction.
     Limits {
         /// `MAILMAX`.
@@ -77,6 +79,7 @@ impl std::fmt::Display for ServiceExtension {
             Self::DeliverBy => f.write_str("DELIVERBY"),
             Self::MtPriority => f.write_str("MT-PRIORITY"),
             Self::Prdr => f.write_str("PRDR"),
+            Self::Rrvs => f.write_str("RRVS"),
             Self::NoSoliciting(classes) if classes.is_empty() => f.write_str("NO-SOLICITING"),
             Self::NoSoliciting(classes) => write!(f, "NO-SOLICITING {classes}"),
             Self::Xclient { login } => {

@@ -59,7 +59,7 @@ impl fmt::Display for Utc {
 }
 
 /// `YYYY-MM-DDTHH:MM:SSZ`, from 1970 on, with or without a fraction, which is left out. A leap second is the second behind it.
-fn parse_utc(text: &[u8]) -> Option<SystemTime> {
+pub(super) fn parse_utc(text: &[u8]) -> Option<SystemTime> {
     let (whole, end) = text.split_at_checked(19)?;
     let end = end.strip_suffix(b"Z").or_else(|| end.strip_suffix(b"z"))?;
     let is_fraction = |digits: &[u8]| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);

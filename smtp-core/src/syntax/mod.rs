@@ -26,6 +26,7 @@ pub(crate) mod secret;
 pub(crate) mod solicitation;
 pub(crate) mod text;
 pub(crate) mod unqualified;
+pub(crate) mod valid_since;
 pub(crate) mod xclient;
 pub(crate) mod xtext;
 

@@ -9,6 +9,7 @@ use super::path::ReversePath;
 use super::priority::Priority;
 use super::solicitation::SolicitationClasses;
 use super::text::text;
+use super::valid_since::ValidSince;
 use super::xtext;
 
 /// The value of `BODY=` (RFC 6152 §3, RFC 3030 §3).
@@ -129,6 +130,8 @@ impl MailParameters {
 pub struct RcptParameters {
     /// `NOTIFY=` and `ORCPT=` (RFC 3461 §4.1, §4.2).
     pub dsn: RecipientDsn,
+    /// `RRVS=`: since when the mailbox must have had its owner (RFC 7293 §3.1).
+    pub valid_since: Option<ValidSince>,
     /// The first keyword that is not known here.
     pub unrecognized: Option<Box<str>>,
 }
@@ -142,6 +145,8 @@ impl RcptParameters {
             } else if keyword.eq_ignore_ascii_case(b"ORCPT") {
                 let original = parsed(cursor, value, OriginalRecipient::parse)?;
                 set_once(cursor, &mut parameters.dsn.original_recipient, original)
+            } else if keyword.eq_ignore_ascii_case(b"RRVS") {
+                set_once(cursor, &mut parameters.valid_since, parsed(cursor, value, ValidSince::parse)?)
             } else {
                 parameters.unrecognized.get_or_insert_with(|| String::from_utf8_lossy(keyword).into());
                 Ok(())
@@ -324,10 +329,15 @@ mod tests {
     fn rcpt_parameters() {
         let asked = |notify, original: &str| {
             let original_recipient = OriginalRecipient::parse(original).ok();
-            Some(RcptParameters { dsn: RecipientDsn { notify, original_recipient }, unrecognized: None })
+            let dsn = RecipientDsn { notify, original_recipient };
+            Some(RcptParameters { dsn, ..RcptParameters::default() })
         };
         let unknown =
             |word: &str| Some(RcptParameters { unrecognized: Some(word.into()), ..RcptParameters::default() });
+        let since = |moment| {
+            let valid_since = ValidSince::parse(moment).ok();
+            Some(RcptParameters { valid_since, ..RcptParameters::default() })
+        };
         for (rfc, input, expected) in [
             ("RFC 5321 §4.1.1.3", "", asked(None, "")),
             ("RFC 3461 §4.1", " NOTIFY=NEVER", asked(Some(Notify::NEVER), "")),
@@ -339,6 +349,11 @@ mod tests {
             ("RFC 3461 §4.2", " NOTIFY=NEVER ORCPT=x;y", asked(Some(Notify::NEVER), "x;y")),
             ("R3461a: given twice", " ORCPT=x;y ORCPT=x;y", None),
             ("RFC 3461 §4.2", " ORCPT=y", None),
+            ("RFC 7293 §3.1", " rrvs=2014-04-03T23:01:00Z;C", since("2014-04-03T23:01:00Z;C")),
+            ("RFC 7293 §3.1", " RRVS=2014-04-03T23:01:00Z;R", since("2014-04-03T23:01:00Z")),
+            ("RFC 7293 §3.1", " RRVS", None),
+            ("RFC 7293 §3.1", " RRVS=2014", None),
+            ("RFC 7293 §3.1: given twice", " RRVS=2014-04-03T23:01:00Z RRVS=2014-04-03T23:01:00Z", None),
             ("RFC 5321 §4.1.1.11", " RET=FULL", unknown("RET")),
             ("RFC 5321 §4.1.1.11", " X-1=y", unknown("X-1")),
         ] {

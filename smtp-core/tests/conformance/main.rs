@@ -37,6 +37,7 @@ mod rfc6531;
 mod rfc6531_client;
 mod rfc6710;
 mod rfc6710_client;
+mod rfc7293;
 mod rfc8314;
 mod rfc8689;
 mod rfc8689_client;

@@ -18,7 +18,7 @@ use crate::server::hook_set::NamedPolicy;
 use crate::session::connection::{Connection, TransactionId};
 use crate::session::decision::kinds::{Deliver, WholeMessage};
 use crate::session::decision::{
-    Accepted, Ask, Changes, Decision, Kind, LookupAnswer, LookupError, Question, Refusal, Verdict,
+    Accepted, Ask, Changes, Decision, Kind, LookupAnswer, LookupError, Ownership, Question, Refusal, Verdict,
 };
 use crate::session::event::{CloseReason, HookFailure, SessionEvent, Stage};
 use crate::session::extensions::Extensions;
@@ -54,6 +54,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             }
             Question::Lookup(ask) => {
                 let answer = self.look_up(ask.subject()).await;
+                self.give(ask, answer);
+            }
+            Question::Ownership(ask) => {
+                let answer = self.find_owner(ask.subject()).await;
                 self.give(ask, answer);
             }
             Question::Recipient(ask) => {
@@ -137,6 +141,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
                 let lookup = Err(LookupError::new("the hook failed"));
                 self.failed(&site, failure).then_some(LookupAnswer { lookup, is_role: false })
             }
+        }
+    }
+
+    async fn find_owner(&mut self, recipient: &Recipient) -> Option<Result<Ownership, LookupError>> {
+        let site = self.site(Stage::Lookup);
+        let connection = self.session.connection().clone();
+        let lookup = site.hooks.lookup.clone();
+        let since = recipient.valid_since()?.time();
+        let answer = {
+            let Self { inbound, session, .. } = self;
+            let hook = pin!(lookup.ownership(&connection, session.transaction()?, recipient.path(), since));
+            let time = session.config().limits.hook_timeout;
+            wait_for(inbound, time, WhenClientLeaves::End, Guarded::new(site.clone(), hook)).await
+        };
+        match answer {
+            Ok(answer) => Some(answer),
+            Err(failure) => self.failed(&site, failure).then(|| Err(LookupError::new("the hook failed"))),
         }
     }
 

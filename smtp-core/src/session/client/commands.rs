@@ -73,6 +73,9 @@ impl ClientSession {
                 return local(SendCause::NotAscii);
             }
         }
+        if !self.offers.rrvs() && (0..envelope.recipients().len()).all(|place| envelope.needs_rrvs(place)) {
+            return local(SendCause::RrvsNotOffered);
+        }
         if envelope.body() == Some(Body::BinaryMime) && !self.takes_binary() {
             return local(SendCause::Binary);
         }

@@ -8,6 +8,7 @@ use crate::syntax::parameter::Body;
 use crate::syntax::path::{ForwardPath, ReversePath};
 use crate::syntax::priority::Priority;
 use crate::syntax::solicitation::SolicitationClasses;
+use crate::syntax::valid_since::{NoSupport, ValidSince};
 
 /// Reverse-path, forward-paths and parameters of one transaction.
 ///
@@ -32,6 +33,8 @@ pub struct Envelope {
     dsn: MessageDsn,
     /// One for each recipient, or none where nothing is asked for.
     recipients_dsn: Vec<RecipientDsn>,
+    /// As many as recipients, or fewer where nothing is demanded of the rest.
+    valid_since: Vec<Option<ValidSince>>,
 }
 
 impl Envelope {
@@ -48,6 +51,7 @@ impl Envelope {
             solicit: None,
             dsn: MessageDsn::default(),
             recipients_dsn: Vec::new(),
+            valid_since: Vec::new(),
         }
     }
 
@@ -125,6 +129,15 @@ impl Envelope {
         Self { dsn: message, recipients_dsn: recipients.into_iter().collect(), ..self }
     }
 
+    /// Says since when each recipient must have owned its mailbox (RFC 7293), in their order; where there are fewer, nothing is
+    /// said of the rest. Where the server does not offer `RRVS` such a recipient fails with
+    /// [`SendCause::RrvsNotOffered`](super::report::SendCause::RrvsNotOffered), and nothing is said of it, unless it may
+    /// [go on without](ValidSince::or_continue).
+    #[must_use]
+    pub fn with_valid_since(self, recipients: impl IntoIterator<Item = Option<ValidSince>>) -> Self {
+        Self { valid_since: recipients.into_iter().collect(), ..self }
+    }
+
     /// Where notifications go.
     pub fn reverse_path(&self) -> &ReversePath {
         &self.reverse_path
@@ -173,6 +186,16 @@ impl Envelope {
     /// What the sender wants to be told of the message.
     pub fn dsn(&self) -> &MessageDsn {
         &self.dsn
+    }
+
+    /// Since when the recipient at that place must have owned its mailbox, if that was said.
+    pub fn valid_since(&self, place: usize) -> Option<ValidSince> {
+        self.valid_since.get(place).copied().flatten()
+    }
+
+    /// Whether the recipient at that place goes nowhere but to servers that offer `RRVS` (RFC 7293 §5.1.1).
+    pub(super) fn needs_rrvs(&self, place: usize) -> bool {
+        self.valid_since(place).is_some_and(|wish| wish.no_support() == NoSupport::Reject)
     }
 
     /// What it wants to be told of the recipient at that place; `None` where nothing was said.

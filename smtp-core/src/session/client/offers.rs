@@ -17,6 +17,7 @@ pub struct Offers {
     dsn: bool,
     prdr: bool,
     no_soliciting: bool,
+    rrvs: bool,
     limits: Limits,
     requiretls: bool,
     mt_priority: bool,
@@ -118,6 +119,11 @@ impl Offers {
         self.no_soliciting
     }
 
+    /// `RRVS` (RFC 7293): the next hop knows since when mailboxes have their owners, or passes the demand on.
+    pub fn rrvs(&self) -> bool {
+        self.rrvs
+    }
+
     pub(super) fn limits(&self) -> Limits {
         self.limits
     }
@@ -182,6 +188,8 @@ impl Offers {
             self.prdr = true;
         } else if is("NO-SOLICITING") {
             self.no_soliciting = true;
+        } else if is("RRVS") {
+            self.rrvs = true;
         } else if is("REQUIRETLS") {
             self.requiretls = true;
         } else if is("MT-PRIORITY") {

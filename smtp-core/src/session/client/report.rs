@@ -128,6 +128,8 @@ pub enum SendCause {
     DeliverByNotOffered,
     /// A message that is to be returned if it is late, and less time left than the server needs, or none (RFC 2852 §4.1.4.1).
     TooLate,
+    /// A recipient who must have owned its mailbox since a moment, and a server that does not offer `RRVS` (RFC 7293 §5.1.1).
+    RrvsNotOffered,
 }
 
 impl fmt::Display for SendCause {
@@ -168,6 +170,9 @@ impl fmt::Display for SendCause {
                 f.write_str("the message has a time limit, and the server does not offer DELIVERBY")
             }
             Self::TooLate => f.write_str("the delivery time has expired, or will before the server can deliver"),
+            Self::RrvsNotOffered => {
+                f.write_str("the owner of the mailbox must not have changed, and the server does not offer RRVS")
+            }
             Self::EightBit => f.write_str("the message has 8-bit octets, and the server does not offer 8BITMIME"),
             Self::NotAscii => {
                 f.write_str("the mailbox or the header section is not ASCII, and the server does not offer SMTPUTF8")
@@ -229,7 +234,8 @@ impl SendError {
             | SendCause::TlsNotVerified
             | SendCause::RequireTlsNotOffered
             | SendCause::DeliverByNotOffered
-            | SendCause::TooLate => false,
+            | SendCause::TooLate
+            | SendCause::RrvsNotOffered => false,
             _ => true,
         }
     }
@@ -253,6 +259,7 @@ impl SendError {
             SendCause::TimedOut | SendCause::Closed | SendCause::Network(_) | SendCause::NotUsable => (4, 2),
             SendCause::TlsNotOffered | SendCause::TlsNotVerified => (7, 10),
             SendCause::RequireTlsNotOffered => (7, 30),
+            SendCause::RrvsNotOffered => (7, 19),
             SendCause::DeliverByNotOffered => (3, 3),
             SendCause::TooLate => (4, 7),
             SendCause::Handshake(_) | SendCause::TlsPolicy(_) | SendCause::AuthBroken | SendCause::AuthNotVerified => (7, 5),
@@ -406,6 +413,7 @@ mod tests {
             (Local, SendCause::EightBit, "5.6.3"),
             (Local, SendCause::NotAscii, "5.6.7"),
             (Local, SendCause::Binary, "5.6.1"),
+            (Local, SendCause::RrvsNotOffered, "5.7.19"),
         ] {
             let error = SendError::new(stage, cause);
             assert_eq!(error.status().to_string(), status, "{error}");

@@ -99,6 +99,10 @@ impl Transaction {
                 self.leave_out(SendCause::NotAscii);
                 continue;
             }
+            if envelope.needs_rrvs(place) && !offers.rrvs() {
+                self.leave_out(SendCause::RrvsNotOffered);
+                continue;
+            }
             if !room.has_for(recipient) {
                 self.leave_out(SendCause::TooManyRecipients(too_many()));
                 continue;
@@ -112,6 +116,9 @@ impl Transaction {
             {
                 write_parameter(&mut self.lines, "NOTIFY", notify.as_ref());
                 write_parameter(&mut self.lines, "ORCPT", original_recipient.as_ref());
+            }
+            if offers.rrvs() {
+                write_parameter(&mut self.lines, "RRVS", envelope.valid_since(place).as_ref());
             }
             self.lines.extend_from_slice(b"\r\n");
             self.ends.push(self.lines.len());

@@ -309,6 +309,9 @@ impl ServerSession {
         if self.offers_prdr() {
             offered.push(ServiceExtension::Prdr);
         }
+        if self.offers_rrvs() {
+            offered.push(ServiceExtension::Rrvs);
+        }
         offered.extend(self.refused_classes().cloned().map(ServiceExtension::NoSoliciting));
         let rights = self.connection.peer_rights();
         if rights.xclient {

@@ -113,6 +113,11 @@ pub struct SessionConfig {
     pub honours_deliver_by: bool,
     /// Whether `MT-PRIORITY` is offered (RFC 6710), because the delivery takes urgent messages first. Default: no.
     pub honours_priority: bool,
+    /// Whether `RRVS` is offered (RFC 7293), because the lookup knows since when mailboxes have their owners. Default: no.
+    pub honours_rrvs: bool,
+    /// Whether the delivery passes `RRVS=` on with recipients that are not of this host, or fails them; otherwise they are
+    /// refused at `RCPT`, unless the client said `;C`. Default: no.
+    pub relays_rrvs: bool,
     /// Which stages are asked about.
     pub stages: Stages,
     /// Whether octets that come before a reply that must be waited for end the session with `554 5.5.0`.
@@ -149,6 +154,8 @@ impl SessionConfig {
             honours_future_release: false,
             honours_deliver_by: false,
             honours_priority: false,
+            honours_rrvs: false,
+            relays_rrvs: false,
             stages: Stages::ALL,
             refuse_early_talkers: true,
             offers_starttls: false,

@@ -17,6 +17,7 @@ mod future_release;
 mod priority;
 mod recipients;
 mod solicitation;
+mod valid_since;
 mod xclient;
 
 use std::fmt;

@@ -18,7 +18,10 @@ impl ServerSession {
     pub(super) fn rcpt(&mut self, now: Instant, path: ForwardPath, parameters: RcptParameters, line: &[u8]) {
         let limits = &self.config.limits;
         let (recipients, most_excess) = (limits.recipients as usize, limits.excess_recipients);
-        if parameters.unrecognized.is_some() || !(parameters.dsn.is_empty() || self.offers_dsn()) {
+        if parameters.unrecognized.is_some()
+            || !(parameters.dsn.is_empty() || self.offers_dsn())
+            || !(parameters.valid_since.is_none() || self.offers_rrvs())
+        {
             return self.error(now, Stage::Recipient, replies::UNKNOWN_PARAMETER, line);
         }
         let Some(transaction) = &mut self.transaction else { return };
@@ -26,7 +29,7 @@ impl ServerSession {
             return self.error(now, Stage::Recipient, replies::NEEDS_SMTPUTF8, line);
         }
         if transaction.recipients().len() < recipients {
-            transaction.asks_for_next(parameters.dsn);
+            transaction.asks_for_next(parameters);
             return self.ask(Question::Lookup, path);
         }
         if transaction.count_excess_recipient() > most_excess {
@@ -64,7 +67,8 @@ impl ServerSession {
                 return self.error(now, Stage::Lookup, replies::UNKNOWN_MAILBOX, text.as_bytes());
             }
             Ok(Lookup::NotLocal) if self.connection.may_relay() => {
-                return self.judge_recipient(path, Vec::new(), false);
+                let recipient = self.recipient(path, Vec::new(), false);
+                return self.judge_recipient(now, recipient, false);
             }
             Ok(Lookup::NotLocal) => {
                 let may_authenticate = self.config.authentication.is_some();
@@ -73,7 +77,14 @@ impl ServerSession {
             }
             Ok(Lookup::Unknown) => return self.error(now, Stage::Lookup, replies::UNKNOWN_MAILBOX, text.as_bytes()),
         };
-        self.judge_recipient(path, mailboxes, answer.is_role || is_bare_postmaster);
+        let recipient = self.recipient(path, mailboxes, answer.is_role || is_bare_postmaster);
+        self.judge_recipient(now, recipient, true);
+    }
+
+    /// With what the client said of it.
+    fn recipient(&mut self, path: ForwardPath, mailboxes: Vec<Mailbox>, is_role: bool) -> Recipient {
+        let asked = self.transaction.as_mut().map(|transaction| transaction.take_asked()).unwrap_or_default();
+        Recipient::new(path, mailboxes, is_role, asked)
     }
 
     /// Whether so many more would exceed what all aliases of a transaction may have.
@@ -87,9 +98,7 @@ impl ServerSession {
     }
 
     /// The recipient exists. Role mailboxes of ours are accepted at once (PRACTICES P4, P7).
-    pub(super) fn judge_recipient(&mut self, path: ForwardPath, mailboxes: Vec<Mailbox>, is_role: bool) {
-        let dsn = self.transaction.as_mut().map(|transaction| transaction.take_asked()).unwrap_or_default();
-        let recipient = Recipient::new(path, mailboxes, is_role, dsn);
+    fn judge_recipient(&mut self, now: Instant, recipient: Recipient, is_here: bool) {
         if recipient.is_role() {
             return self.accept_recipient(recipient);
         }
@@ -98,6 +107,10 @@ impl ServerSession {
             self.refused(Stage::Recipient, subject, held.refusal.reply(), held.policy, false);
             return self.say_refusal(&held.refusal);
         }
+        self.check_owner(now, recipient, is_here);
+    }
+
+    pub(super) fn consider_recipient(&mut self, recipient: Recipient) {
         if self.config.stages.contains(Stages::RECIPIENT) {
             self.ask(Question::Recipient, recipient);
         } else {
