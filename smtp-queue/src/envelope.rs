@@ -6,8 +6,7 @@ use std::time::SystemTime;
 
 use smtp_core::{
     Body, ByMode, Disposition, ForwardPath, Identity, Mailbox, MessageDsn, Priority, RecipientDsn, ReversePath,
-    SolicitationClasses,
-    Treatment,
+    SolicitationClasses, Treatment, ValidSince,
 };
 
 use crate::id::QueueId;
@@ -102,6 +101,8 @@ pub struct QueuedRecipient {
     pub is_role: bool,
     /// What the sender asked of notifications about it (RFC 3461 §4.1, §4.2).
     pub dsn: RecipientDsn,
+    /// Since when the mailbox must have had its owner (RFC 7293 §3.1): for next hops to check.
+    pub valid_since: Option<ValidSince>,
 }
 
 impl QueuedRecipient {
@@ -114,6 +115,7 @@ impl QueuedRecipient {
             disposition: Disposition::Deliver,
             is_role: false,
             dsn: RecipientDsn::default(),
+            valid_since: None,
         }
     }
 }

@@ -146,6 +146,13 @@ impl Delivery for Queue {
     fn honours_priority(&self) -> bool {
         true
     }
+
+    /// Recipients carry it to the transports and through restarts (`QueuedRecipient::valid_since`). An
+    /// [`SmtpTransport`](crate::SmtpTransport) keeps to it, and so must transports of your own that send anything to other
+    /// hosts.
+    fn honours_rrvs(&self) -> bool {
+        true
+    }
 }
 
 /// What is written in front of the content. Blocks only where content in a file may have to be read for it.
@@ -240,6 +247,7 @@ impl Queue {
                     disposition: recipient.disposition().clone(),
                     is_role: recipient.is_role(),
                     dsn: dsn.clone(),
+                    valid_since: recipient.valid_since(),
                     ..QueuedRecipient::new(mailbox.clone())
                 });
             }
@@ -291,6 +299,11 @@ impl Recipients {
                 earlier.disposition = new.disposition;
             }
             earlier.is_role |= new.is_role;
+            // One copy, so each owner that is asked for must be the one of today (RFC 7293 §5.1).
+            earlier.valid_since = match (earlier.valid_since, new.valid_since) {
+                (Some(one), Some(other)) => Some(one.stricter(other)),
+                (one, other) => one.or(other),
+            };
             // What is told of the one copy is what was asked of any of them, under the name of the first that wants it.
             let (notify, more) = (earlier.dsn.notify(), new.dsn.notify());
             if notify == Notify::NEVER && more != Notify::NEVER {

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use smtp_core::{
     Body, ByMode, Disposition, EnhancedStatusCode, EnvelopeId, ForwardPath, Identity, Mailbox, MessageDsn, Notify,
     OriginalRecipient, Priority, RecipientDsn, Reply, ReplyCode, Ret, ReversePath, SafeText, SolicitationClasses, Treatment,
+    ValidSince,
 };
 use thiserror::Error;
 
@@ -62,6 +63,7 @@ mod recipient_tag {
     pub(super) const IS_ROLE: u16 = 5;
     pub(super) const NOTIFY: u16 = 6;
     pub(super) const ORIGINAL_RECIPIENT: u16 = 7;
+    pub(super) const VALID_SINCE: u16 = 30;
 }
 
 mod progress_tag {
@@ -187,6 +189,9 @@ fn encode_recipient(recipient: &QueuedRecipient, output: &mut Vec<u8>) {
     if let Some(original) = original_recipient {
         put_text(output, tag::ORIGINAL_RECIPIENT, original);
     }
+    if let Some(wish) = &recipient.valid_since {
+        put_text(output, tag::VALID_SINCE, wish);
+    }
 }
 
 /// Reads an envelope back.
@@ -282,7 +287,7 @@ fn decode_recipient(octets: &[u8]) -> Result<QueuedRecipient, RecordError> {
     let mut mailbox = None;
     let mut path = None;
     let (mut outgoing, mut disposition, mut is_role) = (0, Disposition::Deliver, false);
-    let mut dsn = RecipientDsn::default();
+    let (mut dsn, mut valid_since) = (RecipientDsn::default(), None);
     for field in fields(octets) {
         let (number, value) = field?;
         match number {
@@ -305,12 +310,13 @@ fn decode_recipient(octets: &[u8]) -> Result<QueuedRecipient, RecordError> {
             tag::ORIGINAL_RECIPIENT => {
                 dsn.original_recipient = Some(parsed(value, "ORCPT", |text| OriginalRecipient::parse(text))?);
             }
+            tag::VALID_SINCE => valid_since = Some(parsed(value, "RRVS", |text| ValidSince::parse(text))?),
             _ => {}
         }
     }
     let mailbox = mailbox.ok_or(RecordError("mailbox"))?;
     let path = path.unwrap_or_else(|| ForwardPath::Mailbox(mailbox.clone()));
-    Ok(QueuedRecipient { path, mailbox, outgoing, disposition, is_role, dsn })
+    Ok(QueuedRecipient { path, mailbox, outgoing, disposition, is_role, dsn, valid_since })
 }
 
 /// Appends the stored form of a progress.

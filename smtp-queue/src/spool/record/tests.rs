@@ -39,6 +39,8 @@ fn envelope() -> Envelope {
     envelope.dsn = MessageDsn { ret: Some(Ret::Headers), envelope_id: Some(EnvelopeId::new("QQ 1=1").expect("valid")) };
     let original_recipient = Some(OriginalRecipient::new("rfc822", "a+b=c d@e").expect("valid"));
     envelope.recipients[0].dsn = RecipientDsn { notify: Some(Notify::NEVER), original_recipient };
+    envelope.recipients[0].valid_since = ValidSince::parse("2014-04-03T23:01:00Z").ok();
+    envelope.recipients[2].valid_since = ValidSince::parse("2014-04-03T23:01:00Z;C").ok();
     envelope.recipients[1].dsn.notify = Some(Notify::SUCCESS | Notify::FAILURE | Notify::DELAY);
     envelope
 }

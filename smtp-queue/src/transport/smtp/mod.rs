@@ -9,7 +9,7 @@ use bytes::Bytes;
 use smtp_core::{
     Body, ClientConfig, ContentSource, Domain, ForwardPath, Host, Mailer, MailerSettings, NextHop, NotHostAndPort,
     Notify, Offers, RecipientDsn, Refusal, Reply, ReplyCode, ReversePath, SafeText, SendCause, SendError, TlsPolicy,
-    async_trait,
+    ValidSince, async_trait,
 };
 
 use super::{Attempt, Transport};
@@ -188,11 +188,13 @@ impl SmtpTransport {
                 Some(place) if place > 0 => place,
                 _ => results.len(),
             };
-            is_lost = results.iter().all(|result| matches!(result, Err(error) if error.reply().is_none()));
+            // What cannot be sent to this server for good says nothing of the other recipients.
+            let is_silence = |error: &SendError| error.reply().is_none() && error.is_transient();
+            is_lost = results.iter().all(|result| matches!(result, Err(error) if is_silence(error)));
             let results = results.into_iter().take(taken);
             let has_time = attempt.envelope().deliver_by.is_some();
             let told =
-                results.zip(rest).map(|(result, (_, dsn))| self.outcome(result, peer, passed_on.is_all(has_time, dsn)));
+                results.zip(rest).map(|(result, (_, dsn, _))| self.outcome(result, peer, passed_on.is_all(has_time, dsn)));
             outcomes.extend(told);
             if is_lost && let Some(last) = outcomes.last().cloned() {
                 // The server said nothing of them, so the next transaction would meet the same.
@@ -241,8 +243,8 @@ impl PassedOn {
     }
 }
 
-/// A recipient, and what the sender asked for it.
-type Recipient = (ForwardPath, RecipientDsn);
+/// A recipient, what the sender asked for it, and since when it must have owned its mailbox.
+type Recipient = (ForwardPath, RecipientDsn, Option<ValidSince>);
 
 /// What one transaction says to a server that offers that.
 fn envelope(
@@ -253,13 +255,14 @@ fn envelope(
     offers: Offers,
 ) -> smtp_core::Envelope {
     // RFC 3461 §5.2.2 (d): who is never to be told of these is nobody, where it cannot be said otherwise.
-    let is_silent = recipients.iter().all(|(_, dsn)| dsn.notify == Some(Notify::NEVER));
+    let is_silent = recipients.iter().all(|(_, dsn, _)| dsn.notify == Some(Notify::NEVER));
     // Nor may it become a null one for want of DSN, where that would pass for a notification (RFC 8689 §5).
     let is_null = is_silent && !offers.dsn() && (offers.requiretls() || !requires_tls);
     let reverse_path = if is_null { ReversePath::Null } else { attempt.reverse_path().clone() };
-    let envelope = smtp_core::Envelope::new(reverse_path, recipients.iter().map(|(path, _)| path.clone()))
+    let envelope = smtp_core::Envelope::new(reverse_path, recipients.iter().map(|(path, ..)| path.clone()))
         .with_priority(attempt.envelope().priority)
-        .with_dsn(attempt.envelope().dsn.clone(), recipients.iter().map(|(_, dsn)| wishes(attempt, dsn, offers)));
+        .with_dsn(attempt.envelope().dsn.clone(), recipients.iter().map(|(_, dsn, _)| wishes(attempt, dsn, offers)))
+        .with_valid_since(recipients.iter().map(|(.., valid_since)| *valid_since));
     let envelope = if facts.has_utf8_header { envelope.with_utf8_header() } else { envelope };
     let envelope = if requires_tls { envelope.with_requiretls() } else { envelope };
     let envelope = match &attempt.envelope().solicit {
@@ -286,7 +289,7 @@ impl Transport for SmtpTransport {
     async fn deliver(&self, attempt: Attempt) -> Vec<Outcome> {
         let mut recipients: Vec<Recipient> = attempt
             .recipients()
-            .map(|recipient| (ForwardPath::Mailbox(recipient.mailbox.clone()), recipient.dsn.clone()))
+            .map(|to| (ForwardPath::Mailbox(to.mailbox.clone()), to.dsn.clone(), to.valid_since))
             .collect();
         let facts = match Facts::of(&attempt).await {
             Ok(facts) => facts,
@@ -301,7 +304,7 @@ impl Transport for SmtpTransport {
         places.sort_by_key(is_silent);
         let loud = places.iter().filter(|place| !is_silent(place)).count();
         let taken = |place: &usize| {
-            std::mem::replace(&mut recipients[*place], (ForwardPath::Postmaster, RecipientDsn::default()))
+            std::mem::replace(&mut recipients[*place], (ForwardPath::Postmaster, RecipientDsn::default(), None))
         };
         let ordered: Vec<Recipient> = places.iter().map(taken).collect();
         let (loud, silent) = ordered.split_at(loud);
