@@ -13,8 +13,10 @@ const LEVELS: [&str; 4] = ["MUST", "MUST NOT", "SHOULD", "SHOULD NOT"];
 const WHO: [&str; 4] = ["server", "client", "queue", "both"];
 
 /// The documents, in the order of the table.
-const RFCS: [&str; 14] =
-    ["5321", "1870", "2033", "2920", "3030", "3207", "3461", "4954", "6409", "6531", "6710", "8314", "8689", "9422"];
+const RFCS: [&str; 16] = [
+    "5321", "1870", "2033", "2920", "3030", "3207", "3461", "3865", "4954", "6409", "6531", "6710", "7293", "8314",
+    "8689", "9422",
+];
 
 #[derive(Debug)]
 enum Proof {
