@@ -109,11 +109,12 @@ pub use session::client::{ClientSession, ClientStep, StartTls};
 pub use session::connection::{Connection, Greeting, PeerRights, SessionId, TransactionId, Treatment};
 pub use session::decision::{
     Accepted, Ask, AuthError, Changes, Decision, Disposition, Identity, Kind, Lookup, LookupAnswer, LookupError,
-    Ownership, Question, Refusal, ScramUser, Verdict, kinds,
+    Question, Refusal, ScramUser, Verdict, kinds,
 };
 pub use session::event::{CloseReason, HookFailure, SessionEvent, Stage};
 pub use session::extensions::Extensions;
 pub use session::limits::Limits;
+pub use session::ownership::Ownership;
 pub use session::server::{Authentication, DsnOffer, ServerSession, SessionConfig, Stages, Step};
 pub use session::tls::{TlsFacts, TlsVersion};
 pub use session::transaction::{Recipient, Transaction};

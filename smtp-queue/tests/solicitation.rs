@@ -23,7 +23,7 @@ fn config() -> ClientConfig {
 
 /// A next hop, and what it was told of each message.
 async fn hop(listener: Listener) -> (SocketAddr, UnboundedReceiver<Option<SolicitationClasses>>) {
-    let (told, hears) = unbounded_channel();
+    let (told, said_to_hop) = unbounded_channel();
     let server = Server::builder("hop.example")
         .local_domain("example.org")
         .deliver(move |message: Message| {
@@ -36,7 +36,7 @@ async fn hop(listener: Listener) -> (SocketAddr, UnboundedReceiver<Option<Solici
         .expect("it listens");
     let address = server.local_addresses()[0];
     tokio::spawn(server.run());
-    (address, hears)
+    (address, said_to_hop)
 }
 
 /// A queue in front of that hop, and the address of the server in front of the queue.
@@ -66,7 +66,7 @@ async fn r3865_a_next_hop_is_told_what_we_were_told_where_it_wants_to_know() {
         (listener(), soliciting.clone(), None),
         (listener().no_soliciting(SolicitationClasses::none()), None, None),
     ] {
-        let (hop, mut hears) = hop(listener).await;
+        let (hop, mut said_to_hop) = hop(listener).await;
         let (address, queue) = queue_to(hop).await;
         let envelope = Envelope::parse("a@client.example", ["b@example.org"]).expect("paths");
         let envelope = match said {
@@ -76,8 +76,8 @@ async fn r3865_a_next_hop_is_told_what_we_were_told_where_it_wants_to_know() {
         let mut client = ClientConnection::connect(address, &config()).await.expect("it greets");
         assert!(client.offers().no_soliciting());
         assert!(client.send(&envelope, Bytes::from("Subject: x\r\n\r\nx\r\n")).await.is_delivered());
-        let heard = timeout(Duration::from_secs(60), hears.recv()).await.expect("it is passed on");
-        assert_eq!(heard, Some(expected));
+        let was_told = timeout(Duration::from_secs(60), said_to_hop.recv()).await.expect("it is passed on");
+        assert_eq!(was_told, Some(expected));
         queue.shutdown(Duration::from_secs(1)).await;
     }
 }

@@ -6,7 +6,8 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 
 use crate::session::connection::Connection;
-use crate::session::decision::{Lookup, LookupError, Ownership};
+use crate::session::decision::{Lookup, LookupError};
+use crate::session::ownership::Ownership;
 use crate::session::transaction::Transaction;
 use crate::syntax::path::ForwardPath;
 

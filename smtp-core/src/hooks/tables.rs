@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use thiserror::Error;
 
 use crate::session::connection::Connection;
-use crate::session::decision::{Lookup, LookupError, Ownership};
+use crate::session::decision::{Lookup, LookupError};
+use crate::session::ownership::Ownership;
 use crate::session::transaction::Transaction;
 use crate::syntax::address::Mailbox;
 use crate::syntax::domain::Domain;

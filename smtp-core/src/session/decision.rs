@@ -135,20 +135,6 @@ pub enum Lookup {
     NotLocal,
 }
 
-/// Whether a mailbox has had one owner since a moment (RFC 7293 §5.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Ownership {
-    /// It has.
-    Continuous,
-    /// It had another owner then, or none: `550 5.7.17`.
-    MailboxChanged,
-    /// The domain had: `550 5.7.18`.
-    DomainChanged,
-    /// That was not recorded: `550 5.7.19`.
-    Unknown,
-}
-
 /// A directory did not answer. The client is told `451 4.3.0`, never that the mailbox does not exist.
 #[derive(Debug, Error)]
 #[error(transparent)]
@@ -436,13 +422,12 @@ pub mod kinds {
     use crate::sasl::credential::Credential;
     use crate::sasl::keys::ScramKeys;
     use crate::session::connection::Connection;
+    use crate::session::ownership::Ownership;
     use crate::session::server::ServerSession;
     use crate::session::transaction::{self, Transaction};
     use crate::syntax::path::ForwardPath;
 
-    use super::{
-        Accepted, AuthError, Decision, Identity, Kind, LookupAnswer, LookupError, Ownership, Refusal, ScramUser, sealed,
-    };
+    use super::{Accepted, AuthError, Decision, Identity, Kind, LookupAnswer, LookupError, Refusal, ScramUser, sealed};
 
     macro_rules! kinds {
         ($($(#[$doc:meta])* $name:ident($subject:ty) -> $answer:ty = $resume:ident;)*) => {$(

@@ -103,7 +103,7 @@ struct Seen(Arc<Mutex<Vec<Option<String>>>>);
 
 #[async_trait]
 impl Policy for Seen {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "seen"
     }
 

@@ -42,7 +42,7 @@ impl RecipientLookup for Dates {
     ) -> Result<Ownership, LookupError> {
         let owned =
             |text: &str| if wish(text).time() <= since { Ownership::Continuous } else { Ownership::MailboxChanged };
-        match &*to.local_part() {
+        match to.local_part() {
             "alice" | "list" => Ok(owned("2014-01-01T00:00:00Z")),
             "bob" => Ok(owned("2020-01-01T00:00:00Z")),
             "user2" => Ok(Ownership::DomainChanged),

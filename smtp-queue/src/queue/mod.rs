@@ -24,6 +24,7 @@ mod future_release;
 mod inspection;
 mod outcomes;
 mod ready;
+mod recipients;
 mod settings;
 mod shared;
 mod tls_required;

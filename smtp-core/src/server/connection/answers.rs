@@ -18,10 +18,11 @@ use crate::server::hook_set::NamedPolicy;
 use crate::session::connection::{Connection, TransactionId};
 use crate::session::decision::kinds::{Deliver, WholeMessage};
 use crate::session::decision::{
-    Accepted, Ask, Changes, Decision, Kind, LookupAnswer, LookupError, Ownership, Question, Refusal, Verdict,
+    Accepted, Ask, Changes, Decision, Kind, LookupAnswer, LookupError, Question, Refusal, Verdict,
 };
 use crate::session::event::{CloseReason, HookFailure, SessionEvent, Stage};
 use crate::session::extensions::Extensions;
+use crate::session::ownership::Ownership;
 use crate::session::server::{Stages, Step};
 use crate::session::transaction::{Recipient, Transaction};
 use crate::syntax::path::{ForwardPath, ReversePath};

@@ -35,10 +35,7 @@ pub(super) struct Transaction {
     passes_dsn_on: bool,
     /// Whether the time that it may take does.
     passes_deliver_by_on: bool,
-    /// Whether `MAIL` asks for a reply for each recipient (draft-hall-prdr-00).
-    asks_for_each: bool,
-    /// Whether the replies for the recipients wait for the one that makes them hold (draft-hall-prdr-00).
-    is_unconcluded: bool,
+    each: Each,
     /// Whether the server has answered `MAIL`.
     pub(super) is_answered: bool,
 }
@@ -50,6 +47,17 @@ enum Recipient {
     Refused(SendError),
     /// It had a reply of its own to the content.
     Told(Result<Reply, SendError>),
+}
+
+/// Whether each recipient has a reply of its own behind the content (draft-hall-prdr-00).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Each {
+    #[default]
+    NotAsked,
+    /// `MAIL` asks for it.
+    Asked,
+    /// They come, and wait for the one that makes them hold.
+    Unconcluded,
 }
 
 impl Transaction {
@@ -127,19 +135,18 @@ impl Transaction {
         self.sent = 0;
         self.accepted = 0;
         self.failure = None;
-        self.asks_for_each = false;
-        self.is_unconcluded = false;
+        self.each = Each::NotAsked;
         self.is_answered = false;
     }
 
     /// Asks for a reply for each recipient, before `MAIL` is complete.
     pub(super) fn ask_for_each(&mut self) {
         self.mail.extend_from_slice(b" PRDR");
-        self.asks_for_each = true;
+        self.each = Each::Asked;
     }
 
     pub(super) fn asks_for_each(&self) -> bool {
-        self.asks_for_each
+        self.each == Each::Asked
     }
 
     /// The content has any octets, whatever the envelope says of it.
@@ -224,12 +231,12 @@ impl Transaction {
 
     /// A reply for each recipient follows, and none of them counts before the reply for the message.
     pub(super) fn await_conclusion(&mut self) {
-        self.is_unconcluded = true;
+        self.each = Each::Unconcluded;
     }
 
     /// The reply for the message, behind those for the recipients: where it refuses the message, nobody has it.
     pub(super) fn concluded(&mut self, reply: Reply) -> SendReport {
-        self.is_unconcluded = false;
+        self.each = Each::Asked;
         if !reply.code().is_positive() {
             for recipient in &mut self.recipients {
                 if matches!(recipient, Recipient::Told(Ok(_))) {
@@ -265,7 +272,7 @@ impl Transaction {
     /// Nothing that was said in this transaction can be believed, but for what each recipient was told behind the content:
     /// the copies that were taken then must not be sent again.
     pub(super) fn spoilt(&mut self, reason: &SendError, is_stale: bool) -> SendReport {
-        let is_unconcluded = self.is_unconcluded;
+        let is_unconcluded = self.each == Each::Unconcluded;
         let results = self.recipients.drain(..).map(|recipient| match recipient {
             Recipient::Told(result) if !is_unconcluded => result,
             _ => Err(reason.clone()),
@@ -283,7 +290,7 @@ impl Transaction {
     ) -> SendReport {
         // Behind a refused `MAIL` the replies to `RCPT` mean nothing.
         let whole = message.as_ref().is_err_and(|error| matches!(error.stage(), SendStage::Mail | SendStage::Local));
-        let is_unconcluded = self.is_unconcluded;
+        let is_unconcluded = self.each == Each::Unconcluded;
         let results = self.recipients.drain(..).map(|recipient| match recipient {
             Recipient::Refused(error) if !whole => Err(error),
             Recipient::Told(result) if !is_unconcluded => result,

@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
-use crate::session::decision::{LookupError, Ownership, Question};
+use crate::session::decision::{LookupError, Question};
 use crate::session::event::{SessionEvent, Stage};
+use crate::session::ownership::Ownership;
 use crate::session::replies;
 use crate::session::transaction::Recipient;
 use crate::syntax::text::{SafeText, to_text};
