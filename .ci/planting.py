@@ -1,12 +1,12 @@
 """Faults in a copy of the tree, one at a time, and what becomes of tests there: what `faults` and `row_faults` share.
 
-Standard library only. The tree itself is only read. Builds lie in CARGO_TARGET_DIR, or else under the target directory of
-the tree, so that a second run is short. Some replacements leave code behind that warns; warnings are not shown.
+Standard library only. The tree itself is only read. Builds lie in a folder of their own under CARGO_TARGET_DIR, or else under
+the target directory of the tree, so that a second run is short. Some replacements leave code behind that warns; warnings are
+not shown.
 """
 import contextlib, os, pathlib, shutil, subprocess, sys, tempfile
 
 TREE = pathlib.Path(__file__).resolve().parent.parent
-LONGEST_RUN_SECONDS = 600
 
 
 class DoesNotApply(Exception):
@@ -14,8 +14,10 @@ class DoesNotApply(Exception):
 
 
 def environment(target):
+    """What cargo is told. The folder for its output is nobody else's: to cargo a copy of the tree is the tree itself, and what
+    it built of the one would count as built of the other."""
     variables = dict(os.environ)
-    variables.setdefault("CARGO_TARGET_DIR", str(TREE / "target" / target))
+    variables["CARGO_TARGET_DIR"] = str(pathlib.Path(os.environ.get("CARGO_TARGET_DIR", TREE / "target")) / target)
     variables["RUST_BACKTRACE"] = "0"
     return variables
 
@@ -58,7 +60,7 @@ def write(texts):
         file.write_text(text)
 
 
-def run(copy, variables, target, names=()):
+def run(copy, variables, target, names=(), longest_seconds=600):
     """What became of tests of smtp-core: passes, fails, does not end, DOES NOT BUILD. `target` is `--lib` or `--test NAME`."""
     command = ["cargo", "test", "--quiet", "--package", "smtp-core", *target.split()]
     quiet = {"cwd": copy, "env": variables, "stdout": subprocess.DEVNULL}
@@ -68,7 +70,7 @@ def run(copy, variables, target, names=()):
         return "DOES NOT BUILD"
     process = subprocess.Popen([*command, "--", *names], stderr=subprocess.DEVNULL, start_new_session=True, **quiet)
     try:
-        return "passes" if process.wait(LONGEST_RUN_SECONDS) == 0 else "fails"
+        return "passes" if process.wait(longest_seconds) == 0 else "fails"
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, 9)
         process.wait()

@@ -148,6 +148,8 @@ fn p3_role_mailboxes_stay_reachable() {
         S: 550 5.7.1
         C: RCPT TO:<abuse@example.org>
         S: 250 2.1.5
+        C: RCPT TO:<PostMaster>
+        S: 250 2.1.5
         C: DATA
         S: 354
         C: Help
@@ -155,7 +157,7 @@ fn p3_role_mailboxes_stay_reachable() {
         S: 250 2.0.0
     ",
     );
-    assert_eq!(machine.delivered[0].recipients, ["<postmaster@example.org>", "<abuse@example.org>"]);
+    assert_eq!(machine.delivered[0].recipients, ["<postmaster@example.org>", "<abuse@example.org>", "<postmaster>"]);
 }
 
 #[test] // RFC 5321 §3.8: a server that stops says 421, after the transaction.
