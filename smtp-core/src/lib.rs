@@ -124,8 +124,8 @@ pub use syntax::address::{AddressLiteral, Host, LocalPart, Mailbox, PATH_LIMIT_O
 pub use syntax::chunk::{Chunk, ChunkDecoder};
 pub use syntax::command::{Command, CommandError};
 pub use syntax::content::{DataDecoder, DataEncoder, Decoded, Defect};
-pub use syntax::dns_name::DnsName;
 pub use syntax::deliver_by::{ByMode, DeliverBy};
+pub use syntax::dns_name::DnsName;
 pub use syntax::domain::Domain;
 pub use syntax::extension::ServiceExtension;
 pub use syntax::future_release::FutureRelease;

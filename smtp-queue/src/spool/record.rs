@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use smtp_core::{
     Body, ByMode, Disposition, EnhancedStatusCode, EnvelopeId, ForwardPath, Identity, Mailbox, MessageDsn, Notify,
-    OriginalRecipient, Priority, RecipientDsn, Reply, ReplyCode, Ret, ReversePath, SafeText, SolicitationClasses, Treatment,
-    ValidSince,
+    OriginalRecipient, Priority, RecipientDsn, Reply, ReplyCode, Ret, ReversePath, SafeText, SolicitationClasses,
+    Treatment, ValidSince,
 };
 use thiserror::Error;
 

@@ -262,7 +262,9 @@ impl SendError {
             SendCause::RrvsNotOffered => (7, 19),
             SendCause::DeliverByNotOffered => (3, 3),
             SendCause::TooLate => (4, 7),
-            SendCause::Handshake(_) | SendCause::TlsPolicy(_) | SendCause::AuthBroken | SendCause::AuthNotVerified => (7, 5),
+            SendCause::Handshake(_) | SendCause::TlsPolicy(_) | SendCause::AuthBroken | SendCause::AuthNotVerified => {
+                (7, 5)
+            }
             SendCause::AuthInClear => (7, 11),
             SendCause::AuthNotOffered => (7, 4),
             SendCause::Credential => (7, 8),

@@ -193,8 +193,9 @@ impl SmtpTransport {
             is_lost = results.iter().all(|result| matches!(result, Err(error) if is_silence(error)));
             let results = results.into_iter().take(taken);
             let has_time = attempt.envelope().deliver_by.is_some();
-            let told =
-                results.zip(rest).map(|(result, (_, dsn, _))| self.outcome(result, peer, passed_on.is_all(has_time, dsn)));
+            let told = results
+                .zip(rest)
+                .map(|(result, (_, dsn, _))| self.outcome(result, peer, passed_on.is_all(has_time, dsn)));
             outcomes.extend(told);
             if is_lost && let Some(last) = outcomes.last().cloned() {
                 // The server said nothing of them, so the next transaction would meet the same.
