@@ -296,9 +296,10 @@ fn about_recipient(found: &[(String, String)], report: &Report<'_>, failed: &Rep
 }
 
 /// Each, as it is written, and the subject that it gives.
-const ACTIONS: [(Action, &str, &str); 5] = [
+const ACTIONS: [(Action, &str, &str); 6] = [
     (Action::Failed, "failed", "Undelivered mail"),
     (Action::Delayed, "delayed", "Delayed mail"),
+    (Action::Late, "delayed", "Delayed mail"),
     (Action::Delivered, "delivered", "Delivered mail"),
     (Action::Relayed, "relayed", "Mail passed on"),
     (Action::Expanded, "expanded", "Mail passed on"),
