@@ -10,11 +10,14 @@
 //! | malware, by ClamAV | [`Clamd`] | S18 |
 //! | spam, by SpamAssassin or rspamd | [`Spamd`], [`Rspamd`] | S33 |
 //!
+//! [`HickoryResolver`] asks the network what checks want to know of DNS.
 //! [`Submission`] is no check: it completes what mail clients submit.
 
 mod chain;
 mod check;
 mod filter;
+mod dns;
+mod dns_cache;
 mod finding;
 mod judgement;
 mod practice;
@@ -28,6 +31,9 @@ pub use filter::clamd::Clamd;
 pub use filter::rspamd::Rspamd;
 pub use filter::spamd::Spamd;
 pub use filter::{FilterAddress, FilterLimits, NotAFilterAddress};
+pub use chain::{CHECK_LIMIT, Chain, Greylisting, MARK};
+pub use check::{Check, Observation, Scope, Subject};
+pub use dns::{HickoryResolver, NoNameServer};
 pub use finding::{Action, Finding, Outcome};
 pub use judgement::{Circumstances, Contribution, Judgement};
 pub use practice::{ForRoleMailboxes, Practice, Preset};
