@@ -9,6 +9,9 @@
 //! | the client's address and its name | [`ReverseDns`] | S1 to S3, S5 |
 //! | malware, by ClamAV | [`Clamd`] | S18 |
 //! | spam, by SpamAssassin or rspamd | [`Spamd`], [`Rspamd`] | S33 |
+//! | the name in `EHLO` or `HELO` | [`Helo`] | S8, S10 to S12a |
+//! | the domain of the reverse-path | [`SenderDomain`] | B2505.9 |
+//! | the recipients of the null reverse-path | [`NullSender`] | S20 |
 //!
 //! [`HickoryResolver`] asks the network what checks want to know of DNS.
 //! [`Submission`] is no check: it completes what mail clients submit.
@@ -19,10 +22,13 @@ mod filter;
 mod dns;
 mod dns_cache;
 mod finding;
+mod helo;
 mod judgement;
+mod null_sender;
 mod practice;
 mod reverse_dns;
 mod rules;
+mod sender_domain;
 mod submission;
 
 pub use chain::{Chain, Greylisting, MARK};
@@ -35,8 +41,11 @@ pub use chain::{CHECK_LIMIT, Chain, Greylisting, MARK};
 pub use check::{Check, Observation, Scope, Subject};
 pub use dns::{HickoryResolver, NoNameServer};
 pub use finding::{Action, Finding, Outcome};
+pub use helo::Helo;
 pub use judgement::{Circumstances, Contribution, Judgement};
+pub use null_sender::NullSender;
 pub use practice::{ForRoleMailboxes, Practice, Preset};
 pub use reverse_dns::{ConfirmedName, ReverseDns};
 pub use rules::{Rules, Thresholds, UnknownPractice};
+pub use sender_domain::SenderDomain;
 pub use submission::Submission;
