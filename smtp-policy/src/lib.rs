@@ -10,6 +10,8 @@
 //! | malware, by ClamAV | [`Clamd`] | S18 |
 //! | spam, by SpamAssassin or rspamd | [`Spamd`], [`Rspamd`] | S33 |
 //! | the name in `EHLO` or `HELO` | [`Helo`] | S8, S10 to S12a |
+//! | lists of bad clients and of bad domains | [`Dnsbl`], [`DomainDnsbl`] | S27 |
+//! | lists of good clients | [`Dnswl`] | S43 |
 //! | the domain of the reverse-path | [`SenderDomain`] | B2505.9 |
 //! | the recipients of the null reverse-path | [`NullSender`] | S20 |
 //!
@@ -21,6 +23,9 @@ mod check;
 mod filter;
 mod dns;
 mod dns_cache;
+mod dns_list;
+mod dnsbl;
+mod dnswl;
 mod finding;
 mod helo;
 mod judgement;
@@ -40,6 +45,9 @@ pub use filter::{FilterAddress, FilterLimits, NotAFilterAddress};
 pub use chain::{CHECK_LIMIT, Chain, Greylisting, MARK};
 pub use check::{Check, Observation, Scope, Subject};
 pub use dns::{HickoryResolver, NoNameServer};
+pub use dns_list::{DnsList, ListHealth, ListTest, Listing};
+pub use dnsbl::{Dnsbl, DomainDnsbl};
+pub use dnswl::{Dnswl, Known, Trust};
 pub use finding::{Action, Finding, Outcome};
 pub use helo::Helo;
 pub use judgement::{Circumstances, Contribution, Judgement};
