@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use smtp_core::{DnsName, Domain, Greeting, Host, Mailbox, Resolver, async_trait};
+use smtp_core::{Domain, Greeting, Host, Mailbox, Resolver, async_trait};
 
 use crate::check::{Check, Observation, Scope, Subject};
 use crate::dns_list::{DnsList, ListTest, Listed, Listing, TestedList};
 use crate::finding::{Action, Finding};
+use crate::helo::qualified;
 use crate::practice::Practice;
 
 /// The client is on none of the lists that score.
@@ -105,9 +106,9 @@ impl DomainDnsbl {
         join_all(lists.iter().map(|list| list.test_domains(&**resolver))).await
     }
 
-    /// What the lists say of these domains.
+    /// What the lists say of these domains; they are not asked about what is not fully qualified, nor about numbers.
     pub async fn examine_domains<'a>(&self, domains: impl IntoIterator<Item = &'a Domain>) -> Observation {
-        let mut names: Vec<_> = domains.into_iter().filter_map(|domain| DnsName::try_from(domain).ok()).collect();
+        let mut names: Vec<_> = domains.into_iter().filter_map(qualified).collect();
         names.sort();
         names.dedup();
         let names: Vec<_> = names.iter().map(Listed::Domain).collect();
@@ -309,6 +310,7 @@ mod tests {
             (vec![domain("BAD.example"), domain("bad.example")], vec![Fail]),
             (vec![domain("good.example"), domain("b\u{fc}cher.example")], vec![Pass, Fail]),
             (vec![domain(&long)], vec![Pass]),
+            (vec![domain("test"), domain("192.0.2.1")], vec![]),
             (vec![], vec![]),
         ] {
             let seen = lists.examine_domains(&domains).await;

@@ -32,11 +32,15 @@ const HELO_ADDRESS: Practice =
         .with_transient_code(450);
 /// One of them is the client's. With [`Preset::BcpStrict`](crate::Preset::BcpStrict) this departs from RFC 5321 §4.1.4, by
 /// which nobody may be refused for it.
-const HELO_CONFIRMED: Practice =
-    of_helo("helo-confirmed", "S12", "The name with which the client introduces itself has its address", [0, 1, 0])
-        .unknown([Action::Observe, Action::Observe, Action::Defer])
-        .refuses(7, 1, "The name with which you introduce yourself does not have your address")
-        .with_transient_code(450);
+const HELO_CONFIRMED: Practice = of_helo(
+    "helo-confirmed",
+    "S12",
+    "The name with which the client introduces itself has its address (RFC 5321 section 4.1.4: no reason to refuse)",
+    [0, 1, 0],
+)
+.unknown([Action::Observe, Action::Observe, Action::Defer])
+.refuses(7, 1, "The name with which you introduce yourself does not have your address")
+.with_transient_code(450);
 /// It is not ours.
 const HELO_OURS: Practice = Practice::new("helo-ours", "S12a", "No stranger introduces itself as us")
     .fails([Action::Observe, Action::Reject, Action::Reject], [0, 0, 0])
@@ -146,7 +150,7 @@ fn address_of(literal: &AddressLiteral) -> Option<IpAddr> {
 }
 
 /// The name, where it has a domain above it, and that is not a number: `192.0.2.1` is no name.
-fn qualified(domain: &Domain) -> Option<DnsName> {
+pub(crate) fn qualified(domain: &Domain) -> Option<DnsName> {
     let name = DnsName::try_from(domain).ok()?;
     let (_, top) = name.as_str().rsplit_once('.')?;
     let is_number = top.bytes().all(|octet| octet.is_ascii_digit());

@@ -1,5 +1,7 @@
 //! A name server on the loopback interface that says what a test wants, by UDP and by TCP.
 
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
