@@ -159,6 +159,7 @@ pub struct ResolverTable {
     names: HashMap<DnsName, Entry>,
     /// Nothing below these is known.
     unknown: Vec<DnsName>,
+    unknown_records: Vec<(DnsName, RecordType)>,
     asked: Arc<Mutex<Vec<(DnsName, RecordType)>>>,
 }
 
@@ -259,6 +260,16 @@ impl ResolverTable {
         self
     }
 
+    /// Nothing is known of the records of that type of this name.
+    ///
+    /// # Panics
+    /// Where the name is none.
+    #[must_use]
+    pub fn with_unknown_record(mut self, name: &str, kind: RecordType) -> Self {
+        self.unknown_records.push((written(name), kind));
+        self
+    }
+
     /// Nothing is known of the names of this address.
     ///
     /// # Panics
@@ -276,7 +287,8 @@ impl ResolverTable {
 
     fn answer<T: Clone>(&self, name: &DnsName, kind: RecordType, select: impl Fn(&Entry) -> &Vec<T>) -> Answer<Vec<T>> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).push((name.clone(), kind));
-        if self.unknown.iter().any(|unknown| name.is_within(unknown)) {
+        let is_of_this = |(unknown, of): &(DnsName, RecordType)| unknown == name && *of == kind;
+        if self.unknown.iter().any(|unknown| name.is_within(unknown)) || self.unknown_records.iter().any(is_of_this) {
             return Answer::Unknown;
         }
         match self.names.get(name).map(select).filter(|records| !records.is_empty()) {
