@@ -183,7 +183,7 @@ impl Check for Helo {
 
 #[cfg(test)]
 mod tests {
-    use smtp_core::ResolverTable;
+    use smtp_core::{RecordType, ResolverTable};
 
     use super::*;
     use crate::finding::Outcome::{self, Fail, Pass, Unknown};
@@ -278,12 +278,14 @@ mod tests {
             .with_address("a.example", "2001:db8::1")
             .with_address("other.example", "192.0.2.7")
             .with_address("six.example", "2001:db8::1")
+            .with_unknown_record("half.example", RecordType::Aaaa)
             .with_unknown("slow.example");
         let qualified = ("helo-qualified", Pass);
         let good = vec![qualified, ("helo-address", Pass), ("helo-confirmed", Pass)];
         let another = vec![qualified, ("helo-address", Pass), ("helo-confirmed", Fail)];
         let none = vec![qualified, ("helo-address", Fail)];
         let unknown = vec![qualified, ("helo-address", Unknown), ("helo-confirmed", Unknown)];
+        let half_known = vec![qualified, ("helo-address", Unknown)];
         for (argument, client, expected) in [
             ("a.example", "192.0.2.1", &good),
             ("a.example", "::ffff:192.0.2.1", &good),
@@ -294,6 +296,8 @@ mod tests {
             ("gone.example", "192.0.2.1", &none),
             ("gone.example", "2001:db8::1", &none),
             ("slow.example", "192.0.2.1", &unknown),
+            ("half.example", "2001:db8::1", &unknown),
+            ("half.example", "192.0.2.1", &half_known),
         ] {
             assert_eq!(seen(&dns, argument, client).await, *expected, "{argument} {client}");
         }

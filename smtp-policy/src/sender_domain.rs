@@ -103,7 +103,7 @@ impl Check for SenderDomain {
 
 #[cfg(test)]
 mod tests {
-    use smtp_core::ResolverTable;
+    use smtp_core::{RecordType, ResolverTable};
 
     use super::*;
     use crate::finding::Outcome::{self, Fail, Pass, Unknown};
@@ -121,6 +121,11 @@ mod tests {
             .with_mx("null-beside.example", 10, "mail.example")
             .with_txt("text.example", "v=spf1 -all")
             .with_mx("xn--bcher-kva.example", 10, "mail.example")
+            .with_unknown_record("half.example", RecordType::A)
+            .with_unknown_record("half.example", RecordType::Aaaa)
+            .with_unknown_record("four.example", RecordType::A)
+            .with_unknown_record("four-six.example", RecordType::A)
+            .with_address("four-six.example", "2001:db8::1")
             .with_unknown("slow.example");
         let exists: &[(&str, Outcome)] = &[("sender-domain", Pass), ("sender-null-mx", Pass)];
         for (path, expected) in [
@@ -137,6 +142,9 @@ mod tests {
             ("<a@text.example>", &[("sender-domain", Fail)]),
             ("<a@localhost>", &[("sender-domain", Fail)]),
             ("<a@slow.example>", &[("sender-domain", Unknown)]),
+            ("<a@half.example>", &[("sender-domain", Unknown)]),
+            ("<a@four.example>", &[("sender-domain", Unknown)]),
+            ("<a@four-six.example>", &[("sender-domain", Pass)]),
             ("<a@sub.slow.example>", &[("sender-domain", Unknown)]),
             (&long_path, &[("sender-domain", Fail)]),
         ] {

@@ -93,7 +93,7 @@ fn lie(question: &Message, way: Way) -> Vec<Vec<u8>> {
         }
         "wrong-question.example" | "wrong-question-by-tcp.example" => {
             wrong.queries = other_question();
-            wrong.answers.push(found("other.example"));
+            wrong.answers.extend([found("other.example"), found(&asked)]);
         }
         "no-name-of-another-by-tcp.example" => {
             wrong.queries = other_question();
