@@ -18,6 +18,7 @@
 //! | [`content`] | the decoder equals a slow reading of RFC 5321 §4.1.1.4 and §4.5.2, and undoes the encoder |
 //! | [`received`] | a generated trace field parses back to what went in |
 //! | [`dsn`] | a strict reader finds in a notification what went in, and nothing else |
+//! | [`dns_list`] | an answer of a list in DNS counts as a slow reading says; what a list says stays one line of a reply |
 //! | [`client_reply`] | the reader of replies equals a slow reading of RFC 5321 §4.2, however the octets are cut |
 //! | [`client_session`] | whatever a server says, each recipient has one result, and none is delivered by mistake |
 //! | [`spool_record`] | a reader of stored records does not panic, takes little memory, and undoes the writer |
@@ -30,6 +31,7 @@ pub mod client_session;
 pub mod command;
 pub mod content;
 pub mod control;
+pub mod dns_list;
 pub mod dsn;
 pub mod line;
 pub mod parameter;
@@ -47,7 +49,7 @@ pub mod text;
 pub type Law = fn(&[u8]);
 
 /// All laws, by the name of their target and of their folder in `corpus/`.
-pub const LAWS: [(&str, Law); 16] = [
+pub const LAWS: [(&str, Law); 17] = [
     ("line", line::law),
     ("command", command::law),
     ("path", path::law),
@@ -60,6 +62,7 @@ pub const LAWS: [(&str, Law); 16] = [
     ("content", content::law),
     ("received", received::law),
     ("dsn", dsn::law),
+    ("dns_list", dns_list::law),
     ("client_reply", client_reply::law),
     ("client_session", client_session::law),
     ("spool_record", spool_record::law),
