@@ -14,6 +14,7 @@ use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{NameServerPool, PoolContext, TlsConfig, system_conf};
 use smtp_core::{Answer, DnsName, MailExchanger, Resolver, TlsaRecord, async_trait};
 use thiserror::Error;
+use tokio::sync::Semaphore;
 
 use crate::dns_cache::DnsCache;
 
@@ -21,6 +22,8 @@ use crate::dns_cache::DnsCache;
 const QUERY_LIMIT: Duration = Duration::from_secs(5);
 /// How many aliases lead from a question to its answer at most.
 const ALIASES_LIMIT: usize = 8;
+/// How many questions may be on their way, each with a socket of its own (ours): 512. Others wait within their time.
+const QUESTIONS_LIMIT: usize = 512;
 /// An answer is believed for this long at most: 1 day.
 const TTL_LIMIT: Duration = Duration::from_secs(86_400);
 /// That there is no such record, for 1 hour (RFC 2308 §5 asks for one to three).
@@ -40,7 +43,8 @@ pub struct NoNameServer(String);
 ///
 /// The servers do the recursion, and their answers are not signed: they belong on this host or on a network that is trusted.
 /// Neither search domains nor the hosts file take part. Each question takes 5 s at most. Answers are remembered as long as they
-/// say, a day at most, and those that say there is nothing, an hour; 4,096 of them, none larger than 4 KiB or 64 records.
+/// say, a day at most, and those that say there is nothing, an hour; 4,096 of them, none larger than 4 KiB or 64 records. At most
+/// 512 questions are on their way at the same time.
 ///
 /// Nothing but a clean answer to the question counts. `SERVFAIL`, `REFUSED` and other codes, silence, what cannot be read, a
 /// referral, an alias that leads in a circle, and records that nobody asked for are [`Answer::Unknown`].
@@ -58,6 +62,7 @@ pub struct NoNameServer(String);
 pub struct HickoryResolver {
     handle: RetryDnsHandle<NameServerPool<TokioRuntimeProvider>>,
     cache: Arc<DnsCache<(DnsName, RecordType), Known>>,
+    questions: Arc<Semaphore>,
     limit: Duration,
 }
 
@@ -104,11 +109,13 @@ impl HickoryResolver {
         let mut options = ResolverOpts::default();
         // So that there is time for a second attempt, with another server where there is one.
         options.timeout = QUERY_LIMIT * 2 / 5;
+        options.max_active_requests = QUESTIONS_LIMIT;
         let tls = TlsConfig::new().map_err(|error| NoNameServer(error.to_string()))?;
         let context = Arc::new(PoolContext::new(options, tls));
         let pool = NameServerPool::from_config(servers, context, TokioRuntimeProvider::default());
         let cache = Arc::new(DnsCache::new(CACHE_LIMIT_ENTRIES));
-        Ok(Self { handle: RetryDnsHandle::new(pool, 1), cache, limit: QUERY_LIMIT })
+        let questions = Arc::new(Semaphore::new(QUESTIONS_LIMIT));
+        Ok(Self { handle: RetryDnsHandle::new(pool, 1), cache, questions, limit: QUERY_LIMIT })
     }
 
     /// The records of that type, of which only those that `read` understands are told.
@@ -116,7 +123,11 @@ impl HickoryResolver {
         let key = (name.clone(), kind);
         let mut known = self.cache.get(&key);
         if known.is_none() {
-            known = tokio::time::timeout(self.limit, self.follow(name, kind)).await.ok().flatten();
+            let asking = async {
+                let _permit = self.questions.acquire().await.ok()?;
+                self.follow(name, kind).await
+            };
+            known = tokio::time::timeout(self.limit, asking).await.ok().flatten();
             if let Some((records, ttl)) = &known
                 && is_small(records)
             {
