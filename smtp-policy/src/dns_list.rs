@@ -124,8 +124,9 @@ pub enum Listing {
     Unknown,
 }
 
-/// What came of the test of a list: of addresses, 127.0.0.2 is on it and 127.0.0.1 is not (RFC 5782 §5); of domains, `TEST` is on
-/// it and `INVALID` is not. Only a list that works is used.
+/// What came of the test of a list: of addresses, 127.0.0.2 is on it and 127.0.0.1 is not, or `::ffff:127.0.0.2` and
+/// `::ffff:127.0.0.1` where it has IPv6 addresses alone; of domains, `TEST` is on it and `INVALID` is not (RFC 5782 §5). Only a
+/// list that works is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListTest {
     zone: DnsName,
@@ -242,7 +243,16 @@ impl TestedList {
 
     pub(crate) async fn test_addresses(&self, resolver: &dyn Resolver) -> ListTest {
         let [listed, unlisted] = [2, 1].map(|last| Listed::Address(Ipv4Addr::new(127, 0, 0, last).into()));
-        self.test(resolver, &listed, &unlisted).await
+        let test = self.test(resolver, &listed, &unlisted).await;
+        if test.health != ListHealth::Dead {
+            return test;
+        }
+        // A list of IPv6 addresses alone has them in nibbles.
+        let [listed, unlisted] = [2, 1].map(|last| {
+            let zeros = ["0"; 20].join(".");
+            DnsName::parse(format!("{last}.0.0.0.0.0.f.7.f.f.f.f.{zeros}")).expect("32 labels of one octet")
+        });
+        self.test(resolver, &Listed::Domain(&listed), &Listed::Domain(&unlisted)).await
     }
 
     pub(crate) async fn test_domains(&self, resolver: &dyn Resolver) -> ListTest {
@@ -345,6 +355,13 @@ mod tests {
         assert_eq!(of(taken).await, (ListHealth::Unknown, Listing::Unknown));
         let silent = client(ResolverTable::new()).with_unknown("list.example");
         assert_eq!(of(silent).await, (ListHealth::Unknown, Listing::Unknown));
+
+        let six = ResolverTable::new()
+            .with_address(&format!("2.0.0.0.0.0.f.7.f.f.f.f{}.list.example", ".0".repeat(20)), "127.0.0.2");
+        assert_eq!(of(six.clone()).await, (ListHealth::Works, Listing::NotListed));
+        let six_of_anybody =
+            six.with_address(&format!("1.0.0.0.0.0.f.7.f.f.f.f{}.list.example", ".0".repeat(20)), "127.0.0.2");
+        assert_eq!(of(six_of_anybody).await, (ListHealth::ListsAnybody, Listing::Unknown));
 
         // Nobody has to think of the test, and it is made again.
         let list = TestedList::new(DnsList::new("list.example".parse().expect("a name")));
