@@ -34,6 +34,7 @@ mod practice;
 mod reverse_dns;
 mod rules;
 mod sender_domain;
+mod state;
 mod submission;
 
 pub use chain::{Chain, Greylisting, MARK};
@@ -56,4 +57,9 @@ pub use practice::{ForRoleMailboxes, Practice, Preset};
 pub use reverse_dns::{ConfirmedName, ReverseDns};
 pub use rules::{Rules, Thresholds, UnknownPractice};
 pub use sender_domain::SenderDomain;
+pub use state::contract as state_contract;
+pub use state::{
+    Change, Changing, FileStateStore, MemoryStateStore, STATE_KEY_LIMIT_OCTETS, STATE_TABLE_LIMIT_OCTETS,
+    STATE_VALUE_LIMIT_OCTETS, StateError, StateLimits, StateStore,
+};
 pub use submission::Submission;
