@@ -14,6 +14,7 @@
 //! | lists of good clients | [`Dnswl`] | S43 |
 //! | the domain of the reverse-path | [`SenderDomain`] | B2505.9 |
 //! | the recipients of the null reverse-path | [`NullSender`] | S20 |
+//! | whether the client came before | [`Greylist`] | S36, S43, S44 |
 //!
 //! [`HickoryResolver`] asks the network what checks want to know of DNS.
 //! [`Submission`] is no check: it completes what mail clients submit.
@@ -34,6 +35,15 @@ mod practice;
 mod reverse_dns;
 mod rules;
 mod sender_domain;
+mod clock;
+mod finding;
+mod greylist;
+mod judgement;
+mod network;
+mod practice;
+mod reverse_dns;
+mod rules;
+mod stable_sender;
 mod state;
 mod submission;
 
@@ -51,6 +61,9 @@ pub use dnsbl::{Dnsbl, DomainDnsbl};
 pub use dnswl::{Dnswl, Known, Trust};
 pub use finding::{Action, Finding, Outcome};
 pub use helo::Helo;
+pub use check::{Check, KnownClient, Observation, Scope, Subject};
+pub use finding::{Action, Finding, Outcome};
+pub use greylist::{Attempt, Greylist};
 pub use judgement::{Circumstances, Contribution, Judgement};
 pub use null_sender::NullSender;
 pub use practice::{ForRoleMailboxes, Practice, Preset};

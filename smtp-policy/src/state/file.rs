@@ -297,3 +297,44 @@ fn lock(directory: &Path) -> Result<File, StateError> {
         Err(error) => Err(io::Error::from(error).into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::entries::Entry;
+    use super::*;
+
+    fn shared(memory_entries: Entries, pending: Vec<u8>) -> Shared {
+        let memory = Memory {
+            entries: memory_entries,
+            pending,
+            is_behind: false,
+            is_closing: true,
+            waiting: Vec::new(),
+            fault: None,
+        };
+        Shared { memory: Mutex::new(memory), wake: Condvar::new() }
+    }
+
+    #[test]
+    fn what_could_not_be_appended_is_in_the_next_file() -> Result<(), StateError> {
+        let root = tempfile::tempdir()?;
+        let (mut entries, mut pending) = (Entries::default(), Vec::new());
+        let entry = Entry { table: "t", key: b"k", value: Some((b"v", 9)) };
+        entries.apply(entry);
+        log::write(entry, &mut pending);
+        let shared = shared(entries, pending);
+        let (mut file, _) = LogFile::open(root.path().to_owned(), &mut Entries::default())?;
+        file.file = File::open(root.path().join("log"))?;
+        write_behind(&shared, file);
+        assert!(shared.memory().fault.is_some(), "it is open for reading only");
+        let mut before = Entries::default();
+        let (file, _) = LogFile::open(root.path().to_owned(), &mut before)?;
+        assert_eq!(before.len(), 0);
+        write_behind(&shared, file);
+        assert!(shared.memory().fault.is_none());
+        let mut after = Entries::default();
+        LogFile::open(root.path().to_owned(), &mut after)?;
+        assert_eq!(after.get("t", b"k", SystemTime::UNIX_EPOCH), Some(&b"v"[..]));
+        Ok(())
+    }
+}
