@@ -213,8 +213,14 @@ fn li10_more_than_100_received_fields_are_a_loop() {
 
 #[test] // "slow at 10, end at 20".
 fn li11_errors_are_answered_late_after_10_and_not_after_20() {
-    for command in ["junk\r\n", "MAIL FROM:<\r\n", "RCPT TO:<nobody@example.org>\r\n", "MAIL FROM:<>\r\n", "EXPN x\r\n"]
-    {
+    for command in [
+        "junk\r\n",
+        "MAIL FROM:<\r\n",
+        "RCPT TO:<nobody@example.org>\r\n",
+        "RCPT TO:<changed@example.org>\r\n",
+        "MAIL FROM:<>\r\n",
+        "EXPN x\r\n",
+    ] {
         let mut machine = Machine::greeted(config());
         if command.starts_with("RCPT") || command == "MAIL FROM:<>\r\n" {
             assert_eq!(machine.replies(MAIL), ["250 2.1.0"]);
@@ -245,7 +251,9 @@ fn li11_what_is_not_counted() {
     machine.send(MAIL);
     for _ in 0..300 {
         assert_eq!(machine.replies("RCPT TO:<error@example.org>\r\n"), ["451 4.3.0"]);
+        assert_eq!(machine.replies("RCPT TO:<moving@example.org>\r\n"), ["451 4.2.1"]);
     }
+    assert_eq!(machine.replies("RCPT TO:<changed@example.org>\r\n"), ["550 5.7.1"]);
     for _ in 0..5 {
         machine.send("junk\r\n".repeat(9));
         assert_eq!(machine.codes("RCPT TO:<alice@example.org>\r\nDATA\r\n"), ["250", "354"]);

@@ -133,6 +133,9 @@ pub enum Lookup {
     Unknown,
     /// The domain is not local: `550 5.7.1`, unless the client may relay.
     NotLocal,
+    /// There could be one, but not under that name: an address that we signed once and somebody changed. A permanent refusal
+    /// counts as an error of the client.
+    Refused(Refusal),
 }
 
 /// A directory did not answer. The client is told `451 4.3.0`, never that the mailbox does not exist.

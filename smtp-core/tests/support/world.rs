@@ -25,6 +25,8 @@ pub(crate) fn find(to: &ForwardPath) -> Result<Lookup, LookupError> {
     match &*to.local_part().to_ascii_lowercase() {
         "alice" | "bob" | "postmaster" | "abuse" | "security" => Ok(Lookup::Mailbox),
         "list" => Ok(Lookup::Alias(vec![mailbox("alice@example.org"), mailbox("bob@example.org")])),
+        "changed" => Ok(Lookup::Refused(Refusal::permanent(7, 1, "Somebody changed it"))),
+        "moving" => Ok(Lookup::Refused(Refusal::transient(2, 1, "It is being moved"))),
         "error" => Err(LookupError::new("the directory is away")),
         user if user.starts_with("user") => Ok(Lookup::Mailbox),
         _ => Ok(Lookup::Unknown),

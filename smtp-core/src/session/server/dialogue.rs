@@ -91,8 +91,17 @@ impl ServerSession {
         subject: &[u8],
         least_delay: Duration,
     ) {
-        self.errors += 1;
         self.refused_fixed(stage, reply, subject);
+        self.say_error_after(now, &reply.reply(), least_delay);
+    }
+
+    /// Says a reply to what is an error of the client, when its event is told.
+    pub(super) fn say_error(&mut self, now: Instant, reply: &Reply) {
+        self.say_error_after(now, reply, Duration::ZERO);
+    }
+
+    fn say_error_after(&mut self, now: Instant, reply: &Reply, least_delay: Duration) {
+        self.errors += 1;
         let limits = &self.config.limits;
         let most = if self.under_stress { limits.errors_under_stress } else { limits.errors };
         let of_errors = if self.errors > limits.errors_before_delay { limits.error_delay } else { Duration::ZERO };
@@ -100,9 +109,9 @@ impl ServerSession {
         if self.errors > most {
             self.close(CloseReason::Limit, Some(replies::TOO_MANY_ERRORS));
         } else if !delay.is_zero() {
-            self.delayed = Some(Box::new(Delayed { until: after(now, delay), reply: reply.reply() }));
+            self.delayed = Some(Box::new(Delayed { until: after(now, delay), reply: reply.clone() }));
         } else {
-            self.say_fixed(reply);
+            self.say(reply);
         }
     }
 

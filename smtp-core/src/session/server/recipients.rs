@@ -76,6 +76,11 @@ impl ServerSession {
                 return self.error(now, Stage::Lookup, reply, text.as_bytes());
             }
             Ok(Lookup::Unknown) => return self.error(now, Stage::Lookup, replies::UNKNOWN_MAILBOX, text.as_bytes()),
+            Ok(Lookup::Refused(refusal)) => {
+                self.refused(Stage::Lookup, SafeText::new(text), refusal.reply(), None, false);
+                let is_error = !refusal.is_transient() && !refusal.closes();
+                return if is_error { self.say_error(now, refusal.reply()) } else { self.say_refusal(&refusal) };
+            }
         };
         let recipient = self.recipient(path, mailboxes, answer.is_role || is_bare_postmaster);
         self.judge_recipient(now, recipient, true);
