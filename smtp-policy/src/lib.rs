@@ -18,6 +18,8 @@
 //!
 //! [`HickoryResolver`] asks the network what checks want to know of DNS.
 //! [`Submission`] is no check: it completes what mail clients submit.
+//! [`Submission`] is no check: it completes what mail clients submit. [`Srs`] rewrites the reverse-path of what is forwarded, and
+//! finds the way back. What checks remember is in a [`StateStore`].
 
 mod chain;
 mod check;
@@ -42,7 +44,9 @@ mod judgement;
 mod network;
 mod practice;
 mod reverse_dns;
+mod rewriting_key;
 mod rules;
+mod srs;
 mod stable_sender;
 mod state;
 mod submission;
@@ -68,8 +72,10 @@ pub use judgement::{Circumstances, Contribution, Judgement};
 pub use null_sender::NullSender;
 pub use practice::{ForRoleMailboxes, Practice, Preset};
 pub use reverse_dns::{ConfirmedName, ReverseDns};
+pub use rewriting_key::{KeyTooShort, RewritingKey};
 pub use rules::{Rules, Thresholds, UnknownPractice};
 pub use sender_domain::SenderDomain;
+pub use srs::{Srs, SrsError, SrsForwarding, SrsLookup};
 pub use state::contract as state_contract;
 pub use state::{
     Change, Changing, FileStateStore, MemoryStateStore, STATE_KEY_LIMIT_OCTETS, STATE_TABLE_LIMIT_OCTETS,

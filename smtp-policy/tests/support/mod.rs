@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use smtp_core::{
     Accepted, AuthError, Authenticator, Connection, Identity, Listener, MailboxTable, Mechanisms, Message, Observer,
-    Policy, PolicyEvent, ReversePath, Secret, Server, SessionEvent, async_trait,
+    Policy, PolicyEvent, RecipientLookup, ReversePath, Secret, Server, SessionEvent, async_trait,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
@@ -25,6 +25,8 @@ pub(crate) struct Transcript {
 pub(crate) struct Delivered {
     /// The recipients and what becomes of their copies.
     pub(crate) recipients: Vec<(String, String)>,
+    /// Where it goes.
+    pub(crate) mailboxes: Vec<String>,
     /// The message as it is stored.
     pub(crate) text: String,
     /// Whether a notification may be sent.
@@ -81,14 +83,28 @@ impl Authenticator for Anybody {
 /// Says these lines, from that address, to a server with these policies that knows `user@example.org`, `other@example.org` and
 /// the role mailboxes. The greeting and the reply to the first line, `EHLO` or `HELO`, are left out of the replies.
 pub(crate) async fn converse(policies: Vec<Arc<dyn Policy>>, peer: &str, lines: &[&str]) -> Transcript {
-    let inbox = Arc::new(Mutex::new(Vec::new()));
-    let delivered = inbox.clone();
+    converse_about(table(), policies, peer, lines).await
+}
+
+/// `user@example.org`, `other@example.org` and the role mailboxes.
+pub(crate) fn table() -> MailboxTable {
     let mailbox = |text: &str| text.parse().expect("a mailbox");
-    let table = MailboxTable::new(["example.org".parse().expect("a domain")])
+    MailboxTable::new(["example.org".parse().expect("a domain")])
         .with_mailbox(&mailbox("user@example.org"))
         .with_mailbox(&mailbox("other@example.org"))
-        .with_roles_to(mailbox("user@example.org"));
-    let mut builder = Server::builder("mx.example.org").local_domain("example.org").recipients(table);
+        .with_roles_to(mailbox("user@example.org"))
+}
+
+/// The same, where the server knows other recipients.
+pub(crate) async fn converse_about(
+    recipients: impl RecipientLookup + 'static,
+    policies: Vec<Arc<dyn Policy>>,
+    peer: &str,
+    lines: &[&str],
+) -> Transcript {
+    let inbox = Arc::new(Mutex::new(Vec::new()));
+    let delivered = inbox.clone();
+    let mut builder = Server::builder("mx.example.org").local_domain("example.org").recipients(recipients);
     for policy in policies {
         builder = builder.policy(policy);
     }
@@ -103,8 +119,10 @@ pub(crate) async fn converse(policies: Vec<Arc<dyn Policy>>, peer: &str, lines: 
                 read.expect("it can be read");
                 let copies = message.recipients().iter();
                 let recipients = copies.map(|copy| (copy.to_string(), format!("{:?}", copy.disposition()))).collect();
+                let mailboxes = message.recipients().iter().flat_map(smtp_core::Recipient::mailboxes);
+                let mailboxes = mailboxes.map(ToString::to_string).collect();
                 let sender_confirmed = message.sender_confirmed();
-                let message = Delivered { recipients, text, sender_confirmed };
+                let message = Delivered { recipients, mailboxes, text, sender_confirmed };
                 delivered.lock().unwrap_or_else(PoisonError::into_inner).push(message);
                 Ok(Accepted::all())
             }
