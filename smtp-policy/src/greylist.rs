@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use sha2::{Digest, Sha256};
 use smtp_core::{ForwardPath, ReversePath, Treatment, async_trait};
 
 use crate::chain::Greylisting;
@@ -14,7 +13,7 @@ use crate::finding::{Action, Finding, Outcome};
 use crate::network::network_of;
 use crate::practice::Practice;
 use crate::stable_sender::stable_sender;
-use crate::state::{Change, StateError, StateStore};
+use crate::state::{Change, StateError, StateStore, short_key};
 
 /// Nobody comes for the first time. Where it is on, no other finding is needed.
 const FAMILIAR: Practice = Practice::new("familiar", "S43", "The client has written from there to here before")
@@ -242,8 +241,7 @@ fn client_key(client: IpAddr) -> Vec<u8> {
     network_of(client).to_string().into_bytes()
 }
 
-/// A hash, so that the store keeps no addresses of people, and keys are short whatever a client sends.
 fn key(client: IpAddr, from: &ReversePath, to: &ForwardPath) -> Vec<u8> {
     let (from, to) = (stable_sender(from), to.to_string().to_lowercase());
-    Sha256::digest(format!("{} {from} {to}", network_of(client)))[..16].to_vec()
+    short_key(&format!("{} {from} {to}", network_of(client)))
 }

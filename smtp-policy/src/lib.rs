@@ -19,7 +19,8 @@
 //! [`HickoryResolver`] asks the network what checks want to know of DNS.
 //! [`Submission`] is no check: it completes what mail clients submit.
 //! [`Submission`] is no check: it completes what mail clients submit. [`Srs`] rewrites the reverse-path of what is forwarded, and
-//! finds the way back. What checks remember is in a [`StateStore`].
+//! finds the way back. [`RateLimits`] are a policy of their own: what comes too fast is refused at once (B2505.8). What all of them
+//! remember is in a [`StateStore`].
 
 mod chain;
 mod check;
@@ -43,6 +44,7 @@ mod greylist;
 mod judgement;
 mod network;
 mod practice;
+mod rate_limit;
 mod reverse_dns;
 mod rewriting_key;
 mod rules;
@@ -71,6 +73,7 @@ pub use greylist::{Attempt, Greylist};
 pub use judgement::{Circumstances, Contribution, Judgement};
 pub use null_sender::NullSender;
 pub use practice::{ForRoleMailboxes, Practice, Preset};
+pub use rate_limit::{Rate, RateBy, RateLimits, Rated};
 pub use reverse_dns::{ConfirmedName, ReverseDns};
 pub use rewriting_key::{KeyTooShort, RewritingKey};
 pub use rules::{Rules, Thresholds, UnknownPractice};

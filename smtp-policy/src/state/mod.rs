@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use sha2::{Digest, Sha256};
 use smtp_core::async_trait;
 use thiserror::Error;
 
@@ -147,4 +148,9 @@ impl From<io::Error> for StateError {
     fn from(error: io::Error) -> Self {
         Self::unavailable(error)
     }
+}
+
+/// A hash of what somebody is known by: 16 octets, however long that is, and the store keeps no addresses of people.
+pub(crate) fn short_key(known_by: &str) -> Vec<u8> {
+    Sha256::digest(known_by)[..16].to_vec()
 }

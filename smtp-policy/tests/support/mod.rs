@@ -14,6 +14,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 /// What came of a session.
 #[derive(Debug, Default)]
 pub(crate) struct Transcript {
+    /// The greeting.
+    pub(crate) greeting: String,
     /// The first lines of the replies, without the greeting and the reply to `EHLO`.
     pub(crate) replies: Vec<String>,
     /// What was delivered.
@@ -142,7 +144,8 @@ pub(crate) async fn converse_about(
     // The last line of each reply has a space behind its code.
     let replies = said.lines().filter(|line| line.as_bytes().get(3) != Some(&b'-')).skip(2).map(ToOwned::to_owned);
     let delivered = inbox.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    Transcript { replies: replies.collect(), delivered }
+    let greeting = said.lines().next().unwrap_or_default().to_owned();
+    Transcript { greeting, replies: replies.collect(), delivered }
 }
 
 /// One message of `sender@client.example` to these recipients, with that content in front of the last dot.
