@@ -6,6 +6,7 @@
 
 mod forwarding;
 
+use std::iter;
 use std::time::{Duration, SystemTime};
 
 use smtp_core::{Domain, Host, Mailbox};
@@ -60,20 +61,21 @@ pub enum SrsError {
 #[derive(Debug, Clone)]
 pub struct Srs {
     domain: Domain,
-    keys: Vec<RewritingKey>,
+    key: RewritingKey,
+    older: Vec<RewritingKey>,
     valid_days: u16,
 }
 
 impl Srs {
     /// Under that domain, signed with that key.
     pub fn new(domain: Domain, key: RewritingKey) -> Self {
-        Self { domain, keys: vec![key], valid_days: 21 }
+        Self { domain, key, older: Vec::new(), valid_days: 21 }
     }
 
     /// With a key that was in use before: it verifies what it has signed.
     #[must_use]
     pub fn verifying_also(mut self, key: RewritingKey) -> Self {
-        self.keys.push(key);
+        self.older.push(key);
         self
     }
 
@@ -102,7 +104,7 @@ impl Srs {
             Some(Form::Second { host, rest, .. }) => self.second(host, rest),
             None => {
                 let time = time(now);
-                let hash = hash(self.key(), &[&time, &host, local_part]);
+                let hash = hash(&self.key, &[&time, &host, local_part]);
                 format!("SRS0={hash}={time}={host}={local_part}")
             }
         };
@@ -115,11 +117,7 @@ impl Srs {
 
     /// That of a message which somebody forwarded before us: it names who was first, however many there were.
     fn second(&self, first: &str, rest: &str) -> String {
-        format!("SRS1={}={first}={rest}", hash(self.key(), &[first, rest]))
-    }
-
-    fn key(&self) -> &RewritingKey {
-        self.keys.first().expect("it is made with a key, and none is taken away")
+        format!("SRS1={}={first}={rest}", hash(&self.key, &[first, rest]))
     }
 
     /// Whose address it was.
@@ -151,7 +149,7 @@ impl Srs {
 
     fn verify(&self, given: &str, parts: &[&str]) -> Result<(), SrsError> {
         // In any case of letters: the address may have come back in another than that in which it left.
-        let is_ours = self.keys.iter().any(|key| hash(key, parts).eq_ignore_ascii_case(given));
+        let is_ours = iter::once(&self.key).chain(&self.older).any(|key| hash(key, parts).eq_ignore_ascii_case(given));
         is_ours.then_some(()).ok_or(SrsError::BadHash)
     }
 }
