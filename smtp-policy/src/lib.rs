@@ -19,9 +19,10 @@
 //! [`HickoryResolver`] asks the network what checks want to know of DNS.
 //! [`Submission`] is no check: it completes what mail clients submit.
 //! [`Submission`] is no check: it completes what mail clients submit. [`Srs`] rewrites the reverse-path of what is forwarded, and
-//! finds the way back. [`RateLimits`] are a policy of their own: what comes too fast is refused at once (B2505.8). What all of them
+//! finds the way back, [`Batv`] tags those of our own mail, [`Verp`] those of lists. [`RateLimits`] are a policy of their own: what comes too fast is refused at once (B2505.8). What all of them
 //! remember is in a [`StateStore`].
 
+mod batv;
 mod chain;
 mod check;
 mod filter;
@@ -43,6 +44,7 @@ mod finding;
 mod greylist;
 mod judgement;
 mod network;
+mod outbound_chain;
 mod practice;
 mod rate_limit;
 mod reverse_dns;
@@ -52,6 +54,7 @@ mod srs;
 mod stable_sender;
 mod state;
 mod submission;
+mod verp;
 
 pub use chain::{Chain, Greylisting, MARK};
 pub use check::{CHECK_LIMIT, Check, Observation, Scope, Subject};
@@ -59,6 +62,7 @@ pub use filter::clamd::Clamd;
 pub use filter::rspamd::Rspamd;
 pub use filter::spamd::Spamd;
 pub use filter::{FilterAddress, FilterLimits, NotAFilterAddress};
+pub use batv::{Batv, BatvError, BatvLookup, BatvSigning};
 pub use chain::{CHECK_LIMIT, Chain, Greylisting, MARK};
 pub use check::{Check, Observation, Scope, Subject};
 pub use dns::{HickoryResolver, NoNameServer};
@@ -72,6 +76,7 @@ pub use finding::{Action, Finding, Outcome};
 pub use greylist::{Attempt, Greylist};
 pub use judgement::{Circumstances, Contribution, Judgement};
 pub use null_sender::NullSender;
+pub use outbound_chain::OutboundChain;
 pub use practice::{ForRoleMailboxes, Practice, Preset};
 pub use rate_limit::{Rate, RateBy, RateLimits, Rated};
 pub use reverse_dns::{ConfirmedName, ReverseDns};
@@ -85,3 +90,4 @@ pub use state::{
     STATE_VALUE_LIMIT_OCTETS, StateError, StateLimits, StateStore,
 };
 pub use submission::Submission;
+pub use verp::Verp;
