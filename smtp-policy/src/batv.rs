@@ -123,9 +123,9 @@ fn parse(tagged: &Mailbox) -> Option<(&str, Mailbox)> {
     let (tag, rest) = tagged.local_part().as_str().split_at_checked(5)?;
     let (value, local_part) = rest.split_at_checked(10)?;
     let has_form = tag.eq_ignore_ascii_case("prvs=")
-        && value[..4].bytes().all(|octet| octet.is_ascii_digit())
-        && value[4..].bytes().all(|octet| octet.is_ascii_hexdigit());
-    let local_part = local_part.strip_prefix('=').filter(|rest| has_form && !rest.is_empty())?;
+        && value.bytes().take(4).all(|octet| octet.is_ascii_digit())
+        && value.bytes().skip(4).all(|octet| octet.is_ascii_hexdigit());
+    let local_part = local_part.strip_prefix('=').filter(|_| has_form)?;
     Some((value, mailbox(local_part, &tagged.host().to_string())?))
 }
 
@@ -304,8 +304,9 @@ mod tests {
             ("prvs=3007zzzzzz=alice@example.org".to_owned(), 20_000, Err(BatvError::NotTagged)),
             ("prvs=3007=alice@example.org".to_owned(), 20_000, Err(BatvError::NotTagged)),
             ("prvs=300780eb42@example.org".to_owned(), 20_000, Err(BatvError::NotTagged)),
-            ("prvs=300780eb42=@example.org".to_owned(), 20_000, Err(BatvError::NotTagged)),
+            ("prvs=300780eb42=@example.org".to_owned(), 20_000, Err(BatvError::BadTag)),
             ("\"prvs=\u{fc}\u{fc}\u{fc}\u{fc}\u{fc}=x\"@example.org".to_owned(), 20_000, Err(BatvError::NotTagged)),
+            ("prvs=300\u{fc}0eb42=alice@example.org".to_owned(), 20_000, Err(BatvError::NotTagged)),
             ("alice@example.org".to_owned(), 20_000, Err(BatvError::NotTagged)),
         ] {
             let found = batv.verify(&address(&text), at(days)).map(|plain| plain.to_string());

@@ -30,9 +30,13 @@ impl Verp {
         Self { list }
     }
 
-    /// The reverse-path for that recipient; `None` where the local-part would have more than 64 octets.
+    /// The reverse-path for that recipient; `None` where the local-part would have more than 64 octets, or its host is an address
+    /// literal with an `=`.
     pub fn encode(&self, recipient: &Mailbox) -> Option<Mailbox> {
-        let host = recipient.host().clone().into_ascii();
+        let host = recipient.host().clone().into_ascii().to_string();
+        if host.contains('=') {
+            return None;
+        }
         let local_part = format!("{}+{}={host}", self.list.local_part().as_str(), recipient.local_part().as_str());
         let encoded = mailbox(&local_part, &self.list.host().to_string())?;
         (encoded.local_part().to_string().len() <= LOCAL_PART_OCTETS).then_some(encoded)

@@ -41,6 +41,9 @@ pub enum SrsError {
     /// The local-part would have more than 64 octets.
     #[error("the rewritten local-part would have more than 64 octets")]
     TooLong,
+    /// The host is an address literal with an `=`, which would end it too soon.
+    #[error("the host cannot stand in a local-part")]
+    Host,
 }
 
 /// Rewrites reverse-paths, and back.
@@ -93,12 +96,15 @@ impl Srs {
     /// The address under which a message of that sender leaves us. One of our domain stays as it is.
     ///
     /// # Errors
-    /// [`SrsError::TooLong`].
+    /// [`SrsError::TooLong`], [`SrsError::Host`].
     pub fn forward(&self, sender: &Mailbox, now: SystemTime) -> Result<Mailbox, SrsError> {
         if sender.domain() == Some(&self.domain) {
             return Ok(sender.clone());
         }
         let (local_part, host) = (sender.local_part().as_str(), sender.host().clone().into_ascii().to_string());
+        if host.contains('=') {
+            return Err(SrsError::Host);
+        }
         let rewritten = match Form::of(local_part) {
             Some(Form::First(rest)) => self.second(&host, rest),
             Some(Form::Second { host, rest, .. }) => self.second(host, rest),
@@ -123,7 +129,7 @@ impl Srs {
     /// Whose address it was.
     ///
     /// # Errors
-    /// [`SrsError`], but not [`SrsError::TooLong`].
+    /// [`SrsError::NotRewritten`], [`SrsError::BadHash`], [`SrsError::Expired`].
     pub fn reverse(&self, rewritten: &Mailbox, now: SystemTime) -> Result<Mailbox, SrsError> {
         if rewritten.domain() != Some(&self.domain) {
             return Err(SrsError::NotRewritten);

@@ -132,6 +132,7 @@ fn s30_a_local_part_has_at_most_64_octets() {
         assert_eq!(rewritten.is_ok(), fits, "{octets}: {rewritten:?}");
         assert_eq!(rewritten.is_err(), rewritten == Err(SrsError::TooLong));
     }
+    assert_eq!(srs.forward(&address("a@[x:y=z]"), day(0)), Err(SrsError::Host));
     // Quotes and backslashes count.
     assert!(srs.forward(&address(&format!("\"{} \"@client.example", "x".repeat(33))), day(0)).is_ok());
     assert!(srs.forward(&address(&format!("\"{} \"@client.example", "x".repeat(34))), day(0)).is_err());
