@@ -10,6 +10,7 @@
 //! | [`command`] | formatting and parsing a command gives the same command; no line break gets through |
 //! | [`path`] | parse undoes format, for everything with an `@` |
 //! | [`parameter`] | parameters mean what a slow reading of the grammar says |
+//! | [`srs`] | who rewrites an address finds the way back, and what somebody changed leads nowhere |
 //! | [`text`] | what is shown or sent is one line, printable, and not too long |
 //! | [`mod@proxy`] | a header of a proxy is the same whatever follows it, and can be said again |
 //! | [`session`] | replies, events and deliveries do not depend on how the octets were cut |
@@ -43,6 +44,7 @@ mod sender;
 pub mod session;
 pub mod spool_record;
 pub mod spool_recovery;
+pub mod srs;
 pub mod text;
 
 /// A law: panics where it is broken.
@@ -67,4 +69,5 @@ pub const LAWS: [(&str, Law); 17] = [
     ("client_session", client_session::law),
     ("spool_record", spool_record::law),
     ("spool_recovery", spool_recovery::law),
+    ("srs", srs::law),
 ];

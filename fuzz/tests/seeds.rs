@@ -101,6 +101,7 @@ mutation_tests! {
     t16_no_mutation_breaks_the_law_of_client_sessions: "client_session", MUTATIONS_OF_SESSIONS;
     t16_no_mutation_breaks_the_law_of_spool_records: "spool_record", MUTATIONS;
     t16_no_mutation_breaks_the_law_of_spool_recovery: "spool_recovery", MUTATIONS_OF_SPOOLS;
+    t16_no_mutation_breaks_the_law_of_rewritten_addresses: "srs", MUTATIONS;
 }
 
 #[test] // A wrong line would make libFuzzer refuse to start.
