@@ -146,13 +146,6 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// A fact: a list of good mail servers has the client, with that level of trust: 0 none, 1 low, 2 medium, 3 high (RFC 8904
-/// §3.2).
-///
-/// A check that looks such a list up leaves it; from level 1 on the client is not greylisted (PRACTICES S43).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct KnownClient(pub u8);
-
 /// What a check saw: findings, and what else others may want to know of it.
 #[derive(Debug, Clone, Default)]
 pub struct Observation {

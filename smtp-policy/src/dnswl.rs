@@ -31,9 +31,10 @@ pub enum Trust {
     High,
 }
 
-/// A list knows the client: what [`Dnswl`] leaves for other checks. Of several lists, the highest trust.
+/// A list knows the client: what [`Dnswl`] leaves for other checks. Of several lists, the highest trust. From [`Trust::Low`] on the
+/// client is not [greylisted](crate::Greylist) (PRACTICES S43).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Known(pub Trust);
+pub struct KnownClient(pub Trust);
 
 /// Asks lists of good mail servers about the address of the client, all at the same time. It never speaks against anybody.
 ///
@@ -92,7 +93,7 @@ impl Dnswl {
             return Observation::new();
         };
         Observation::from(Finding::pass(DNSWL.name(), format!("{client} is on {zone}, trust {trust:?}")))
-            .with_fact(Known(trust))
+            .with_fact(KnownClient(trust))
     }
 }
 
@@ -157,7 +158,7 @@ mod tests {
             (9, None),
         ] {
             let seen = lists.examine_address(format!("192.0.2.{client}").parse().expect("an address")).await;
-            assert_eq!(seen.fact::<Known>().map(|Known(trust)| *trust), expected, "{client}");
+            assert_eq!(seen.fact::<KnownClient>().map(|KnownClient(trust)| *trust), expected, "{client}");
             assert!(seen.findings().iter().all(|finding| finding.outcome() == Outcome::Pass));
         }
         let on: Vec<_> = lists.self_test().await.iter().map(ListTest::is_on).collect();

@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime};
 use smtp_core::{ForwardPath, ReversePath, Treatment, async_trait};
 
 use crate::chain::Greylisting;
-use crate::check::{Check, KnownClient, Observation, Scope, Subject};
+use crate::check::{Check, Observation, Scope, Subject};
 use crate::clock::Clock;
+use crate::dnswl::{KnownClient, Trust};
 use crate::finding::{Action, Finding, Outcome};
 use crate::network::network_of;
 use crate::practice::Practice;
@@ -32,7 +33,7 @@ const EVEN_KNOWN: &str = "spf-softfail";
 /// Remembers who wrote from where to whom, and lets pass who comes again after a while.
 ///
 /// A client is its /24 or /64, and a reverse-path is the same with any tag of SRS, BATV or VERP. Clients that a list knows
-/// ([`KnownClient`], level 1 and more) need not wait, and neither do those that have sent good messages often enough; except
+/// ([`KnownClient`], from [`Trust::Low`] on) need not wait, and neither do those that have sent good messages often enough; except
 /// where SPF came out as softfail. Where the store fails, everybody passes.
 ///
 /// It is to be given to a chain twice: as what decides who may pass, and as check, whose practice asks everybody who is not
@@ -185,7 +186,7 @@ impl Greylist {
         let client = subject.connection().peer().ip();
         let even_known = |finding: &Finding| finding.practice() == EVEN_KNOWN && finding.outcome() == Outcome::Fail;
         if !subject.findings().any(even_known) {
-            let is_listed = subject.fact().is_some_and(|KnownClient(level)| *level >= 1);
+            let is_listed = subject.fact().is_some_and(|KnownClient(trust)| *trust >= Trust::Low);
             if is_listed || self.knows(client).await? {
                 return Ok(true);
             }

@@ -17,63 +17,54 @@
 //! | whether the client came before | [`Greylist`] | S36, S43, S44 |
 //!
 //! [`HickoryResolver`] asks the network what checks want to know of DNS.
-//! [`Submission`] is no check: it completes what mail clients submit.
+//!
 //! [`Submission`] is no check: it completes what mail clients submit. [`Srs`] rewrites the reverse-path of what is forwarded, and
-//! finds the way back, [`Batv`] tags those of our own mail, [`Verp`] those of lists. [`RateLimits`] are a policy of their own: what comes too fast is refused at once (B2505.8). What all of them
-//! remember is in a [`StateStore`].
+//! finds the way back, [`Batv`] tags those of our own mail, [`Verp`] those of lists. [`RateLimits`] are a policy of their own: what
+//! comes too fast is refused at once (B2505.8). What all of them remember is in a [`StateStore`].
 
 mod batv;
 mod chain;
 mod check;
-mod filter;
+mod clock;
 mod dns;
 mod dns_cache;
 mod dns_list;
 mod dnsbl;
 mod dnswl;
-mod finding;
-mod helo;
-mod judgement;
-mod null_sender;
-mod practice;
-mod reverse_dns;
-mod rules;
-mod sender_domain;
-mod clock;
+mod filter;
 mod finding;
 mod greylist;
+mod helo;
 mod judgement;
 mod network;
+mod null_sender;
 mod outbound_chain;
 mod practice;
 mod rate_limit;
 mod reverse_dns;
 mod rewriting_key;
 mod rules;
+mod sender_domain;
 mod srs;
 mod stable_sender;
 mod state;
 mod submission;
 mod verp;
 
+pub use batv::{Batv, BatvError, BatvLookup, BatvSigning};
 pub use chain::{Chain, Greylisting, MARK};
 pub use check::{CHECK_LIMIT, Check, Observation, Scope, Subject};
+pub use dns::{HickoryResolver, NoNameServer};
+pub use dns_list::{DnsList, ListHealth, ListTest, Listing};
+pub use dnsbl::{Dnsbl, DomainDnsbl};
+pub use dnswl::{Dnswl, KnownClient, Trust};
 pub use filter::clamd::Clamd;
 pub use filter::rspamd::Rspamd;
 pub use filter::spamd::Spamd;
 pub use filter::{FilterAddress, FilterLimits, NotAFilterAddress};
-pub use batv::{Batv, BatvError, BatvLookup, BatvSigning};
-pub use chain::{CHECK_LIMIT, Chain, Greylisting, MARK};
-pub use check::{Check, Observation, Scope, Subject};
-pub use dns::{HickoryResolver, NoNameServer};
-pub use dns_list::{DnsList, ListHealth, ListTest, Listing};
-pub use dnsbl::{Dnsbl, DomainDnsbl};
-pub use dnswl::{Dnswl, Known, Trust};
-pub use finding::{Action, Finding, Outcome};
-pub use helo::Helo;
-pub use check::{Check, KnownClient, Observation, Scope, Subject};
 pub use finding::{Action, Finding, Outcome};
 pub use greylist::{Attempt, Greylist};
+pub use helo::Helo;
 pub use judgement::{Circumstances, Contribution, Judgement};
 pub use null_sender::NullSender;
 pub use outbound_chain::OutboundChain;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use smtp_core::{Domain, ResolverTable, async_trait};
 use smtp_policy::{
-    Chain, Check, DnsList, Dnsbl, Dnswl, DomainDnsbl, Greylisting, Helo, Known, NullSender, Preset, ReverseDns,
+    Chain, Check, DnsList, Dnsbl, Dnswl, DomainDnsbl, Greylisting, Helo, KnownClient, NullSender, Preset, ReverseDns,
     SenderDomain, Subject, Trust,
 };
 
@@ -18,7 +18,7 @@ struct OnlyKnown;
 #[async_trait]
 impl Greylisting for OnlyKnown {
     async fn may_pass(&self, subject: &Subject<'_>) -> bool {
-        subject.fact::<Known>().is_some_and(|Known(trust)| *trust >= Trust::Low)
+        subject.fact::<KnownClient>().is_some_and(|KnownClient(trust)| *trust >= Trust::Low)
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use smtp_core::{ResolverTable, async_trait};
 use smtp_policy::{
     Action, Attempt, Chain, Change, Changing, Check, FileStateStore, Finding, Greylist, KnownClient, MemoryStateStore,
-    Observation, Practice, Preset, ReverseDns, Scope, StateError, StateStore, Subject, UnknownPractice,
+    Observation, Practice, Preset, ReverseDns, Scope, StateError, StateStore, Subject, Trust, UnknownPractice,
 };
 
 use support::{converse, message};
@@ -176,9 +176,9 @@ async fn s36_a_softfail_greylists_even_known_clients() {
     for (practice, spares_known) in [(SOFTFAIL, false), (OTHER, true)] {
         for (level, is_learnt, is_known) in [
             (None, false, false),
-            (Some(KnownClient(0)), false, false),
-            (Some(KnownClient(1)), false, true),
-            (Some(KnownClient(3)), false, true),
+            (Some(KnownClient(Trust::None)), false, false),
+            (Some(KnownClient(Trust::Low)), false, true),
+            (Some(KnownClient(Trust::High)), false, true),
             (None, true, true),
         ] {
             let seconds = Seconds::default();
