@@ -156,7 +156,8 @@ impl Chain {
 
     fn is_ours(&self, connection: &Connection) -> bool {
         let peer = connection.peer().ip().to_canonical();
-        connection.treatment() == Treatment::Submission || self.trusted.iter().any(|network| network.contains(&peer))
+        matches!(connection.treatment(), Treatment::Submission | Treatment::RelayClient)
+            || self.trusted.iter().any(|network| network.contains(&peer))
     }
 
     /// Runs the checks of these scopes at the same time, those that are wanted for this client.

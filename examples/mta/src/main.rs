@@ -1,7 +1,7 @@
 //! The command line of `mta`, a mail server assembled from the crates of this workspace.
 //!
 //! [`config`] says what is served, [`run`] serves it, [`queue`] keeps and delivers what arrives, [`send`] tries it out,
-//! [`password`] makes users, [`trial`] makes what one needs to try it, [`logging`] says what happened.
+//! [`policy`] judges mail of strangers, [`password`] makes users, [`trial`] makes what one needs to try it, [`logging`] says what happened.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ use crate::send::SendOptions;
 mod config;
 mod logging;
 mod password;
+mod policy;
 mod queue;
 mod recipients;
 mod run;
@@ -44,9 +45,21 @@ enum Command {
     Queue(QueueCommand),
     /// Read a password from standard input, and print the line of its user for the file `passwords`
     Password(PasswordOptions),
+    /// What is looked at in mail of strangers, and what is done about it
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Look at a configuration without running it
     #[command(subcommand)]
     Config(ConfigCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum PolicyCommand {
+    /// Print each practice by its number, what is done about it, and the scores
+    Explain {
+        /// The configuration; without it, what holds when there is none
+        file: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -70,6 +83,7 @@ fn main() -> ExitCode {
         Command::Queue(command) => queue::run(&command),
         Command::Send(options) => send::send(&options),
         Command::Password(options) => password::password(&options),
+        Command::Policy(PolicyCommand::Explain { file }) => explain(file.as_deref()),
         Command::Config(ConfigCommand::Show { file }) => show(file.as_deref()),
         Command::Config(ConfigCommand::Check { file }) => check(&file),
     };
@@ -88,6 +102,12 @@ type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 fn show(file: Option<&Path>) -> Result<(), AnyError> {
     Ok(io::stdout().write_all(Config::load(file)?.to_toml()?.as_bytes())?)
+}
+
+fn explain(file: Option<&Path>) -> Result<(), AnyError> {
+    let config = Config::load(file)?;
+    let chain = policy::plan(&config.hostname, &config.domains, &config.policy)?;
+    Ok(writeln!(io::stdout(), "{}", chain.explain())?)
 }
 
 fn check(file: &Path) -> Result<(), AnyError> {

@@ -16,7 +16,7 @@ use super::file::{
     RelayTable, RelayTls,
 };
 use super::problem::{ConfigError, Report};
-use super::{Config, ListenerConfig, TRIAL_DIRECTORY, tls_policy};
+use super::{Config, ListenerConfig, TRIAL_DIRECTORY, policy, tls_policy};
 
 const DEFAULT_ADDRESS: &str = "127.0.0.1:2525";
 const DEFAULT_DATA: &str = "mta-data";
@@ -72,6 +72,7 @@ fn config(report: &mut Report<'_>, file: ConfigFile) -> Option<Config> {
         report.add(dovecot.span(), "dovecot", "the users are those of `passwords`: leave out one of the two");
     }
     let tls_policy = tls_policy::check(report, file.tls_policy, smart_host.is_some());
+    let policy_settings = policy::check(report, &file.policy);
     let (queue, schedule, concurrency) = queue(report, file.queue);
     let mailboxes = file.mailboxes.unwrap_or(Mailboxes::Listed);
     // Whether a mailbox is local can be said only once the domains are known.
@@ -83,7 +84,7 @@ fn config(report: &mut Report<'_>, file: ConfigFile) -> Option<Config> {
     let postmaster = directory.postmaster(file.postmaster.as_ref());
     let users = directory.users;
     let data = file.data.map_or_else(|| PathBuf::from(DEFAULT_DATA), Spanned::into_inner);
-    Some(Config {
+    let config = Config {
         hostname: hostname?,
         // What lies where it lies by default moves with `data`.
         queue: queue.filter(|directory| *directory != Config::default_queue(&data)),
@@ -107,9 +108,12 @@ fn config(report: &mut Report<'_>, file: ConfigFile) -> Option<Config> {
         limits,
         connection_limits,
         shutdown_grace,
+        policy: policy_settings,
         log: file.log,
         domains,
-    })
+    };
+    policy::check_practices(report, &file.policy, &config);
+    Some(config)
 }
 
 /// Who can get mail.
@@ -434,7 +438,7 @@ fn limits(report: &mut Report<'_>, table: LimitsTable) -> (Limits, ConnectionLim
 }
 
 /// Sets a limit that the file names, if it is in its range.
-fn set<T: Copy + PartialOrd + Display>(
+pub(super) fn set<T: Copy + PartialOrd + Display>(
     report: &mut Report<'_>,
     key: &str,
     least: T,
@@ -451,7 +455,7 @@ fn set<T: Copy + PartialOrd + Display>(
     }
 }
 
-fn parsed<T: FromStr<Err: Display>>(
+pub(super) fn parsed<T: FromStr<Err: Display>>(
     report: &mut Report<'_>,
     key: &str,
     kind: &str,

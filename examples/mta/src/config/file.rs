@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::Config;
+use super::policy::PolicyTable;
 
 /// A value and its place in the file.
 pub(super) type Placed<T> = Option<Spanned<T>>;
@@ -26,6 +27,8 @@ pub(super) struct ConfigFile {
     pub(super) queue: QueueTable,
     #[serde(default)]
     pub(super) relay: RelayTable,
+    #[serde(default)]
+    pub(super) policy: PolicyTable,
     #[serde(default)]
     pub(super) limits: LimitsTable,
     #[serde(default)]
@@ -260,6 +263,7 @@ impl From<&Config> for ConfigFile {
                 clients: Some(texts(&config.relay_clients)),
                 protocol: Some(unplaced(config.relay_protocol)),
             },
+            policy: PolicyTable::from(&config.policy),
             limits: LimitsTable {
                 message_octets: Some(unplaced(limits.message_octets)),
                 recipients: Some(unplaced(limits.recipients)),
@@ -283,11 +287,11 @@ impl From<&Config> for ConfigFile {
     }
 }
 
-fn texts<T: ToString>(values: &[T]) -> Vec<Spanned<String>> {
+pub(super) fn texts<T: ToString>(values: &[T]) -> Vec<Spanned<String>> {
     values.iter().map(|value| unplaced(value.to_string())).collect()
 }
 
 /// A value that does not come from a file.
-fn unplaced<T>(value: T) -> Spanned<T> {
+pub(super) fn unplaced<T>(value: T) -> Spanned<T> {
     Spanned::new(0..0, value)
 }

@@ -1,10 +1,11 @@
 //! What is served, to whom, and within which limits: the configuration, read once and validated whole.
 //!
 //! [`mod@file`] has the keys as they stand in TOML, [`check`] turns them into [`Config`] or into [`problem::Problems`]
-//! with line and column; [`tls_policy`] has what next hops ask for.
+//! with line and column; [`tls_policy`] has what next hops ask for, [`policy`] what is done about mail of strangers.
 
 mod check;
 mod file;
+mod policy;
 mod problem;
 mod tls_policy;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 use smtp_core::{ConnectionLimits, Domain, IpNet, Limits, LocalDomains, Mailbox, MailboxTable, TlsPolicyTable};
 use smtp_queue::Schedule;
 
+use crate::policy::PolicySettings;
 use crate::recipients::Recipients;
 
 pub(crate) use self::file::{ListenerService, ListenerTls, Log, LogFormat, Mailboxes, Protocol, RelayTls};
@@ -56,6 +58,8 @@ pub(crate) struct Config {
     pub(crate) relay_protocol: Protocol,
     /// What next hops ask of those who send to them.
     pub(super) tls_policy: Vec<TlsPolicyConfig>,
+    /// What is looked at in mail of strangers.
+    pub(crate) policy: PolicySettings,
     /// Where to listen: at least one.
     pub(crate) listeners: Vec<ListenerConfig>,
     /// The file of users with passwords.
@@ -149,6 +153,11 @@ impl Config {
     /// Where what a trial needs is kept.
     pub(crate) fn trial_directory(&self) -> PathBuf {
         self.data.join(TRIAL_DIRECTORY)
+    }
+
+    /// Where what is known of clients is kept. No domain has a directory that starts with a dot.
+    pub(crate) fn state_directory(&self) -> PathBuf {
+        self.data.join(".state")
     }
 
     /// What next hops ask of those who send to them, by name.

@@ -9,7 +9,7 @@ fn errors(text: &str) -> String {
 #[test] // Each row: what is wrong, and the whole message.
 fn an_error_names_file_line_column_and_key() {
     let keys = "expected one of `hostname`, `domains`, `data`, `mailboxes`, `users`, `postmaster`, `aliases`, `queue`, \
-                `relay`, `limits`, `log`, `passwords`, `dovecot`, `trial`, `listener`, `certificate`, `tls_policy`";
+                `relay`, `policy`, `limits`, `log`, `passwords`, `dovecot`, `trial`, `listener`, `certificate`, `tls_policy`";
     for (text, expected) in [
         ("hostnam = \"mx\"", format!("mta.toml:1:1: unknown key `hostnam`, {keys}")),
         ("# no\n\nrelay_clients = []\n", format!("mta.toml:3:1: unknown key `relay_clients`, {keys}")),

@@ -1,0 +1,194 @@
+//! What is looked at in mail of strangers, and what is done about it: `[policy]`.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use smtp_policy::{Action, FilterAddress, Preset};
+use toml::Spanned;
+
+use crate::policy::{Blocklist, PolicySettings};
+
+use super::Config;
+use super::check::{parsed, set};
+use super::file::{Placed, texts, unplaced};
+use super::problem::Report;
+
+/// The table as it stands in a file.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PolicyTable {
+    preset: Placed<String>,
+    trusted: Option<Vec<Spanned<String>>>,
+    dns: Option<Vec<Spanned<String>>>,
+    greylist: Placed<bool>,
+    clamd: Placed<String>,
+    spamd: Placed<String>,
+    rspamd: Placed<String>,
+    greylist_score: Placed<u32>,
+    tag_score: Placed<u32>,
+    reject_score: Placed<u32>,
+    allowlists: Option<Vec<Spanned<String>>>,
+    #[serde(default)]
+    actions: BTreeMap<Spanned<String>, Spanned<String>>,
+    #[serde(default)]
+    unknown: BTreeMap<Spanned<String>, Spanned<String>>,
+    #[serde(default)]
+    weights: BTreeMap<Spanned<String>, Spanned<u16>>,
+    #[serde(default)]
+    blocklist: Vec<BlocklistTable>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct BlocklistTable {
+    zone: Spanned<String>,
+    weight: Placed<u16>,
+    refuse: Placed<bool>,
+}
+
+/// Networks whose clients are not looked at unless others are named: this host.
+const TRUSTED: [&str; 2] = ["127.0.0.0/8", "::1/128"];
+
+/// The table checked, but for the names of practices.
+pub(super) fn check(report: &mut Report<'_>, table: &PolicyTable) -> PolicySettings {
+    let preset =
+        word(report, "policy.preset", "rfc-strict, bcp or bcp-strict", table.preset.as_ref(), Preset::from_word);
+    let preset = preset.unwrap_or_default();
+    let trusted = match &table.trusted {
+        Some(texts) => all(report, "policy.trusted", "a network like `10.0.0.0/8`", texts),
+        None => TRUSTED.iter().filter_map(|text| text.parse().ok()).collect(),
+    };
+    let mut thresholds = smtp_policy::Rules::new(preset).thresholds();
+    for (key, value, threshold) in [
+        ("policy.greylist_score", &table.greylist_score, &mut thresholds.greylist),
+        ("policy.tag_score", &table.tag_score, &mut thresholds.tag),
+        ("policy.reject_score", &table.reject_score, &mut thresholds.reject),
+    ] {
+        let mut score = threshold.unwrap_or(0);
+        set(report, key, 0, 1000, value.clone(), &mut score);
+        *threshold = Some(score).filter(|score| *score > 0);
+    }
+    let filter = |report: &mut Report<'_>, key: &str, text: &Placed<String>| {
+        let text = text.as_ref()?;
+        parsed(report, key, "the address of a filter, `host:port` or `unix:/path`", text)
+    };
+    let blocklists = table.blocklist.iter().filter_map(|list| {
+        let zone = parsed(report, "policy.blocklist.zone", "a zone of DNS", &list.zone)?;
+        let refuse = list.refuse.as_ref().is_some_and(|refuse| *refuse.get_ref());
+        Some(Blocklist { zone, weight: list.weight.as_ref().map(|weight| *weight.get_ref()), refuse })
+    });
+    let blocklists = blocklists.collect();
+    PolicySettings {
+        preset,
+        trusted,
+        dns: all(
+            report,
+            "policy.dns",
+            "the address of a name server, like `192.0.2.53:53`",
+            table.dns.as_deref().unwrap_or_default(),
+        ),
+        greylist: table.greylist.as_ref().is_none_or(|on| *on.get_ref()),
+        clamd: filter(report, "policy.clamd", &table.clamd),
+        spamd: filter(report, "policy.spamd", &table.spamd),
+        rspamd: filter(report, "policy.rspamd", &table.rspamd),
+        thresholds,
+        allowlists: all(report, "policy.allowlists", "a zone of DNS", table.allowlists.as_deref().unwrap_or_default()),
+        blocklists,
+        actions: actions(report, "policy.actions", &table.actions),
+        unknown: actions(report, "policy.unknown", &table.unknown),
+        weights: table.weights.iter().map(|(name, weight)| (name.get_ref().clone(), *weight.get_ref())).collect(),
+    }
+}
+
+/// Names the practices that nobody looks at.
+pub(super) fn check_practices(report: &mut Report<'_>, table: &PolicyTable, config: &Config) {
+    let plain =
+        PolicySettings { actions: Vec::new(), unknown: Vec::new(), weights: Vec::new(), ..config.policy.clone() };
+    let Ok(chain) = crate::policy::plan(&config.hostname, &config.domains, &plain) else { return };
+    let named = [
+        ("policy.actions", table.actions.keys().collect::<Vec<_>>()),
+        ("policy.unknown", table.unknown.keys().collect()),
+        ("policy.weights", table.weights.keys().collect()),
+    ];
+    for (key, names) in named {
+        for name in names.into_iter().filter(|name| chain.rules().action(name.get_ref()).is_none()) {
+            let shown = name.get_ref().escape_debug();
+            report.add(
+                name.span(),
+                key,
+                format!("nobody looks at `{shown}`; `mta policy explain` lists what is looked at"),
+            );
+        }
+    }
+}
+
+fn all<T: FromStr<Err: Display>>(report: &mut Report<'_>, key: &str, kind: &str, texts: &[Spanned<String>]) -> Vec<T> {
+    texts.iter().filter_map(|text| parsed(report, key, kind, text)).collect()
+}
+
+fn actions(
+    report: &mut Report<'_>,
+    key: &str,
+    table: &BTreeMap<Spanned<String>, Spanned<String>>,
+) -> Vec<(String, Action)> {
+    let kinds = Action::ALL.map(Action::as_str).join(", ");
+    let action = |(name, text): (&Spanned<String>, &Spanned<String>)| {
+        let action = word(report, key, &format!("one of {kinds}"), Some(text), Action::from_word)?;
+        Some((name.get_ref().clone(), action))
+    };
+    table.iter().filter_map(action).collect()
+}
+
+fn word<T>(
+    report: &mut Report<'_>,
+    key: &str,
+    kinds: &str,
+    text: Option<&Spanned<String>>,
+    meaning: impl Fn(&str) -> Option<T>,
+) -> Option<T> {
+    let text = text?;
+    let found = meaning(text.get_ref());
+    if found.is_none() {
+        report.add(text.span(), key, format!("`{}` is not {kinds}", text.get_ref().escape_debug()));
+    }
+    found
+}
+
+/// With every key, so that every default can be seen.
+impl From<&PolicySettings> for PolicyTable {
+    fn from(config: &PolicySettings) -> Self {
+        let address = |address: &Option<FilterAddress>| address.as_ref().map(|it| unplaced(it.to_string()));
+        let score = |score: Option<u32>| Some(unplaced(score.unwrap_or(0)));
+        let words = |actions: &[(String, Action)]| {
+            let word = |(name, action): &(String, Action)| (unplaced(name.clone()), unplaced(action.to_string()));
+            actions.iter().map(word).collect()
+        };
+        Self {
+            preset: Some(unplaced(config.preset.as_str().to_owned())),
+            trusted: Some(texts(&config.trusted)),
+            dns: Some(texts(&config.dns)),
+            greylist: Some(unplaced(config.greylist)),
+            clamd: address(&config.clamd),
+            spamd: address(&config.spamd),
+            rspamd: address(&config.rspamd),
+            greylist_score: score(config.thresholds.greylist),
+            tag_score: score(config.thresholds.tag),
+            reject_score: score(config.thresholds.reject),
+            allowlists: Some(texts(&config.allowlists)),
+            actions: words(&config.actions),
+            unknown: words(&config.unknown),
+            weights: config.weights.iter().map(|(name, weight)| (unplaced(name.clone()), unplaced(*weight))).collect(),
+            blocklist: config
+                .blocklists
+                .iter()
+                .map(|list| BlocklistTable {
+                    zone: unplaced(list.zone.to_string()),
+                    weight: list.weight.map(unplaced),
+                    refuse: Some(unplaced(list.refuse)),
+                })
+                .collect(),
+        }
+    }
+}

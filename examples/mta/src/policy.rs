@@ -1,0 +1,154 @@
+//! What is looked at in mail of strangers: the checks of `smtp-policy`, as the configuration wants them.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use smtp_core::{DnsName, Domain, IpNet, Resolver, ResolverTable, TracingObserver};
+use smtp_policy::{
+    Action, Chain, Clamd, DnsList, Dnsbl, Dnswl, FileStateStore, FilterAddress, Greylist, Helo, HickoryResolver,
+    MemoryStateStore, NullSender, Preset, ReverseDns, Rspamd, SenderDomain, Spamd, Spf, Thresholds, UnknownPractice,
+};
+
+use crate::AnyError;
+
+/// Whom the C library asks where the system names nobody.
+const NAME_SERVER_OF_THIS_HOST: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 53);
+
+/// What is looked at, and what is done about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PolicySettings {
+    /// From where the rules start.
+    pub(crate) preset: Preset,
+    /// Networks whose clients are not looked at.
+    pub(crate) trusted: Vec<IpNet>,
+    /// Whom to ask for DNS; with none, those whom the system asks.
+    pub(crate) dns: Vec<SocketAddr>,
+    /// Whether strangers may be asked to come again.
+    pub(crate) greylist: bool,
+    /// Where ClamAV looks for malware.
+    pub(crate) clamd: Option<FilterAddress>,
+    /// Where SpamAssassin looks for spam.
+    pub(crate) spamd: Option<FilterAddress>,
+    /// Where rspamd does.
+    pub(crate) rspamd: Option<FilterAddress>,
+    /// What a score means.
+    pub(crate) thresholds: Thresholds,
+    /// Lists of good servers.
+    pub(crate) allowlists: Vec<DnsName>,
+    /// Lists of bad clients.
+    pub(crate) blocklists: Vec<Blocklist>,
+    /// Other actions than those of the preset, by practice.
+    pub(crate) actions: Vec<(String, Action)>,
+    /// The same for what cannot be known.
+    pub(crate) unknown: Vec<(String, Action)>,
+    /// Other weights, by practice.
+    pub(crate) weights: Vec<(String, u16)>,
+}
+
+/// A list of bad clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Blocklist {
+    /// Its zone.
+    pub(crate) zone: DnsName,
+    /// What a client on it scores; `None`: as the check has it.
+    pub(crate) weight: Option<u16>,
+    /// Whether a client on it is refused.
+    pub(crate) refuse: bool,
+}
+
+/// The checks, with the network to ask and a directory to remember in.
+///
+/// # Errors
+/// Where that directory cannot be used, or the settings name a practice that nobody looks at.
+pub(crate) fn open(
+    hostname: &Domain,
+    domains: &[Domain],
+    settings: &PolicySettings,
+    directory: PathBuf,
+) -> Result<Chain, AnyError> {
+    let store = settings.greylist.then(|| FileStateStore::open(directory)).transpose()?;
+    if let Some(octets) = store.as_ref().map(FileStateStore::cut_octets).filter(|octets| *octets > 0) {
+        tracing::warn!(target: "mta", octets, "the end of what was remembered of clients was damaged, and is left out");
+    }
+    let dns: Arc<dyn Resolver> = Arc::new(resolver(settings)?);
+    Ok(chain(hostname, domains, settings, &dns, store.map(Greylist::new))?.observed_by(TracingObserver))
+}
+
+/// The same without network and memory: what is looked at, and what is done about it.
+///
+/// # Errors
+/// Where the settings name a practice that nobody looks at.
+pub(crate) fn plan(hostname: &Domain, domains: &[Domain], settings: &PolicySettings) -> Result<Chain, UnknownPractice> {
+    let dns: Arc<dyn Resolver> = Arc::new(ResolverTable::new());
+    chain(hostname, domains, settings, &dns, settings.greylist.then(|| Greylist::new(MemoryStateStore::new())))
+}
+
+fn resolver(policy: &PolicySettings) -> Result<HickoryResolver, AnyError> {
+    if !policy.dns.is_empty() {
+        return Ok(HickoryResolver::with_servers(policy.dns.iter().copied())?);
+    }
+    match HickoryResolver::from_system() {
+        Ok(resolver) => Ok(resolver),
+        Err(error) => {
+            let server = NAME_SERVER_OF_THIS_HOST;
+            tracing::warn!(target: "mta", %error, %server, "the system names no name server");
+            Ok(HickoryResolver::with_servers([server])?)
+        }
+    }
+}
+
+fn chain(
+    hostname: &Domain,
+    domains: &[Domain],
+    policy: &PolicySettings,
+    dns: &Arc<dyn Resolver>,
+    greylist: Option<Greylist>,
+) -> Result<Chain, UnknownPractice> {
+    let helo = Helo::new(dns.clone()).with_domain(hostname.clone());
+    let helo = domains.iter().cloned().fold(helo, Helo::with_domain);
+    let mut chain = Chain::new("policy", policy.preset)
+        .with_thresholds(policy.thresholds)
+        .reporting_as(hostname)
+        .with(ReverseDns::new(dns.clone()))
+        .with(helo)
+        .with(SenderDomain::new(dns.clone()))
+        .with(NullSender)
+        .with(Spf::new(dns.clone()).named(hostname));
+    chain = policy.trusted.iter().copied().fold(chain, Chain::trusting);
+    if !policy.blocklists.is_empty() {
+        let lists = policy.blocklists.iter().map(|list| {
+            let zone = DnsList::new(list.zone.clone());
+            let zone = list.weight.map_or_else(|| zone.clone(), |weight| zone.clone().with_weight(weight));
+            if list.refuse { zone.refusing() } else { zone }
+        });
+        chain = chain.with(lists.fold(Dnsbl::new(dns.clone()), Dnsbl::with));
+    }
+    if !policy.allowlists.is_empty() {
+        let lists = policy.allowlists.iter().cloned().map(DnsList::new);
+        chain = chain.with(lists.fold(Dnswl::new(dns.clone()), Dnswl::with));
+    }
+    if let Some(address) = policy.clamd.clone() {
+        chain = chain.with(Clamd::new(address));
+    }
+    if let Some(address) = policy.spamd.clone() {
+        chain = chain.with(Spamd::new(address));
+    }
+    if let Some(address) = policy.rspamd.clone() {
+        chain = chain.with(Rspamd::new(address));
+    }
+    if let Some(greylist) = greylist {
+        chain = chain.with(greylist.clone()).with_greylisting(greylist);
+    }
+    let rules = chain.rules_mut();
+    for (practice, action) in &policy.actions {
+        rules.set_action(practice, *action)?;
+    }
+    for (practice, action) in &policy.unknown {
+        rules.set_action_for_unknown(practice, *action)?;
+    }
+    for (practice, weight) in &policy.weights {
+        rules.set_weight(practice, *weight)?;
+    }
+    Ok(chain)
+}
