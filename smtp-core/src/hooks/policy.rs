@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::message::content::Content;
+use crate::message::edits::Removal;
 use crate::message::header_field::{HeaderField, HeaderFieldError, is_field_name};
 use crate::session::connection::{Connection, Greeting};
 use crate::session::decision::{Changes, Disposition, Refusal, Verdict};
@@ -173,7 +174,24 @@ impl<'a> PolicyContext<'a> {
         if !is_field_name(name) {
             return Err(HeaderFieldError::Name);
         }
-        self.changes.removed.push(name.into());
+        self.changes.removed.push(Removal::all(name));
+        Ok(())
+    }
+
+    /// Leaves out some arriving fields of that name, by their places among all of it: the first is 0, as the message came and
+    /// whatever other policies leave out. A place without a field has no effect, nor has it before `MAIL`.
+    ///
+    /// # Errors
+    /// [`HeaderFieldError::Name`] where that is no name.
+    pub fn remove_header_at(
+        &mut self,
+        name: &str,
+        places: impl IntoIterator<Item = usize>,
+    ) -> Result<(), HeaderFieldError> {
+        if !is_field_name(name) {
+            return Err(HeaderFieldError::Name);
+        }
+        self.changes.removed.push(Removal::at(name, places));
         Ok(())
     }
 

@@ -1,6 +1,26 @@
 //! Changes to the header section of a message whose content nobody rewrites.
 
+use std::collections::BTreeSet;
+
 use super::header_field::HeaderField;
+
+/// Arriving fields of one name that are left out.
+#[derive(Debug, Clone)]
+pub(crate) struct Removal {
+    name: Box<str>,
+    /// Which of them, counted from the top and from 0; all, where it is `None`.
+    places: Option<BTreeSet<usize>>,
+}
+
+impl Removal {
+    pub(crate) fn all(name: &str) -> Self {
+        Self { name: name.into(), places: None }
+    }
+
+    pub(crate) fn at(name: &str, places: impl IntoIterator<Item = usize>) -> Self {
+        Self { name: name.into(), places: Some(places.into_iter().collect()) }
+    }
+}
 
 /// Fields to put in front and names to leave out.
 #[derive(Debug, Clone, Default)]
@@ -9,11 +29,11 @@ pub(crate) struct HeaderEdits {
     prepended: Vec<HeaderField>,
     /// In the order in which they were added.
     completing: Vec<HeaderField>,
-    removed: Vec<Box<str>>,
+    removed: Vec<Removal>,
 }
 
 impl HeaderEdits {
-    pub(crate) fn extend(&mut self, prepended: Vec<HeaderField>, completing: Vec<HeaderField>, removed: Vec<Box<str>>) {
+    pub(crate) fn extend(&mut self, prepended: Vec<HeaderField>, completing: Vec<HeaderField>, removed: Vec<Removal>) {
         self.prepended.extend(prepended);
         self.completing.extend(completing);
         self.removed.extend(removed);
@@ -38,6 +58,8 @@ impl HeaderEdits {
     /// as it is. `head` must hold the whole header section.
     pub(crate) fn filter(&self, head: &[u8]) -> Vec<u8> {
         let mut kept = Vec::with_capacity(head.len());
+        // How many fields of the name of each removal were met.
+        let mut met = vec![0; self.removed.len()];
         let mut rest = head;
         let mut dropping = false;
         while !rest.is_empty() {
@@ -49,9 +71,7 @@ impl HeaderEdits {
                     kept.extend_from_slice(rest);
                     return kept;
                 }
-                let is_removed =
-                    |name: &[u8]| self.removed.iter().any(|removed| name.eq_ignore_ascii_case(removed.as_bytes()));
-                dropping = field_name(line).is_some_and(is_removed);
+                dropping = field_name(line).is_some_and(|name| self.is_removed(name, &mut met));
             }
             if !dropping {
                 kept.extend_from_slice(line);
@@ -59,6 +79,17 @@ impl HeaderEdits {
             rest = behind;
         }
         kept
+    }
+
+    fn is_removed(&self, name: &[u8], met: &mut [usize]) -> bool {
+        let mut is_removed = false;
+        for (removal, met) in self.removed.iter().zip(met) {
+            if name.eq_ignore_ascii_case(removal.name.as_bytes()) {
+                is_removed |= removal.places.as_ref().is_none_or(|places| places.contains(met));
+                *met += 1;
+            }
+        }
+        is_removed
     }
 }
 
@@ -76,7 +107,7 @@ mod tests {
     #[test]
     fn named_fields_go_with_their_continuation_lines_and_nothing_else() {
         let mut edits = HeaderEdits::default();
-        edits.extend(Vec::new(), Vec::new(), vec!["X-Spam".into()]);
+        edits.extend(Vec::new(), Vec::new(), vec![Removal::all("X-Spam")]);
         for (head, expected) in [
             ("X-Spam: a\r\n b\r\nSubject: s\r\n\r\nX-Spam: body\r\n", "Subject: s\r\n\r\nX-Spam: body\r\n"),
             ("Subject: s\r\nx-spam : a\r\n\r\n", "Subject: s\r\n\r\n"),
@@ -85,6 +116,23 @@ mod tests {
             ("\r\nX-Spam: a\r\n", "\r\nX-Spam: a\r\n"),
             ("", ""),
         ] {
+            assert_eq!(String::from_utf8_lossy(&edits.filter(head.as_bytes())), expected);
+        }
+    }
+
+    #[test] // SECURITY D-24: of several fields of a name those that lie
+    fn fields_go_by_their_place_among_those_of_their_name_as_they_arrived() {
+        let head = "A: 0\r\na : 1\r\n more\r\nB: 0\r\nA: 2\r\nAB: 0\r\n\r\nA: body\r\n";
+        for (removals, expected) in [
+            (vec![Removal::at("a", [0])], "a : 1\r\n more\r\nB: 0\r\nA: 2\r\nAB: 0\r\n\r\nA: body\r\n"),
+            (vec![Removal::at("A", [1, 9])], "A: 0\r\nB: 0\r\nA: 2\r\nAB: 0\r\n\r\nA: body\r\n"),
+            // What one policy removes does not move what another means.
+            (vec![Removal::at("A", [0]), Removal::at("A", [2])], "a : 1\r\n more\r\nB: 0\r\nAB: 0\r\n\r\nA: body\r\n"),
+            (vec![Removal::at("A", [0]), Removal::all("B")], "a : 1\r\n more\r\nA: 2\r\nAB: 0\r\n\r\nA: body\r\n"),
+            (vec![Removal::at("A", [])], head),
+        ] {
+            let mut edits = HeaderEdits::default();
+            edits.extend(Vec::new(), Vec::new(), removals);
             assert_eq!(String::from_utf8_lossy(&edits.filter(head.as_bytes())), expected);
         }
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::message::edits::Removal;
 use crate::message::header_field::HeaderField;
 use crate::sasl::keys::ScramHash;
 use crate::syntax::address::Mailbox;
@@ -318,7 +319,7 @@ pub struct Changes {
     pub(crate) transaction: Option<Extensions>,
     pub(crate) prepended: Vec<HeaderField>,
     pub(crate) completing: Vec<HeaderField>,
-    pub(crate) removed: Vec<Box<str>>,
+    pub(crate) removed: Vec<Removal>,
     pub(crate) dispositions: Vec<(usize, Disposition)>,
     pub(crate) refused: Vec<(usize, Refusal)>,
     pub(crate) confirms_sender: bool,
