@@ -15,6 +15,7 @@
 //! | the domain of the reverse-path | [`SenderDomain`] | B2505.9 |
 //! | the recipients of the null reverse-path | [`NullSender`] | S20 |
 //! | whether the client came before | [`Greylist`] | S36, S43, S44 |
+//! | whether the domain of the sender lets the client send | [`Spf`] | S34 to S38 |
 //!
 //! [`HickoryResolver`] asks the network what checks want to know of DNS.
 //!
@@ -48,6 +49,7 @@ mod sender_domain;
 mod srs;
 mod stable_sender;
 mod state;
+mod spf;
 mod submission;
 mod verp;
 
@@ -80,5 +82,6 @@ pub use state::{
     Change, Changing, FileStateStore, MemoryStateStore, STATE_KEY_LIMIT_OCTETS, STATE_TABLE_LIMIT_OCTETS,
     STATE_VALUE_LIMIT_OCTETS, StateError, StateLimits, StateStore,
 };
+pub use spf::{Spf, SpfIdentity, SpfResult};
 pub use submission::Submission;
 pub use verp::Verp;
