@@ -7,12 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures_util::future::join_all;
 use ipnet::IpNet;
 use smtp_core::{
-    Connection, Content, Disposition, ForwardPath, Greeting, Observer, Policy, PolicyContext, PolicyEvent,
-    PolicyFinding, Recipient, SafeText, Stages, Transaction, Treatment, Verdict, async_trait,
+    Connection, Content, Disposition, Domain, ForwardPath, Greeting, Observer, Policy, PolicyContext, PolicyEvent,
+    PolicyFinding, Recipient, Refusal, SafeText, Stages, Transaction, Treatment, Verdict, async_trait,
 };
 
+use crate::auth_results::{self, FIELD};
 use crate::check::{Check, Observation, Scope, Subject};
 use crate::finding::{Action, Finding};
+use crate::header::header_section;
 use crate::judgement::{Circumstances, Judgement};
 use crate::practice::{Practice, Preset};
 use crate::rules::{Rules, Thresholds, UnknownPractice};
@@ -72,6 +74,7 @@ pub struct Chain {
     rules: Rules,
     greylisting: Option<Arc<dyn Greylisting>>,
     trusted: Vec<IpNet>,
+    authserv_id: Option<Domain>,
     observer: Option<Arc<dyn Observer>>,
 }
 
@@ -86,6 +89,7 @@ impl Chain {
             rules: Rules::new(preset),
             greylisting: None,
             trusted: Vec::new(),
+            authserv_id: None,
             observer: None,
         }
     }
@@ -126,6 +130,13 @@ impl Chain {
     pub fn trusting(mut self, network: IpNet) -> Self {
         self.trusted.push(network);
         self
+    }
+
+    /// Writes what the checks found into one `Authentication-Results` field of each message, under this name, and leaves out
+    /// arriving fields that have it (RFC 8601 §5). Usually it is the name of the server. Default: no field is written.
+    #[must_use]
+    pub fn reporting_as(self, authserv_id: &Domain) -> Self {
+        Self { authserv_id: Some(authserv_id.to_ascii()), ..self }
     }
 
     /// Who is told of each judgement.
@@ -273,8 +284,9 @@ impl Policy for Chain {
 
     fn stages(&self) -> Stages {
         let wanted = self.checks.iter().filter(|check| self.wants(&***check));
+        let reporting = if self.authserv_id.is_some() { Stages::MESSAGE } else { Stages::NONE };
         // What was seen of the envelope is judged again with the content, and written into its header.
-        wanted.fold(Stages::NONE, |stages, check| match check.scope() {
+        wanted.fold(reporting, |stages, check| match check.scope() {
             Scope::Client | Scope::Sender | Scope::Recipient => stages | Stages::RECIPIENT | Stages::MESSAGE,
             Scope::Content | Scope::Conclusion => stages | Stages::MESSAGE,
         })
@@ -319,6 +331,12 @@ impl Policy for Chain {
         if shared.iter().any(|observation| observation.confirms_sender) {
             cx.confirm_sender();
         }
+        if let Some(authserv_id) = &self.authserv_id {
+            let Ok(section) = header_section(content).await else {
+                return Verdict::Refuse(Refusal::transient(3, 0, "Temporary failure, try again later"));
+            };
+            write_results(cx, authserv_id, &auth_results::forged(&section, authserv_id), &shared);
+        }
         let of_recipients = cx.transaction_extensions().get::<OfRecipients>().cloned().unwrap_or_default();
         let recipients = cx.transaction().map(Transaction::recipients).unwrap_or_default();
         let mut strongest = Action::Off;
@@ -352,6 +370,14 @@ fn mark(cx: &mut PolicyContext<'_>, strongest: Action) {
         _ => cx.prepend_header(MARK, "YES"),
     });
     debug_assert!(marked.is_ok(), "the field is well formed");
+}
+
+/// Leaves out the results that others wrote in our name, and writes ours.
+fn write_results(cx: &mut PolicyContext<'_>, authserv_id: &Domain, forged: &[usize], seen: &[Arc<Observation>]) {
+    let results: Vec<String> = seen.iter().flat_map(|observation| observation.results.clone()).collect();
+    let value = auth_results::written(authserv_id, &results);
+    let written = cx.remove_header_at(FIELD, forged.iter().copied()).and_then(|()| cx.prepend_header(FIELD, &value));
+    debug_assert!(written.is_ok(), "each result is one line of at most 512 octets");
 }
 
 /// For people who look after the quarantine: what asked for it.

@@ -24,6 +24,11 @@
 //! comes too fast is refused at once (B2505.8). What all of them remember is in a [`StateStore`].
 
 mod batv;
+//! What they found of the author is written into `Authentication-Results`: [`Chain::reporting_as`].
+//!
+//! [`Submission`] is no check: it completes what mail clients submit.
+
+mod auth_results;
 mod chain;
 mod check;
 mod clock;
@@ -36,6 +41,7 @@ mod filter;
 mod finding;
 mod greylist;
 mod helo;
+mod header;
 mod judgement;
 mod network;
 mod null_sender;

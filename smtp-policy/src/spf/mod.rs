@@ -16,6 +16,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use smtp_core::{Domain, Host, Resolver, ReversePath, async_trait};
 
+use crate::auth_results::property_value;
 use crate::check::{Check, Observation, Scope, Subject};
 use crate::finding::{Action, Finding};
 use crate::practice::Practice;
@@ -162,10 +163,15 @@ impl Spf {
         };
         let mut seen = Observation::new().with_fact(path.result);
         if let Some(domain) = &greeted {
-            seen = seen.with_result(format!("spf={} smtp.helo={domain}", helo.result.as_str()));
+            seen =
+                seen.with_result(format!("spf={} smtp.helo={}", helo.result.as_str(), property_value(domain.as_str())));
         }
         if let (Some(domain), Some(_)) = (&sender, mailbox) {
-            seen = seen.with_result(format!("spf={} smtp.mailfrom={domain}", path.result.as_str()));
+            seen = seen.with_result(format!(
+                "spf={} smtp.mailfrom={}",
+                path.result.as_str(),
+                property_value(domain.as_str())
+            ));
         }
         seen = seen.with_fact(SpfIdentity { domain: sender.clone(), result: path.result });
         if path.result == SpfResult::Pass && !path.is_wide && mailbox.is_some() {
