@@ -32,6 +32,8 @@ pub(crate) fn read_section(mut content: impl BufRead) -> io::Result<Vec<u8>> {
 pub(crate) struct Field<'a> {
     /// Without white space behind it, which is obsolete (RFC 5322 §4.5).
     pub(crate) name: &'a [u8],
+    /// With that white space.
+    pub(crate) name_as_written: &'a [u8],
     /// What follows the colon, folded, with its line breaks.
     pub(crate) value: &'a [u8],
 }
@@ -57,7 +59,7 @@ pub(crate) fn fields(section: &[u8]) -> impl Iterator<Item = Field<'_>> {
             let Some(colon) = field[..first_line].iter().position(|&octet| octet == b':') else { continue };
             let name = field[..colon].trim_ascii_end();
             if !name.is_empty() && name.iter().all(u8::is_ascii_graphic) {
-                return Some(Field { name, value: &field[colon + 1..] });
+                return Some(Field { name, name_as_written: &field[..colon], value: &field[colon + 1..] });
             }
         }
     })

@@ -16,6 +16,7 @@
 //! | the recipients of the null reverse-path | [`NullSender`] | S20 |
 //! | whether the client came before | [`Greylist`] | S36, S43, S44 |
 //! | whether the domain of the sender lets the client send | [`Spf`] | S34 to S38 |
+//! | which domains vouch for the message | [`Dkim`] | S39 |
 //!
 //! [`HickoryResolver`] asks the network what checks want to know of DNS.
 //!
@@ -29,6 +30,7 @@ mod batv;
 //! [`Submission`] is no check: it completes what mail clients submit.
 
 mod auth_results;
+mod body_hash;
 mod chain;
 mod check;
 mod clock;
@@ -38,6 +40,7 @@ mod dns_list;
 mod dnsbl;
 mod dnswl;
 mod filter;
+mod dkim;
 mod finding;
 mod greylist;
 mod helo;
@@ -55,6 +58,7 @@ mod sender_domain;
 mod srs;
 mod stable_sender;
 mod state;
+mod signature;
 mod spf;
 mod submission;
 mod verp;
@@ -70,6 +74,9 @@ pub use filter::clamd::Clamd;
 pub use filter::rspamd::Rspamd;
 pub use filter::spamd::Spamd;
 pub use filter::{FilterAddress, FilterLimits, NotAFilterAddress};
+pub use chain::{CHECK_LIMIT, Chain, Greylisting, MARK};
+pub use check::{Check, Observation, Scope, Subject};
+pub use dkim::{DKIM_SIGNATURES_LIMIT, Dkim, DkimResult, DkimSignature, DkimSignatures};
 pub use finding::{Action, Finding, Outcome};
 pub use greylist::{Attempt, Greylist};
 pub use helo::Helo;
