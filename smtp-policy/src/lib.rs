@@ -17,6 +17,7 @@
 //! | whether the client came before | [`Greylist`] | S36, S43, S44 |
 //! | whether the domain of the sender lets the client send | [`Spf`] | S34 to S38 |
 //! | which domains vouch for the message | [`Dkim`] | S39 |
+//! | whether the author's domain stands by it | [`Dmarc`] | S39 |
 //!
 //! [`HickoryResolver`] asks the network what checks want to know of DNS.
 //!
@@ -41,6 +42,7 @@ mod dnsbl;
 mod dnswl;
 mod filter;
 mod dkim;
+mod dmarc;
 mod finding;
 mod greylist;
 mod helo;
@@ -77,6 +79,7 @@ pub use filter::{FilterAddress, FilterLimits, NotAFilterAddress};
 pub use chain::{CHECK_LIMIT, Chain, Greylisting, MARK};
 pub use check::{Check, Observation, Scope, Subject};
 pub use dkim::{DKIM_SIGNATURES_LIMIT, Dkim, DkimResult, DkimSignature, DkimSignatures};
+pub use dmarc::{Dmarc, DmarcResult};
 pub use finding::{Action, Finding, Outcome};
 pub use greylist::{Attempt, Greylist};
 pub use helo::Helo;

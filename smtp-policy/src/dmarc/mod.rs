@@ -1,0 +1,229 @@
+//! Does the author's domain stand by the message? (PRACTICES S39; RFC 9989)
+//!
+//! `author` reads whose message it says it is, `policy` what that domain wants.
+
+mod author;
+mod policy;
+
+use std::fmt;
+use std::sync::Arc;
+
+use mail_auth::dmarc::{Alignment, Dmarc as Record, Policy};
+use smtp_core::{Content, DnsName, Resolver, async_trait};
+
+use crate::auth_results::property_value;
+use crate::check::{Check, Observation, Scope, Subject};
+use crate::dkim::{DkimResult, DkimSignatures};
+use crate::finding::{Action, Finding};
+use crate::header::header_section;
+use crate::practice::{ForRoleMailboxes, Practice};
+use crate::signature::Signed;
+use crate::spf::{SpfIdentity, SpfResult};
+
+use author::{Author, author};
+use policy::{Trees, Unknown};
+
+/// The domain asks for refusal.
+const REJECT: Practice =
+    of_dmarc("dmarc-reject", "The author's domain, which wants forgeries refused, stands by the message")
+        .fails([Action::Observe, Action::Reject, Action::Reject], [0; 3])
+        .unknown([Action::Observe, Action::Observe, Action::Defer])
+        .refuses(7, 1, "DMARC: the domain of the author does not stand by this message");
+/// The same, where SPF and a signature were there and both failed (RFC 7372 §3.3).
+const REJECT_BOTH: Practice = of_dmarc("dmarc-reject-both", "One of SPF and DKIM confirms the author's domain")
+    .fails([Action::Observe, Action::Reject, Action::Reject], [0; 3])
+    .refuses(7, 26, "DMARC: both SPF and DKIM fail for the domain of the author");
+/// The domain asks for suspicion.
+const QUARANTINE: Practice =
+    of_dmarc("dmarc-quarantine", "The author's domain, which wants forgeries marked, stands by the message")
+        .fails([Action::Observe, Action::Tag, Action::Tag], [0; 3]);
+/// The domain asks for nothing, or for reports.
+const ALIGNED: Practice = of_dmarc("dmarc-aligned", "The author's domain stands by the message");
+/// There is one author.
+const SINGLE: Practice = of_dmarc("author-single", "The message has authors of one domain")
+    .fails([Action::Observe, Action::Reject, Action::Reject], [0; 3])
+    .refuses(7, 1, "The authors of a message must be of one domain");
+/// There is an author.
+const PRESENT: Practice = of_dmarc("author-readable", "The message has a From field that can be read")
+    .fails([Action::Observe, Action::Score, Action::Reject], [0, 2, 2])
+    .refuses(7, 1, "The message needs a From field with an address");
+
+const fn of_dmarc(name: &'static str, about: &'static str) -> Practice {
+    Practice::new(name, "S39", about).for_role_mailboxes(ForRoleMailboxes::Tagged)
+}
+
+/// Whether the author's domain stands by a message (RFC 9989 §9.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DmarcResult {
+    /// The domain has no policy.
+    None,
+    /// SPF or a signature confirms it.
+    Pass,
+    /// Neither does.
+    Fail,
+    /// DNS did not answer, or nobody looked at SPF and DKIM.
+    TempError,
+    /// There is no author's domain, or several.
+    PermError,
+}
+
+impl DmarcResult {
+    /// The word for it in `Authentication-Results`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::TempError => "temperror",
+            Self::PermError => "permerror",
+        }
+    }
+}
+
+/// Compares the author's domain with those that SPF and DKIM confirm: what [`Spf`](crate::Spf) and [`Dkim`](crate::Dkim) found.
+/// Without both of them in the chain nothing can be concluded, and nobody is refused. It leaves the [`DmarcResult`].
+#[derive(Clone)]
+pub struct Dmarc {
+    resolver: Arc<dyn Resolver>,
+}
+
+impl Dmarc {
+    /// With policies from this resolver.
+    pub fn new(resolver: impl Resolver + 'static) -> Self {
+        Self { resolver: Arc::new(resolver) }
+    }
+
+    /// What is to be said of a message of which SPF and DKIM said that.
+    pub async fn examine_message(
+        &self,
+        content: &Content,
+        spf: Option<&SpfIdentity>,
+        dkim: Option<&DkimSignatures>,
+    ) -> Observation {
+        let Ok(section) = header_section(content).await else {
+            return Finding::unknown(ALIGNED.name(), "cannot read the content").into();
+        };
+        let bad = |practice: &Practice, evidence: &str| {
+            let seen = Observation::from(Finding::fail(practice.name(), evidence));
+            seen.with_result("dmarc=permerror").with_fact(DmarcResult::PermError)
+        };
+        let domain = match author(&Signed::new(&section)) {
+            Author::One(domain) => domain,
+            Author::Several => return bad(&SINGLE, "authors of several domains"),
+            Author::Unreadable => return bad(&PRESENT, "no author that can be read"),
+        };
+        let concluded = self.conclude(&domain, spf, dkim).await;
+        let (result, policy) = concluded.unwrap_or((DmarcResult::TempError, None));
+        let word = match policy {
+            Some(Policy::Reject) => " policy.dmarc=reject",
+            Some(Policy::Quarantine) => " policy.dmarc=quarantine",
+            Some(_) => " policy.dmarc=none",
+            None => "",
+        };
+        let from = property_value(domain.as_str());
+        let seen = Observation::new()
+            .with_result(format!("dmarc={} header.from={from}{word}", result.as_str()))
+            .with_fact(result);
+        let failed = match policy {
+            Some(Policy::Reject) if both_failed(spf, dkim) => REJECT_BOTH,
+            Some(Policy::Reject) => REJECT,
+            Some(Policy::Quarantine) => QUARANTINE,
+            _ => ALIGNED,
+        };
+        match result {
+            DmarcResult::Pass => seen.with(Finding::pass(ALIGNED.name(), domain.to_string())),
+            DmarcResult::Fail => seen.with(Finding::fail(failed.name(), format!("not confirmed: {domain}"))),
+            DmarcResult::TempError => seen.with(Finding::unknown(REJECT.name(), format!("cannot conclude: {domain}"))),
+            DmarcResult::None | DmarcResult::PermError => seen,
+        }
+    }
+
+    async fn conclude(
+        &self,
+        author: &DnsName,
+        spf: Option<&SpfIdentity>,
+        dkim: Option<&DkimSignatures>,
+    ) -> Result<(DmarcResult, Option<Policy>), Unknown> {
+        let mut trees = Trees::new(&*self.resolver);
+        let Some((record, policy)) = trees.policy(author).await? else { return Ok((DmarcResult::None, None)) };
+        let of = |result| Ok((result, Some(policy)));
+        let (Some(spf), Some(dkim)) = (spf, dkim) else { return of(DmarcResult::TempError) };
+        let mut is_unknown = false;
+        for (domain, alignment, is_pass) in identifiers(spf, dkim, &record) {
+            match is_aligned(&mut trees, author, &domain, alignment).await {
+                Ok(true) if is_pass => return of(DmarcResult::Pass),
+                // It would decide, if DNS answered (RFC 9989 §5.3.6).
+                Ok(true) | Err(Unknown) => is_unknown = true,
+                Ok(false) => {}
+            }
+        }
+        of(if is_unknown { DmarcResult::TempError } else { DmarcResult::Fail })
+    }
+}
+
+/// The domains that are confirmed, or might be if DNS answered, each once.
+fn identifiers(spf: &SpfIdentity, dkim: &DkimSignatures, record: &Record) -> Vec<(DnsName, Alignment, bool)> {
+    let of_spf = match spf.result {
+        SpfResult::Pass => Some(true),
+        SpfResult::TempError => Some(false),
+        _ => None,
+    };
+    let of_spf = of_spf.zip(spf.domain.as_ref()).map(|(is_pass, domain)| (domain, record.aspf, is_pass));
+    let of_dkim = dkim.0.iter().filter_map(|signature| match signature.result {
+        DkimResult::Pass => Some((signature.domain.as_ref()?, record.adkim, true)),
+        DkimResult::TempError => Some((signature.domain.as_ref()?, record.adkim, false)),
+        _ => None,
+    });
+    let all = of_spf.into_iter().chain(of_dkim);
+    all.filter_map(|(domain, alignment, is_pass)| Some((DnsName::try_from(domain).ok()?, alignment, is_pass))).collect()
+}
+
+/// Whether a confirmed domain speaks for the author's (RFC 9989 §4.4).
+async fn is_aligned(
+    trees: &mut Trees<'_>,
+    author: &DnsName,
+    domain: &DnsName,
+    alignment: Alignment,
+) -> Result<bool, Unknown> {
+    if domain == author {
+        return Ok(true);
+    }
+    if alignment == Alignment::Strict {
+        return Ok(false);
+    }
+    let organizational = trees.organizational(author).await?;
+    Ok(domain.is_within(&organizational) && trees.organizational(domain).await? == organizational)
+}
+
+/// Whether both were there to be checked, and both failed.
+fn both_failed(spf: Option<&SpfIdentity>, dkim: Option<&DkimSignatures>) -> bool {
+    spf.is_some_and(|spf| matches!(spf.result, SpfResult::Fail | SpfResult::SoftFail))
+        && dkim.is_some_and(|dkim| dkim.0.iter().any(|signature| signature.result == DkimResult::Fail))
+}
+
+impl fmt::Debug for Dmarc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dmarc").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Check for Dmarc {
+    fn practices(&self) -> &[Practice] {
+        &[REJECT, REJECT_BOTH, QUARANTINE, ALIGNED, SINGLE, PRESENT]
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::Conclusion
+    }
+
+    fn examines_submission(&self) -> bool {
+        false
+    }
+
+    async fn examine(&self, subject: &Subject<'_>) -> Observation {
+        let Some(content) = subject.content() else { return Observation::new() };
+        self.examine_message(content, subject.fact(), subject.fact()).await
+    }
+}
