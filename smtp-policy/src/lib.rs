@@ -18,6 +18,7 @@
 //! | whether the domain of the sender lets the client send | [`Spf`] | S34 to S38 |
 //! | which domains vouch for the message | [`Dkim`] | S39 |
 //! | whether the author's domain stands by it | [`Dmarc`] | S39 |
+//! | who handed it on, and saw what of it | [`ArcChain`] | S39 |
 //!
 //! [`HickoryResolver`] asks the network what checks want to know of DNS.
 //!
@@ -30,6 +31,7 @@ mod batv;
 //!
 //! [`Submission`] is no check: it completes what mail clients submit.
 
+mod arc;
 mod auth_results;
 mod body_hash;
 mod chain;
@@ -76,6 +78,7 @@ pub use filter::clamd::Clamd;
 pub use filter::rspamd::Rspamd;
 pub use filter::spamd::Spamd;
 pub use filter::{FilterAddress, FilterLimits, NotAFilterAddress};
+pub use arc::{ArcChain, ArcResult, Sealed};
 pub use chain::{CHECK_LIMIT, Chain, Greylisting, MARK};
 pub use check::{Check, Observation, Scope, Subject};
 pub use dkim::{DKIM_SIGNATURES_LIMIT, Dkim, DkimResult, DkimSignature, DkimSignatures};

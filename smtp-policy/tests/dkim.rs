@@ -49,6 +49,33 @@ async fn the_message_of_rfc_8463_verifies_by_both_algorithms() {
     assert_eq!(seen.results(), expected);
 }
 
+#[tokio::test] // RFC 6376 appendix A.2 and C; SECURITY T18
+async fn the_message_of_rfc_6376_verifies() {
+    let message = "DKIM-Signature: v=1; a=rsa-sha256; s=brisbane; d=example.com;\r\n      \
+        c=simple/simple; q=dns/txt; i=joe@football.example.com;\r\n      \
+        h=Received : From : To : Subject : Date : Message-ID;\r\n      \
+        bh=2jUSOH9NhtVGCQWNr9BrIAPreKQjO6Sn7XIkfJVOzv8=;\r\n      \
+        b=AuUoFEfDxTDkHlLXSZEpZj79LICEps6eda7W3deTVFOk4yAUoqOB\r\n      \
+        4nujc7YopdG5dWLSdNg6xNAZpOPr+kHxt1IrE+NahM6L/LbvaHut\r\n      \
+        KVdkLLkpVaVVQPzeRDI009SO2Il5Lu7rDNH6mZckBdrIx0orEtZV\r\n      \
+        4bmp/YzhwvcubU4=;\r\n\
+        Received: from client1.football.example.com  [192.0.2.1]\r\n      \
+        by submitserver.example.com with SUBMISSION;\r\n      \
+        Fri, 11 Jul 2003 21:01:54 -0700 (PDT)\r\n\
+        From: Joe SixPack <joe@football.example.com>\r\n\
+        To: Suzie Q <suzie@shopping.example.net>\r\n\
+        Subject: Is dinner ready?\r\n\
+        Date: Fri, 11 Jul 2003 21:00:37 -0700 (PDT)\r\n\
+        Message-ID: <20030712040037.46341.5F8J@football.example.com>\r\n\r\n\
+        Hi.\r\n\r\nWe lost the game. Are you hungry yet?\r\n\r\nJoe.\r\n";
+    let dns = ResolverTable::new().with_txt(
+        "brisbane._domainkey.example.com",
+        "v=DKIM1; p=MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDwIRP/UC3SBsEmGqZ9ZJW3/DkMoGeLnQg1fWn7/zYtIxN2SnFCjxOCKG9v3b4jYfcTNh5ijSsq\
+         631uBItLa7od+v/RtdC2UzJ1lWT947qR+Rcac2gbto/NMqJ0fzfVjH4OuKhitdY9tf6mcwGjaNBcWToIMmPSPDdQPNUYckcQ2QIDAQAB",
+    );
+    assert_eq!(results(&dns, message).await, [(DkimResult::Pass, "verified")]);
+}
+
 #[tokio::test] // RFC 6376 §3.4
 async fn what_each_form_lets_pass() {
     for (from, to, relaxed, simple) in [
