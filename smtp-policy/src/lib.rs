@@ -29,7 +29,7 @@
 mod batv;
 //! What they found of the author is written into `Authentication-Results`: [`Chain::reporting_as`].
 //!
-//! [`Submission`] is no check: it completes what mail clients submit.
+//! [`Submission`] is no check: it completes what mail clients submit. Nor is [`DkimSigner`]: it signs what leaves.
 
 mod arc;
 mod auth_results;
@@ -44,6 +44,7 @@ mod dnsbl;
 mod dnswl;
 mod filter;
 mod dkim;
+mod dkim_signer;
 mod dmarc;
 mod finding;
 mod greylist;
@@ -82,6 +83,7 @@ pub use arc::{ArcChain, ArcResult, Sealed};
 pub use chain::{CHECK_LIMIT, Chain, Greylisting, MARK};
 pub use check::{Check, Observation, Scope, Subject};
 pub use dkim::{DKIM_SIGNATURES_LIMIT, Dkim, DkimResult, DkimSignature, DkimSignatures};
+pub use dkim_signer::{DkimKey, DkimKeyError, DkimSigner};
 pub use dmarc::{Dmarc, DmarcResult};
 pub use finding::{Action, Finding, Outcome};
 pub use greylist::{Attempt, Greylist};
