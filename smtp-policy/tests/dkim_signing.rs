@@ -42,6 +42,13 @@ async fn s39_a_message_is_signed_by_both_keys_and_both_verify() {
     }
 }
 
+/// Signed with the same keys by dkimpy 1.1, in each pair of forms.
+#[tokio::test] // PRACTICES S39; SECURITY T18
+async fn s39_signatures_of_another_implementation_verify() {
+    let (_, dns) = signer();
+    assert_eq!(results(dns, include_str!("data/dkimpy.eml").to_owned()).await, [DkimResult::Pass; 4]);
+}
+
 #[tokio::test] // RFC 6376 §8.15; SECURITY D-24
 async fn d24_nobody_can_add_a_field_or_change_one() {
     for (from, to, expected) in [
