@@ -20,36 +20,34 @@
 //! | whether the author's domain stands by it | [`Dmarc`] | S39 |
 //! | who handed it on, and saw what of it | [`ArcChain`] | S39 |
 //!
-//! [`HickoryResolver`] asks the network what checks want to know of DNS.
+//! [`HickoryResolver`] asks the network what checks want to know of DNS. What they found of the author is written into
+//! `Authentication-Results`: [`Chain::reporting_as`].
 //!
-//! [`Submission`] is no check: it completes what mail clients submit. [`Srs`] rewrites the reverse-path of what is forwarded, and
-//! finds the way back, [`Batv`] tags those of our own mail, [`Verp`] those of lists. [`RateLimits`] are a policy of their own: what
-//! comes too fast is refused at once (B2505.8). What all of them remember is in a [`StateStore`].
-
-mod batv;
-//! What they found of the author is written into `Authentication-Results`: [`Chain::reporting_as`].
-//!
-//! [`Submission`] is no check: it completes what mail clients submit. Nor is [`DkimSigner`]: it signs what leaves.
+//! [`Submission`] is no check: it completes what mail clients submit; nor is [`DkimSigner`], which signs what leaves. [`Srs`]
+//! rewrites the reverse-path of what is forwarded, and finds the way back, [`Batv`] tags those of our own mail, [`Verp`] those of
+//! lists. [`RateLimits`] are a policy of their own: what comes too fast is refused at once (B2505.8). What all of them remember is in
+//! a [`StateStore`].
 
 mod arc;
 mod auth_results;
+mod batv;
 mod body_hash;
 mod chain;
 mod check;
 mod clock;
+mod dkim;
+mod dkim_signer;
+mod dmarc;
 mod dns;
 mod dns_cache;
 mod dns_list;
 mod dnsbl;
 mod dnswl;
 mod filter;
-mod dkim;
-mod dkim_signer;
-mod dmarc;
 mod finding;
 mod greylist;
-mod helo;
 mod header;
+mod helo;
 mod judgement;
 mod network;
 mod null_sender;
@@ -60,17 +58,21 @@ mod reverse_dns;
 mod rewriting_key;
 mod rules;
 mod sender_domain;
+mod signature;
+mod spf;
 mod srs;
 mod stable_sender;
 mod state;
-mod signature;
-mod spf;
 mod submission;
 mod verp;
 
+pub use arc::{ArcChain, ArcResult, Sealed};
 pub use batv::{Batv, BatvError, BatvLookup, BatvSigning};
 pub use chain::{Chain, Greylisting, MARK};
 pub use check::{CHECK_LIMIT, Check, Observation, Scope, Subject};
+pub use dkim::{DKIM_SIGNATURES_LIMIT, Dkim, DkimResult, DkimSignature, DkimSignatures};
+pub use dkim_signer::{DkimKey, DkimKeyError, DkimSigner};
+pub use dmarc::{Dmarc, DmarcResult};
 pub use dns::{HickoryResolver, NoNameServer};
 pub use dns_list::{DnsList, ListHealth, ListTest, Listing};
 pub use dnsbl::{Dnsbl, DomainDnsbl};
@@ -79,12 +81,6 @@ pub use filter::clamd::Clamd;
 pub use filter::rspamd::Rspamd;
 pub use filter::spamd::Spamd;
 pub use filter::{FilterAddress, FilterLimits, NotAFilterAddress};
-pub use arc::{ArcChain, ArcResult, Sealed};
-pub use chain::{CHECK_LIMIT, Chain, Greylisting, MARK};
-pub use check::{Check, Observation, Scope, Subject};
-pub use dkim::{DKIM_SIGNATURES_LIMIT, Dkim, DkimResult, DkimSignature, DkimSignatures};
-pub use dkim_signer::{DkimKey, DkimKeyError, DkimSigner};
-pub use dmarc::{Dmarc, DmarcResult};
 pub use finding::{Action, Finding, Outcome};
 pub use greylist::{Attempt, Greylist};
 pub use helo::Helo;
@@ -97,12 +93,12 @@ pub use reverse_dns::{ConfirmedName, ReverseDns};
 pub use rewriting_key::{KeyTooShort, RewritingKey};
 pub use rules::{Rules, Thresholds, UnknownPractice};
 pub use sender_domain::SenderDomain;
+pub use spf::{Spf, SpfIdentity, SpfResult};
 pub use srs::{Srs, SrsError, SrsForwarding, SrsLookup};
 pub use state::contract as state_contract;
 pub use state::{
     Change, Changing, FileStateStore, MemoryStateStore, STATE_KEY_LIMIT_OCTETS, STATE_TABLE_LIMIT_OCTETS,
     STATE_VALUE_LIMIT_OCTETS, StateError, StateLimits, StateStore,
 };
-pub use spf::{Spf, SpfIdentity, SpfResult};
 pub use submission::Submission;
 pub use verp::Verp;
