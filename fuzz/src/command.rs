@@ -1,7 +1,8 @@
 //! The law of command lines: what is understood can be written and understood again, and no line break gets through.
 
-use smtp_core::{Body, Command, CommandError, Host, MailParameters, RcptParameters};
+use smtp_core::{Body, Command, CommandError, FutureRelease, Host, MailParameters, RcptParameters};
 
+use crate::moment::moment_text;
 use crate::text::is_visible;
 
 /// Checks one line without its CRLF.
@@ -93,7 +94,17 @@ fn format_parameters(parameters: &MailParameters) -> String {
     let dsn = parameter("RET", dsn.ret.as_ref()) + &parameter("ENVID", dsn.envelope_id.as_ref());
     let solicit = parameter("SOLICIT", parameters.solicit.as_ref());
     let prdr = if parameters.prdr { " PRDR" } else { "" };
-    size.unwrap_or_default() + body.unwrap_or_default() + utf8 + &auth.unwrap_or_default() + &dsn + &solicit + prdr
+    let requiretls = if parameters.requiretls { " REQUIRETLS" } else { "" };
+    let by = parameter("BY", parameters.deliver_by.as_ref());
+    let priority = parameter("MT-PRIORITY", parameters.priority.as_ref());
+    let hold = match parameters.future_release {
+        Some(FutureRelease::For(wait)) => parameter("HOLDFOR", Some(&wait.as_secs())),
+        Some(FutureRelease::Until(moment)) => parameter("HOLDUNTIL", Some(&moment_text(moment))),
+        _ => String::new(),
+    };
+    let flags = [utf8, prdr, requiretls].concat();
+    let values = [dsn, solicit, by, priority, hold].concat();
+    size.unwrap_or_default() + body.unwrap_or_default() + &flags + &auth.unwrap_or_default() + &values
 }
 
 fn parameter(keyword: &str, value: Option<&impl std::fmt::Display>) -> String {

@@ -35,6 +35,7 @@ pub mod control;
 pub mod dns_list;
 pub mod dsn;
 pub mod line;
+mod moment;
 pub mod parameter;
 pub mod path;
 pub mod proxy;

@@ -1,13 +1,14 @@
 //! The law of parameters: those of `MAIL` and `RCPT` mean what a slow reading of RFC 5321 §4.1.2, RFC 1870 §4, RFC 6152
 //! §3, RFC 3461 §4, RFC 4865 §4, RFC 4954 §5 and RFC 8689 §2 says, and what of them is passed on means the same there.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use smtp_core::{
     Body, ByMode, Command, CommandError, DeliverBy, EnvelopeId, FutureRelease, MailParameters, Mailbox, Notify,
     OriginalRecipient, Priority, RcptParameters, Ret, ReversePath, SolicitationClasses, ValidSince,
 };
 
+use crate::moment::moment;
 use crate::text::is_visible;
 
 /// Checks what follows `MAIL FROM:<> ` and `RCPT TO:<postmaster> `.
@@ -281,43 +282,6 @@ fn hold_for(value: &str) -> Option<FutureRelease> {
     let is_time = (1..=9).contains(&value.len()) && value.bytes().all(|octet| octet.is_ascii_digit());
     let seconds = if is_time { value.parse().ok()? } else { return None };
     Some(FutureRelease::For(Duration::from_secs(seconds)))
-}
-
-/// RFC 3339 §5.6 in UTC, to whole seconds, in upper case; not before 1970.
-fn moment(value: &str) -> Option<SystemTime> {
-    let (date, time) = value.strip_suffix('Z')?.split_once('T')?;
-    let (time, fraction) = time.split_once('.').unwrap_or((time, "0"));
-    if fraction.is_empty() || !fraction.bytes().all(|octet| octet.is_ascii_digit()) {
-        return None;
-    }
-    let [year, month, day] = numbers(date, '-', [4, 2, 2])?;
-    let [hour, minute, second] = numbers(time, ':', [2, 2, 2])?;
-    let is_leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let days_of = |month, year| match month {
-        2 if is_leap(year) => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    };
-    let is_date = year >= 1970 && (1..=12).contains(&month) && (1..=days_of(month, year)).contains(&day);
-    if !(is_date && hour < 24 && minute < 60 && second <= 60) {
-        return None;
-    }
-    let years: u64 = (1970..year).map(|year| if is_leap(year) { 366 } else { 365 }).sum();
-    let months: u64 = (1..month).map(|month| days_of(month, year)).sum();
-    let days = years + months + day - 1;
-    Some(UNIX_EPOCH + Duration::from_secs(days * 86_400 + hour * 3600 + minute * 60 + second))
-}
-
-/// Three numbers of so many digits each.
-fn numbers(text: &str, separator: char, widths: [usize; 3]) -> Option<[u64; 3]> {
-    let parts: Vec<&str> = text.split(separator).collect();
-    let fits = |(part, width): (&&str, usize)| part.len() == width && part.bytes().all(|octet| octet.is_ascii_digit());
-    if parts.len() != 3 || !parts.iter().zip(widths).all(fits) {
-        return None;
-    }
-    let number = |place: usize| parts[place].parse().ok();
-    Some([number(0)?, number(1)?, number(2)?])
 }
 
 /// RFC 1870 §4: one to twenty digits; what exceeds 64 bits is the largest number.
