@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use smtp_core::{
-    Accepted, ClientConfig, DsnOffer, Host, Listener, LocalDomains, Mailbox, Message, Notify, OriginalRecipient,
-    RecipientDsn, Refusal, ReversePath, Server,
+    Accepted, ByMode, ClientConfig, DsnOffer, Host, Listener, LocalDomains, Mailbox, Message, Notify,
+    OriginalRecipient, RecipientDsn, Refusal, ReversePath, Server,
 };
-use smtp_queue::{Attempt, Envelope, Outcome, QueueId, SmtpTransport, StoredContent, Transport};
+use smtp_queue::{Attempt, DeliverByTime, Envelope, Outcome, QueueId, SmtpTransport, StoredContent, Transport};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::UnixListener;
 
@@ -207,6 +207,22 @@ async fn r8689_a_unix_socket_is_as_good_as_a_mailbox() {
         let envelope = Envelope { requires_tls: true, ..(**plain.envelope()).clone() };
         let protected = Attempt::new(Arc::new(envelope), [0], plain.content().clone(), plain.site().clone(), 1);
         let outcomes = transport.deliver(protected).await;
+        assert_eq!(words(&outcomes), expected, "{outcomes:?}");
+    }
+    assert!(taken.lock().expect("no panic").is_empty());
+}
+
+#[tokio::test] // RFC 2852 §4.1.4: a mail store behind a Unix socket is no other server that would have to keep to a time.
+async fn r2852_a_unix_socket_is_as_good_as_a_mailbox() {
+    let (_directory, path) = store_that_answers(&["250 2.0.0 ok"]);
+    let (address, taken) = store(DsnOffer::Nobody).await;
+    let time = SystemTime::now() + Duration::from_secs(3600);
+    let by = DeliverByTime { time, mode: ByMode::Return, trace: false };
+    for (transport, expected) in [(SmtpTransport::to_unix_socket(&path, config()), "r"), (transport(address), "f")] {
+        let plain = attempt(&names(&["a"]), &RecipientDsn::default());
+        let envelope = Envelope { deliver_by: Some(by), ..(**plain.envelope()).clone() };
+        let urgent = Attempt::new(Arc::new(envelope), [0], plain.content().clone(), plain.site().clone(), 1);
+        let outcomes = transport.deliver(urgent).await;
         assert_eq!(words(&outcomes), expected, "{outcomes:?}");
     }
     assert!(taken.lock().expect("no panic").is_empty());

@@ -171,6 +171,25 @@ async fn too_many_recipients_are_sent_in_several_transactions() {
     assert_eq!(reached.len(), 250);
 }
 
+#[tokio::test] // The other transactions would meet the same, and each would wait for it.
+async fn a_server_that_says_nothing_is_not_asked_for_the_rest() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("it listens");
+    let address = listener.local_addr().expect("an address");
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = connections.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::Relaxed);
+            drop(stream);
+        }
+    });
+    let to = ["user1@example.org", "user2@example.org", "user3@example.org"];
+    let outcomes = transport(&[address], |settings| settings.recipients_limit = 1).deliver(attempt(&to)).await;
+    assert_eq!(outcomes.len(), 3);
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Deferred(_))), "{outcomes:?}");
+    assert_eq!(connections.load(Ordering::Relaxed), 1);
+}
+
 #[tokio::test] // STANDARDS.md Q10, R1123
 async fn q10_a_host_that_is_down_defers_and_another_is_tried() {
     let nobody = {

@@ -74,6 +74,15 @@ fn what_is_stored_is_read_back() {
     }
 }
 
+#[test] // RFC 6710 §5.1: by this alone a spool that was restarted knows who goes first.
+fn r6710_the_priority_is_found_without_the_rest() {
+    for priority in [Priority::LOWEST, Priority::NORMAL, Priority::HIGHEST] {
+        let mut octets = Vec::new();
+        encode_envelope(&Envelope { priority, ..envelope() }, &mut octets);
+        assert_eq!(priority_of(&octets), priority);
+    }
+}
+
 #[test] // A reply of the third class to a command that wants none is a diagnosis as well.
 fn a_status_code_in_the_class_of_any_reply_is_read_back() {
     for code in [250, 354, 451, 550] {
