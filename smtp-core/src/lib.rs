@@ -27,7 +27,8 @@
 //!
 //! [`Resolver`] is DNS with three answers, as policies and queues ask it; [`ResolverTable`] is one for tests.
 //!
-//! Both sides speak LMTP as well: [`Listener::lmtp`], [`ClientConfig::with_lmtp`].
+//! Both sides speak LMTP as well: [`Listener::lmtp`], [`ClientConfig::with_lmtp`]; and both over Unix sockets:
+//! `Listener::unix`, `ClientConnection::connect_unix`.
 //!
 //! Below the two lie [`ServerSession`] and [`ClientSession`], the protocol without any I/O, for other event loops, for
 //! tests and for fuzzers.

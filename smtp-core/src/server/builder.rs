@@ -79,6 +79,12 @@ pub enum ConfigError {
     /// A listener is to speak LMTP on the port of SMTP, where nobody expects it (RFC 2033 §5).
     #[error("the listener {0} is to speak LMTP, which must not be spoken on port 25")]
     LmtpOnPort25(String),
+    /// A listener on a Unix socket is to have TLS, which nobody speaks there.
+    #[error("the listener {0} is to have TLS, but it is a Unix socket")]
+    TlsOnUnixSocket(String),
+    /// A listener on a Unix socket is to be behind proxies, which connect by TCP.
+    #[error("the listener {0} is to be behind proxies, but it is a Unix socket")]
+    ProxyOnUnixSocket(String),
     /// A network of relay clients (wider than `/8`, or `/16` for public IPv6) so wide that the server would be an open relay.
     #[error("relaying for {0} would make an open relay")]
     OpenRelay(IpNet),
@@ -281,7 +287,7 @@ impl ServerBuilder<Decided, Decided> {
         let mut listeners = Vec::new();
         for listener in &settings.listeners {
             let profile = common.profile(listener, settings.tls.as_ref())?;
-            let bound = Bound::bind(&listener.address, Arc::new(profile))
+            let bound = Bound::bind(listener, Arc::new(profile))
                 .await
                 .map_err(|source| Error::Listen { address: listener.address.clone(), source })?;
             listeners.push(bound);
@@ -375,7 +381,17 @@ impl Profile {
             check_limits(limits)?;
         }
         listener.peers.check()?;
-        let tls = listener.tls.as_ref().or(of_server);
+        let tls = if listener.is_unix() {
+            if listener.tls.is_some() || listener.is_implicit {
+                return Err(ConfigError::TlsOnUnixSocket(listener.address.clone()));
+            }
+            if listener.peers.are_behind_proxies() {
+                return Err(ConfigError::ProxyOnUnixSocket(listener.address.clone()));
+            }
+            None
+        } else {
+            listener.tls.as_ref().or(of_server)
+        };
         let tls = tls.map(|tls| acceptor(tls, listener.sends_tickets())).transpose()?;
         if listener.is_implicit && tls.is_none() {
             return Err(ConfigError::NoCertificate(listener.address.clone()));
@@ -392,7 +408,7 @@ impl Profile {
         if is_required && !can_authenticate {
             return Err(ConfigError::NoAuthentication(listener.address.clone()));
         }
-        if listener.protocol.is_lmtp() && port_of(&listener.address) == Some(25) {
+        if listener.protocol.is_lmtp() && !listener.is_unix() && port_of(&listener.address) == Some(25) {
             return Err(ConfigError::LmtpOnPort25(listener.address.clone()));
         }
         let session = SessionConfig {

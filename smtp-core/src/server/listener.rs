@@ -1,15 +1,15 @@
 //! Where connections come in: an address, its rules, and the loop that accepts.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
+#[cfg(unix)]
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use tokio::io::AsyncReadExt;
-use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::sync::Semaphore;
 
 use crate::message::content::ContentStore;
@@ -27,10 +27,9 @@ use super::connection_limits::{ConnectionCounter, Excess};
 use super::hook_set::HookSet;
 use super::logins::Logins;
 use super::shutdown::{Phase, Shutdown};
+use super::socket::{Arrived, Socket};
 use super::tls::{Acceptor, ServerTls};
 
-/// Connections that wait to be accepted, at most.
-const BACKLOG: u32 = 4096;
 /// Refused connections that linger at the same time; more are closed at once.
 const LINGERING_REFUSALS: usize = 100;
 /// How long a trial whether content can be kept takes at most, and how long it is until the next.
@@ -51,7 +50,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a rule that holds or not")]
 pub struct Listener {
+    /// `host:port`, or `unix:` and a path.
     pub(crate) address: String,
+    /// The path and the permissions of a Unix socket.
+    #[cfg(unix)]
+    pub(super) unix: Option<(PathBuf, u32)>,
     pub(crate) peers: Peers,
     pub(crate) limits: Option<Limits>,
     pub(crate) refuse_early_talkers: bool,
@@ -72,6 +75,8 @@ impl Listener {
     pub fn new(address: impl Into<String>) -> Self {
         Self {
             address: address.into(),
+            #[cfg(unix)]
+            unix: None,
             peers: Peers::default(),
             limits: None,
             refuse_early_talkers: true,
@@ -86,6 +91,14 @@ impl Listener {
             offers_prdr: false,
             no_soliciting: None,
         }
+    }
+
+    /// Whether it is a socket in the file system.
+    pub(super) fn is_unix(&self) -> bool {
+        #[cfg(unix)]
+        return self.unix.is_some();
+        #[cfg(not(unix))]
+        false
     }
 
     /// Clients of that network may send to any domain. Default: none.
@@ -265,6 +278,10 @@ impl Peers {
         is_listed(&self.relay_clients, address)
     }
 
+    pub(crate) fn are_behind_proxies(&self) -> bool {
+        !self.proxies.is_empty()
+    }
+
     pub(crate) fn is_proxy(&self, address: IpAddr) -> bool {
         is_listed(&self.proxies, address)
     }
@@ -349,21 +366,21 @@ pub(crate) struct Profile {
 
 /// A listener that is bound.
 pub(crate) struct Bound {
-    listener: TcpListener,
+    socket: Socket,
     address: SocketAddr,
     profile: Arc<Profile>,
 }
 
 impl Bound {
-    pub(crate) async fn bind(address: &str, profile: Arc<Profile>) -> io::Result<Self> {
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for resolved in lookup_host(address).await? {
-            match bind(resolved) {
-                Ok(listener) => return Ok(Self { address: listener.local_addr()?, listener, profile }),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
+    pub(crate) async fn bind(listener: &Listener, profile: Arc<Profile>) -> io::Result<Self> {
+        #[cfg(unix)]
+        let socket = match &listener.unix {
+            Some((path, mode)) => Socket::unix(path, *mode).await?,
+            None => Socket::tcp(&listener.address).await?,
+        };
+        #[cfg(not(unix))]
+        let socket = Socket::tcp(&listener.address).await?;
+        Ok(Self { address: socket.address()?, socket, profile })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -379,12 +396,12 @@ impl Bound {
         let lingering = Arc::new(Semaphore::new(LINGERING_REFUSALS));
         let mut reserve = reserve_descriptor();
         while shutdown.phase() == Phase::Serve {
-            match self.listener.accept().await {
+            match self.socket.accept().await {
                 Ok((stream, peer)) => self.admit(stream, peer, &shutdown, &lingering),
                 // No descriptor is left: the reserved one lets the client be told.
                 Err(error) if is_exhaustion(&error) && reserve.take().is_some() => {
-                    if let Ok(Ok((stream, _))) = tokio::time::timeout(ACCEPT_PAUSE, self.listener.accept()).await {
-                        let _ = turn_away(stream, replies::OVERLOADED);
+                    if let Ok(Ok((stream, _))) = tokio::time::timeout(ACCEPT_PAUSE, self.socket.accept()).await {
+                        let _ = stream.turn_away(replies::OVERLOADED);
                     }
                     reserve = reserve_descriptor();
                 }
@@ -396,9 +413,9 @@ impl Bound {
         }
     }
 
-    fn admit(&self, stream: TcpStream, peer: SocketAddr, shutdown: &Arc<Shutdown>, lingering: &Arc<Semaphore>) {
+    fn admit(&self, stream: Arrived, peer: SocketAddr, shutdown: &Arc<Shutdown>, lingering: &Arc<Semaphore>) {
         let shared = &self.profile.shared;
-        let is_proxied = !self.profile.peers.proxies.is_empty();
+        let is_proxied = self.profile.peers.are_behind_proxies();
         let admitted = if is_proxied { shared.connections.admit_proxy() } else { shared.connections.admit(peer.ip()) };
         let refusal = match admitted {
             Err(Excess::Total) => replies::OVERLOADED,
@@ -411,40 +428,46 @@ impl Bound {
                 }
                 let (profile, shutdown) = (self.profile.clone(), shutdown.clone());
                 let presence = shutdown.join();
-                let local = stream.local_addr().unwrap_or(self.address);
-                let _ = stream.set_nodelay(true);
-                if is_proxied {
-                    tokio::spawn(connection::serve_proxied(
-                        stream, peer, local, profile, shutdown, presence, admission,
-                    ));
-                } else {
-                    tokio::spawn(async move {
-                        let connection = connection::of(peer, local, &profile);
-                        connection::serve(stream, connection, profile, shutdown, presence).await;
-                        drop(admission);
-                    });
+                let address = self.address;
+                match stream {
+                    Arrived::Tcp(stream) => {
+                        let local = stream.local_addr().unwrap_or(address);
+                        let _ = stream.set_nodelay(true);
+                        if is_proxied {
+                            tokio::spawn(connection::serve_proxied(
+                                stream, peer, local, profile, shutdown, presence, admission,
+                            ));
+                        } else {
+                            tokio::spawn(async move {
+                                let connection = connection::of(peer, local, &profile);
+                                connection::serve(stream, connection, profile, shutdown, presence).await;
+                                drop(admission);
+                            });
+                        }
+                    }
+                    #[cfg(unix)]
+                    Arrived::Unix(stream) => {
+                        tokio::spawn(async move {
+                            let connection = connection::of(peer, address, &profile);
+                            connection::serve(stream, connection, profile, shutdown, presence).await;
+                            drop(admission);
+                        });
+                    }
                 }
                 return;
             }
         };
-        if let Ok(stream) = turn_away(stream, refusal)
+        if let Ok(stream) = stream.turn_away(refusal)
             && let Ok(permit) = lingering.clone().try_acquire_owned()
         {
             let limits = &self.profile.session.limits;
             let (time, most) = (limits.linger, limits.linger_octets);
             tokio::spawn(async move {
-                let _ = tokio::time::timeout(time, discard(stream, most)).await;
+                let _ = tokio::time::timeout(time, stream.discard(most)).await;
                 drop(permit);
             });
         }
     }
-}
-
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
 }
 
 /// A descriptor to give up when there are no others.
@@ -455,22 +478,4 @@ fn reserve_descriptor() -> Option<File> {
 /// ENFILE or EMFILE.
 fn is_exhaustion(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(23 | 24))
-}
-
-/// Says why and half-closes. A new socket has room for one line, so this does not wait.
-fn turn_away(stream: TcpStream, reply: replies::Fixed) -> io::Result<std::net::TcpStream> {
-    let mut line = Vec::new();
-    reply.reply().write_to(&mut line);
-    let mut stream = stream.into_std()?;
-    stream.write_all(&line)?;
-    stream.shutdown(std::net::Shutdown::Write)?;
-    Ok(stream)
-}
-
-/// Reads what the client still sends, up to `most` octets, so that it can read the reply.
-async fn discard(stream: std::net::TcpStream, most: u64) -> io::Result<()> {
-    let mut stream = TcpStream::from_std(stream)?.take(most);
-    let mut octets = vec![0; 4096];
-    while stream.read(&mut octets).await? > 0 {}
-    Ok(())
 }

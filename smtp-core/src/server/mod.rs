@@ -1,6 +1,6 @@
 //! A server on tokio: listeners, connections, shutdown.
 //!
-//! [`builder`] says what there is to decide, [`listener`] accepts, [`connection`] is the loop that drives a session,
+//! [`builder`] says what there is to decide, [`listener`] accepts on a [`socket`], [`connection`] is the loop that drives a session,
 //! [`inbound`] reads into what [`buffers`] lends, [`hook_set`] holds the hooks, [`hook_call`] and [`watchdog`] keep
 //! them in their place, [`connection_limits`], [`logins`] and [`shutdown`] are what connections share.
 
@@ -15,7 +15,10 @@ pub(crate) mod listener;
 pub(crate) mod logins;
 mod proxy_protocol;
 mod shutdown;
+mod socket;
 pub(crate) mod tls;
+#[cfg(unix)]
+mod unix_socket;
 mod watchdog;
 
 use std::fmt;
@@ -95,7 +98,7 @@ impl Server {
         ServerBuilder::new(name.into())
     }
 
-    /// The addresses that are listened on, in the order of the listeners.
+    /// The addresses that are listened on, in the order of the listeners. That of a Unix socket is `127.0.0.1:0`.
     pub fn local_addresses(&self) -> Vec<SocketAddr> {
         self.listeners.iter().map(Bound::address).collect()
     }
