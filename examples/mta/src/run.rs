@@ -93,8 +93,11 @@ async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
         Some(trial) => (certificates(&[trial.certificate()])?, Some(trial.passwords())),
         None => (certificates(&config.certificates)?, config.passwords.clone()),
     };
-    for ListenerConfig { address, tls: how, service, qualify, proxies, protocol } in &config.listeners {
-        let mut listener = config.relay_clients.iter().copied().fold(Listener::new(address), Listener::relay_for);
+    for place in &config.listeners {
+        let ListenerConfig { address, tls: how, service, qualify, proxies, protocol } = place;
+        let unix_path = place.unix_path();
+        let place = unix_path.map_or_else(|| Listener::new(address), Listener::unix);
+        let mut listener = config.relay_clients.iter().copied().fold(place, Listener::relay_for);
         listener = proxies.iter().copied().fold(listener, Listener::behind_proxy);
         if let Some(tls) = tls.clone().filter(|_| *how != ListenerTls::None) {
             listener = listener.tls(tls);
@@ -218,7 +221,10 @@ fn introduce(
             ListenerService::Mixed => "  for everybody, and for users with a password",
         };
         let what = if listener.protocol == Protocol::Lmtp { "  LMTP" } else { "" };
-        writeln!(output, "listening on  {address}{what}{how}{who}")?;
+        match listener.unix_path() {
+            Some(path) => writeln!(output, "listening on  unix:{path}{what}{how}{who}")?,
+            None => writeln!(output, "listening on  {address}{what}{how}{who}")?,
+        }
     }
     for user in config.users.iter().take(SHOWN) {
         let maildir = mailbox_directory(user).map(|maildir| config.data.join(maildir)).unwrap_or_default();
@@ -249,7 +255,9 @@ fn introduce(
     }
     writeln!(output)?;
     let listeners = || addresses.iter().zip(&config.listeners);
-    if let Some((address, _)) = listeners().find(|(_, listener)| listener.protocol == Protocol::Smtp) {
+    let can_be_tried =
+        |listener: &ListenerConfig| listener.protocol == Protocol::Smtp && listener.unix_path().is_none();
+    if let Some((address, _)) = listeners().find(|(_, listener)| can_be_tried(listener)) {
         let to = config.users.first().unwrap_or(&config.postmaster);
         writeln!(output, "try it:       cargo run --release --bin mta -- send --server {address} --to {to}")?;
         writeln!(output, "or:           swaks --server {address} --to {to}")?;

@@ -16,7 +16,7 @@ use super::file::{
     RelayTable, RelayTls,
 };
 use super::problem::{ConfigError, Report};
-use super::{Config, ListenerConfig, TRIAL_DIRECTORY, policy, tls_policy};
+use super::{Config, ListenerConfig, TRIAL_DIRECTORY, policy, tls_policy, unix_path};
 
 const DEFAULT_ADDRESS: &str = "127.0.0.1:2525";
 const DEFAULT_DATA: &str = "mta-data";
@@ -266,6 +266,9 @@ struct Abilities {
 
 /// What the port says where nothing else does (PRACTICES L6).
 fn by_port(address: &str, can: Abilities) -> (ListenerTls, ListenerService) {
+    if unix_path(address).is_some() {
+        return (ListenerTls::None, ListenerService::Mx);
+    }
     match address.rsplit_once(':').map_or("", |(_, port)| port) {
         "465" => (ListenerTls::Implicit, ListenerService::Mixed),
         "587" => (ListenerTls::StartTls, ListenerService::Submission),
@@ -303,8 +306,12 @@ fn listeners(
     let mut listeners: Vec<ListenerConfig> = Vec::new();
     for table in tables.into_inner() {
         let address = table.address.get_ref().clone();
-        if !is_socket_address(&address) {
-            let problem = format!("`{address}` is not `host:port`, for example `127.0.0.1:2525` or `[::1]:2525`");
+        let is_unix = unix_path(&address).is_some();
+        if !is_unix && !is_socket_address(&address) {
+            let address = address.escape_debug();
+            let problem = format!(
+                "`{address}` is neither `host:port`, for example `127.0.0.1:2525` or `[::1]:2525`, nor `unix:/path`"
+            );
             report.add(table.address.span(), "listener.address", problem);
         } else if !address.ends_with(":0") && listeners.iter().any(|listener| listener.address == address) {
             // Port 0 is any that is free, each time another.
@@ -315,7 +322,13 @@ fn listeners(
         let service = table.service.as_ref().map_or(usual_service, |service| *service.get_ref());
         // Where the port decides, the address is the place.
         let span = |said: Option<std::ops::Range<usize>>| said.unwrap_or_else(|| table.address.span());
-        if tls != ListenerTls::None && !can.tls {
+        if is_unix && tls != ListenerTls::None {
+            report.add(
+                span(table.tls.as_ref().map(Spanned::span)),
+                "listener.tls",
+                "there is no TLS on a Unix socket: leave it out, or say `\"none\"`",
+            );
+        } else if tls != ListenerTls::None && !can.tls {
             let problem = "TLS needs a `[[certificate]]` with `chain` and `key`";
             report.add(span(table.tls.as_ref().map(Spanned::span)), "listener.tls", problem);
         }
@@ -326,7 +339,7 @@ fn listeners(
         let mut listener = ListenerConfig { service, ..ListenerConfig::new(address, tls) };
         if let Some(said) = table.protocol {
             listener.protocol = *said.get_ref();
-            if listener.protocol == Protocol::Lmtp && listener.address.ends_with(":25") {
+            if listener.protocol == Protocol::Lmtp && !is_unix && listener.address.ends_with(":25") {
                 report.add(said.span(), "listener.protocol", LMTP_ON_25);
             }
         }
@@ -341,6 +354,9 @@ fn listeners(
             }
         }
         for text in table.proxies.iter().flatten() {
+            if is_unix {
+                report.add(text.span(), "listener.proxies", "a proxy connects by TCP, and this is a Unix socket");
+            }
             listener.proxies.extend(parsed::<IpNet>(report, "listener.proxies", "a network like `10.0.0.0/8`", text));
         }
         listeners.push(listener);

@@ -83,7 +83,7 @@ pub(crate) struct Config {
 /// An address to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ListenerConfig {
-    /// As `host:port`.
+    /// As `host:port`, or as `unix:/path`.
     pub(crate) address: String,
     /// How its connections are protected.
     pub(crate) tls: ListenerTls,
@@ -102,6 +102,16 @@ impl ListenerConfig {
         let (service, protocol) = (ListenerService::Mx, Protocol::Smtp);
         Self { address: address.into(), tls, service, qualify: None, proxies: Vec::new(), protocol }
     }
+
+    /// The path, where it is a Unix socket.
+    pub(crate) fn unix_path(&self) -> Option<&str> {
+        unix_path(&self.address)
+    }
+}
+
+/// The path of `unix:/path`.
+fn unix_path(address: &str) -> Option<&str> {
+    address.strip_prefix("unix:").filter(|path| path.starts_with('/'))
 }
 
 impl Config {
@@ -109,8 +119,9 @@ impl Config {
     /// there is nothing to try out.
     pub(crate) fn listen_on(&mut self, addresses: &[String]) {
         self.trial = false;
-        let tls = Self::usual_tls(!self.certificates.is_empty());
-        self.listeners = addresses.iter().map(|address| ListenerConfig::new(address, tls)).collect();
+        let usual = Self::usual_tls(!self.certificates.is_empty());
+        let tls = |address: &String| if unix_path(address).is_some() { ListenerTls::None } else { usual };
+        self.listeners = addresses.iter().map(|address| ListenerConfig::new(address, tls(address))).collect();
     }
 
     /// What a listener does that says nothing of TLS.

@@ -85,7 +85,7 @@ address = "mx.example.org:25"
         "13:14: limits.recipients: 10 is not between 100 and 100000",
         "14:15: limits.connections: 0 is not between 1 and 1000000",
         "15:37: limits.connections_exempt: `10.0.0.0/33` is not a network like `10.0.0.0/8`: invalid IP address syntax",
-        "18:11: listener.address: `127.0.0.1:99999` is not `host:port`, for example `127.0.0.1:2525` or `[::1]:2525`",
+        "18:11: listener.address: `127.0.0.1:99999` is neither `host:port`, for example `127.0.0.1:2525` or `[::1]:2525`, nor `unix:/path`",
         "24:11: listener.address: `mx.example.org:25` is named twice",
     ];
     let expected: Vec<_> = expected.iter().map(|line| format!("mta.toml:{line}")).collect();
@@ -136,6 +136,32 @@ clients = ["127.0.0.1", "10.0.0.0/8", "10.0.0.0/33",
         errors("[queue]\nfirst_retry_seconds = \"5m\"\n"),
         "mta.toml:2:23: queue.first_retry_seconds: invalid type: string \"5m\", expected u64"
     );
+}
+
+#[test]
+fn a_unix_socket_has_neither_tls_nor_proxies() {
+    let socket = "[[listener]]\naddress = \"unix:/run/mta/smtp\"\n";
+    let lmtp = "protocol = \"lmtp\"\n";
+    let both = format!("{socket}{lmtp}[[listener]]\naddress = \"unix:/run/mta/port:25\"\n{lmtp}");
+    let config = Config::parse("mta.toml", both).expect("valid");
+    let found: Vec<_> = config.listeners.iter().map(|it| (it.unix_path(), it.tls, it.protocol)).collect();
+    let expected = ["/run/mta/smtp", "/run/mta/port:25"].map(|path| (Some(path), ListenerTls::None, Protocol::Lmtp));
+    assert_eq!(found, expected);
+    let written = config.to_toml().expect("paths are UTF-8");
+    assert_eq!(Config::parse("mta.toml", written).expect("what was written is read").listeners, config.listeners);
+
+    let no_tls = "3:7: listener.tls: there is no TLS on a Unix socket: leave it out, or say `\"none\"`";
+    for (more, expected) in [
+        ("tls = \"starttls\"", no_tls),
+        ("proxies = [\"::1/128\"]", "3:12: listener.proxies: a proxy connects by TCP, and this is a Unix socket"),
+        (socket, "4:11: listener.address: `unix:/run/mta/smtp` is named twice"),
+    ] {
+        assert_eq!(errors(&format!("{socket}{more}")), format!("mta.toml:{expected}"));
+    }
+    for address in ["unix:", "unix:run/smtp", "/run/mta/smtp", "UNIX:/run/smtp"] {
+        let error = errors(&format!("[[listener]]\naddress = \"{address}\"\n"));
+        assert!(error.starts_with(&format!("mta.toml:2:11: listener.address: `{address}` is neither")), "{error}");
+    }
 }
 
 #[test] // What makes no sense of it, and what holds where nothing is said.
