@@ -77,107 +77,65 @@ fn mail_parameters(words: &[Word]) -> Option<MailParameters> {
     let mut parameters = MailParameters::default();
     for (keyword, as_written) in words {
         let value = as_written.as_deref().map(str::to_ascii_uppercase);
-        let unrecognized = match (keyword.to_ascii_uppercase().as_str(), value.as_deref()) {
-            ("SIZE", value) => {
-                if parameters.size_octets.replace(size(value?)?).is_some() {
-                    return None;
-                }
-                continue;
-            }
-            ("BODY", value) => {
-                let body = match value? {
-                    "7BIT" => Body::SevenBit,
-                    "8BITMIME" => Body::EightBitMime,
-                    "BINARYMIME" => Body::BinaryMime,
-                    _ => return None,
-                };
-                if parameters.body.replace(body).is_some() {
-                    return None;
-                }
-                continue;
-            }
-            ("RET", value) => {
-                let ret = match value? {
-                    "FULL" => Ret::Full,
-                    "HDRS" => Ret::Headers,
-                    _ => return None,
-                };
-                if parameters.dsn.ret.replace(ret).is_some() {
-                    return None;
-                }
-                continue;
-            }
-            ("SMTPUTF8", value) => {
-                if value.is_some() || std::mem::replace(&mut parameters.smtputf8, true) {
-                    return None;
-                }
-                continue;
-            }
-            ("AUTH", _) => {
-                let text = decoded(as_written.as_deref()?)?;
-                let path = match &*text {
+        let value = value.as_deref();
+        let is_new = match keyword.to_ascii_uppercase().as_str() {
+            "SIZE" => parameters.size_octets.replace(size(value?)?).is_none(),
+            "BODY" => parameters.body.replace(body(value?)?).is_none(),
+            "RET" => parameters.dsn.ret.replace(ret(value?)?).is_none(),
+            "SMTPUTF8" => value.is_none() && !std::mem::replace(&mut parameters.smtputf8, true),
+            "REQUIRETLS" => value.is_none() && !std::mem::replace(&mut parameters.requiretls, true),
+            "PRDR" => value.is_none() && !std::mem::replace(&mut parameters.prdr, true),
+            "AUTH" => {
+                let path = match &*decoded(as_written.as_deref()?)? {
                     "<>" => ReversePath::Null,
                     mailbox => ReversePath::Mailbox(Mailbox::parse(mailbox).ok()?),
                 };
-                if parameters.auth.replace(path).is_some() {
-                    return None;
-                }
-                continue;
+                parameters.auth.replace(path).is_none()
             }
-            ("ENVID", _) => {
+            "ENVID" => {
                 let xtext = as_written.as_deref().filter(|xtext| xtext.len() <= 100)?;
                 let id = EnvelopeId::new(&decoded(xtext)?).expect("printable, and no longer than it was");
-                if parameters.dsn.envelope_id.replace(id).is_some() {
-                    return None;
-                }
-                continue;
+                parameters.dsn.envelope_id.replace(id).is_none()
             }
-            ("BY", value) => {
-                if parameters.deliver_by.replace(deliver_by(value?)?).is_some() {
-                    return None;
-                }
-                continue;
-            }
-            ("MT-PRIORITY", value) => {
+            "BY" => parameters.deliver_by.replace(deliver_by(value?)?).is_none(),
+            "MT-PRIORITY" => {
                 let priority = (-9..=9).filter_map(Priority::new).find(|known| Some(&*known.to_string()) == value)?;
-                if parameters.priority.replace(priority).is_some() {
-                    return None;
-                }
-                continue;
+                parameters.priority.replace(priority).is_none()
             }
-            ("SOLICIT", _) => {
+            "SOLICIT" => {
                 let classes = SolicitationClasses::parse(as_written.as_deref()?).ok()?;
-                if parameters.solicit.replace(classes).is_some() {
-                    return None;
-                }
-                continue;
+                parameters.solicit.replace(classes).is_none()
             }
-            ("REQUIRETLS", value) => {
-                if value.is_some() || std::mem::replace(&mut parameters.requiretls, true) {
-                    return None;
-                }
-                continue;
+            // RFC 4865 §4: one of the two, once.
+            "HOLDFOR" => parameters.future_release.replace(hold_for(value?)?).is_none(),
+            "HOLDUNTIL" => parameters.future_release.replace(FutureRelease::Until(moment(value?)?)).is_none(),
+            _ => {
+                parameters.unrecognized.get_or_insert_with(|| keyword.clone());
+                true
             }
-            ("HOLDFOR" | "HOLDUNTIL", value) => {
-                let is_time = keyword.eq_ignore_ascii_case("HOLDFOR");
-                let hold = if is_time { hold_for(value?)? } else { FutureRelease::Until(moment(value?)?) };
-                // RFC 4865 §4: one of the two, once.
-                if parameters.future_release.replace(hold).is_some() {
-                    return None;
-                }
-                continue;
-            }
-            ("PRDR", value) => {
-                if value.is_some() || std::mem::replace(&mut parameters.prdr, true) {
-                    return None;
-                }
-                continue;
-            }
-            _ => keyword,
         };
-        parameters.unrecognized.get_or_insert_with(|| unrecognized.clone());
+        if !is_new {
+            return None;
+        }
     }
     Some(parameters)
+}
+
+fn body(value: &str) -> Option<Body> {
+    match value {
+        "7BIT" => Some(Body::SevenBit),
+        "8BITMIME" => Some(Body::EightBitMime),
+        "BINARYMIME" => Some(Body::BinaryMime),
+        _ => None,
+    }
+}
+
+fn ret(value: &str) -> Option<Ret> {
+    match value {
+        "FULL" => Some(Ret::Full),
+        "HDRS" => Some(Ret::Headers),
+        _ => None,
+    }
 }
 
 fn rcpt_parameters(words: &[Word]) -> Option<RcptParameters> {

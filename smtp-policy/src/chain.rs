@@ -328,6 +328,9 @@ impl Policy for Chain {
             let seen = self.run(subject, &[scope]).await;
             shared.extend(seen);
         }
+        if shared.is_empty() && self.is_ours(cx.connection()) {
+            return Verdict::Continue;
+        }
         if shared.iter().any(|observation| observation.confirms_sender) {
             cx.confirm_sender();
         }

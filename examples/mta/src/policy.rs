@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use smtp_core::{DnsName, Domain, IpNet, Resolver, ResolverTable, TracingObserver};
 use smtp_policy::{
-    Action, Chain, Clamd, DnsList, Dnsbl, Dnswl, FileStateStore, FilterAddress, Greylist, Helo, HickoryResolver,
-    MemoryStateStore, NullSender, Preset, ReverseDns, Rspamd, SenderDomain, Spamd, Spf, Thresholds, UnknownPractice,
+    Action, ArcChain, Chain, Clamd, Dkim, Dmarc, DnsList, Dnsbl, Dnswl, FileStateStore, FilterAddress, Greylist, Helo,
+    HickoryResolver, MemoryStateStore, NullSender, Preset, ReverseDns, Rspamd, SenderDomain, Spamd, Spf, Thresholds,
+    UnknownPractice,
 };
 
 use crate::AnyError;
@@ -114,7 +115,10 @@ fn chain(
         .with(helo)
         .with(SenderDomain::new(dns.clone()))
         .with(NullSender)
-        .with(Spf::new(dns.clone()).named(hostname));
+        .with(Spf::new(dns.clone()).named(hostname))
+        .with(Dkim::new(dns.clone()))
+        .with(ArcChain::new(dns.clone()))
+        .with(Dmarc::new(dns.clone()));
     chain = policy.trusted.iter().copied().fold(chain, Chain::trusting);
     if !policy.blocklists.is_empty() {
         let lists = policy.blocklists.iter().map(|list| {
