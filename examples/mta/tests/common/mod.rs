@@ -205,13 +205,13 @@ pub(crate) fn text(octets: &[u8]) -> String {
 }
 
 /// All files beneath a directory, links included; none where there is no such directory. The content of queued messages
-/// is among them, wherever it lies; what the queue has for itself is not.
+/// is among them, wherever it lies; what the queue and the checks have for themselves is not.
 pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
-    const OF_THE_QUEUE: [&str; 4] = [".queue/log", ".queue/snapshots", ".queue/lock", ".queue/control"];
+    const OUR_OWN: [&str; 5] = [".queue/log", ".queue/snapshots", ".queue/lock", ".queue/control", ".state"];
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let path = entry.path();
-        if OF_THE_QUEUE.iter().any(|place| path.ends_with(place)) {
+        if OUR_OWN.iter().any(|place| path.ends_with(place)) {
             continue;
         }
         if path.is_dir() && !path.is_symlink() { found.extend(files(&path)) } else { found.push(path) }
