@@ -24,7 +24,8 @@ impl Example {
             .expect("cargo builds the examples before it runs this test");
         let example = Self { child, address: address.to_owned() };
         let start = Instant::now();
-        while TcpStream::connect(address).is_err() {
+        // A program that another test starts may hold, for a moment, the socket with which a free port was found.
+        while !greets(address) {
             assert!(start.elapsed() < Duration::from_secs(30), "{name} does not listen on {address}");
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -57,6 +58,12 @@ impl Drop for Example {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn greets(address: &str) -> bool {
+    let Ok(stream) = TcpStream::connect(address) else { return false };
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).is_ok() && line.starts_with("220 ")
 }
 
 fn last_line(reader: &mut impl BufRead) -> String {
