@@ -297,6 +297,9 @@ impl Policy for Chain {
         let subject = Subject { recipient: Some(recipient), earlier: &envelope, ..subject_of(cx) };
         let own = self.run(subject, &[Scope::Recipient]).await;
         let seen = [&envelope[..], &own[..]].concat();
+        if seen.is_empty() && self.is_ours(cx.connection()) {
+            return Verdict::Continue;
+        }
         let judgement = self.judge(&seen, Circumstances { content_seen: false, is_role: recipient.is_role() });
         let mut action = judgement.action();
         if action == Action::Greylist {

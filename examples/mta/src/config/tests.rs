@@ -13,6 +13,23 @@ fn an_error_names_file_line_column_and_key() {
     for (text, expected) in [
         ("hostnam = \"mx\"", format!("mta.toml:1:1: unknown key `hostnam`, {keys}")),
         ("# no\n\nrelay_clients = []\n", format!("mta.toml:3:1: unknown key `relay_clients`, {keys}")),
+        (
+            "[policy]\npreset = \"lax\"\n",
+            "mta.toml:2:10: policy.preset: `lax` is not rfc-strict, bcp or bcp-strict".into(),
+        ),
+        (
+            "[policy.actions]\nmalware = \"reject\"\n",
+            "mta.toml:2:1: policy.actions: nobody looks at `malware`; `mta policy explain` lists what is looked at".into(),
+        ),
+        (
+            "[policy.unknown]\nspf-fail = \"no\"\n",
+            "mta.toml:2:12: policy.unknown: `no` is not one of off, observe, score, tag, quarantine, greylist, defer, reject"
+                .into(),
+        ),
+        (
+            "[policy]\nclamd = \"there\"\n",
+            "mta.toml:2:9: policy.clamd: `there` is not the address of a filter, `host:port` or `unix:/path`: `there` is neither host:port nor unix:/path".into(),
+        ),
         ("[tls]\n", format!("mta.toml:1:2: unknown key `tls`, {keys}")),
         ("[log]\nlevle = \"info\"\n", "mta.toml:2:1: in `log`: unknown key `levle`, expected `format` or `level`".into()),
         (
