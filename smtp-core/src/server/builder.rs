@@ -414,6 +414,7 @@ impl Profile {
         let session = SessionConfig {
             protocol: listener.protocol,
             offers_prdr: listener.offers_prdr,
+            no_mail: listener.no_mail,
             no_soliciting: listener.no_soliciting.clone(),
             offers_starttls: tls.is_some() && !listener.is_implicit,
             authentication,

@@ -67,6 +67,7 @@ pub struct Listener {
     pub(crate) qualify_with: Option<String>,
     pub(crate) protocol: TransferProtocol,
     pub(crate) offers_prdr: bool,
+    pub(crate) no_mail: bool,
     pub(crate) no_soliciting: Option<SolicitationClasses>,
 }
 
@@ -89,6 +90,7 @@ impl Listener {
             qualify_with: None,
             protocol: TransferProtocol::default(),
             offers_prdr: false,
+            no_mail: false,
             no_soliciting: None,
         }
     }
@@ -143,6 +145,14 @@ impl Listener {
     #[must_use]
     pub fn prdr(mut self) -> Self {
         self.offers_prdr = true;
+        self
+    }
+
+    /// Says that this host never takes mail, for one whose name other servers may believe to be a mail exchanger: `521` in the
+    /// greeting, and to every command but `QUIT` (RFC 7504 §3). No hook is asked. Default: it takes mail.
+    #[must_use]
+    pub fn no_mail(mut self) -> Self {
+        self.no_mail = true;
         self
     }
 

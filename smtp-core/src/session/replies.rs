@@ -89,6 +89,7 @@ replies! {
     DOMAIN_OWNER_CHANGED = fixed(550, 5, 7, 18, "The domain has had another owner since then");
     OWNER_UNKNOWN = fixed(550, 5, 7, 19, "Since when the mailbox has its owner is not known");
     RRVS_ENDS_HERE = fixed(550, 5, 7, 19, "RRVS is not passed on from here");
+    NO_MAIL = fixed(521, 5, 3, 2, "This host does not accept mail");
     NOT_LISTED = fixed(550, 5, 7, 0, "This client may not say that");
     NOT_LOCAL = fixed(550, 5, 7, 1, "Relaying denied");
     AUTHENTICATE_TO_RELAY = fixed(550, 5, 7, 1, "Relaying denied, authenticate first");

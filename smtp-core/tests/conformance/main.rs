@@ -38,6 +38,7 @@ mod rfc6531_client;
 mod rfc6710;
 mod rfc6710_client;
 mod rfc7293;
+mod rfc7504;
 mod rfc8314;
 mod rfc8689;
 mod rfc8689_client;

@@ -26,7 +26,7 @@ const LINE_WITH_DSN_OCTETS: usize = 512 + 500;
 
 impl ServerSession {
     pub(super) fn open(&mut self) {
-        if self.config.stages.contains(Stages::CONNECT) {
+        if self.config.stages.contains(Stages::CONNECT) && !self.config.no_mail {
             self.expect_silence();
             self.ask(Question::Connect, ());
         } else {
@@ -50,13 +50,16 @@ impl ServerSession {
         }
     }
 
-    /// `220` and the name. A shutdown is told before it.
+    /// `220` and the name, or `521`. A shutdown is told before it.
     pub(super) fn greet_client(&mut self) {
         self.state = State::Connected;
         if self.shutting_down {
             return self.close(CloseReason::Shutdown, Some(replies::SHUTTING_DOWN));
         }
         self.expect_silence();
+        if self.config.no_mail {
+            return self.say(&Reply::bare(code(521), format!("{} does not accept mail", self.config.hostname)));
+        }
         let greeting =
             format!("{} {}", self.config.hostname, if self.config.protocol.is_lmtp() { "LMTP" } else { "ESMTP" });
         self.say(&Reply::bare(code(220), greeting));
@@ -75,8 +78,11 @@ impl ServerSession {
         if !matches!(command, Ok(Command::Bdat(_))) {
             self.chunks.one_was_refused = false;
         }
+        let shown = if self.secrets_may_follow { &[][..] } else { line };
+        if self.config.no_mail && !matches!(command, Ok(Command::Quit)) {
+            return self.error(now, Stage::Command, replies::NO_MAIL, shown);
+        }
         if self.is_of_other_protocol(line) {
-            let shown = if self.secrets_may_follow { &[][..] } else { line };
             return self.error(now, Stage::Command, replies::UNKNOWN_COMMAND, shown);
         }
         match command {
@@ -105,7 +111,6 @@ impl ServerSession {
                         replies::BAD_ARGUMENT
                     }
                 };
-                let shown = if self.secrets_may_follow { &[][..] } else { line };
                 self.error(now, Stage::Command, reply, shown);
             }
         }

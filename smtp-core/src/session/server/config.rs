@@ -127,6 +127,9 @@ pub struct SessionConfig {
     pub offers_starttls: bool,
     /// What is spoken. Default: SMTP.
     pub protocol: TransferProtocol,
+    /// Whether the host takes no mail at all: it says so with `521` in its greeting, and to every command but `QUIT` (RFC 7504
+    /// §3). Nothing is asked then. Default: no.
+    pub no_mail: bool,
     /// Whether `PRDR` is offered where SMTP is spoken (draft-hall-prdr-00): a client can ask for a reply for each recipient.
     pub offers_prdr: bool,
     /// Of which classes no message is taken, where `NO-SOLICITING` is offered (RFC 3865); maybe of none in particular, so
@@ -161,6 +164,7 @@ impl SessionConfig {
             offers_starttls: false,
             protocol: TransferProtocol::default(),
             offers_prdr: false,
+            no_mail: false,
             no_soliciting: None,
             authentication: None,
             qualify_with: None,
