@@ -72,7 +72,8 @@ impl Drop for Postsrsd {
 #[test] // PRACTICES S30
 fn s30_addresses_are_exchanged_with_postsrsd_both_ways() -> Result<(), Box<dyn std::error::Error>> {
     let Some(other) = Postsrsd::start()? else {
-        eprintln!("skipped: postsrsd");
+        assert!(std::env::var_os("CI").is_none(), "postsrsd is not installed");
+        println!("skipped: postsrsd");
         return Ok(());
     };
     let srs = Srs::new("forwarder.example".parse()?, RewritingKey::new(KEY)?);
