@@ -53,7 +53,7 @@ pub fn law(data: &[u8]) {
     output_is_replies_and_challenges(&whole.output);
     for credential in &whole.credentials {
         it_was_sent(wire, credential);
-        nothing_secret_gets_out(&whole, credential);
+        nothing_secret_gets_out(&whole, wire, credential);
     }
     if control.choice(0) & (IN_CLEAR | DANGEROUS) == IN_CLEAR {
         assert!(whole.credentials.is_empty() && whole.vouched_for.is_empty() && whole.identity.is_none());
@@ -127,7 +127,7 @@ fn it_was_sent(wire: &[u8], credential: &Credential) {
     assert!(words.into_iter().any(was_sent), "{secret:?} was not sent");
 }
 
-fn nothing_secret_gets_out(record: &Record, credential: &Credential) {
+fn nothing_secret_gets_out(record: &Record, wire: &[u8], credential: &Credential) {
     let (secret, user) = match credential {
         Credential::Password { user, password } => (password.expose(), Some(&**user)),
         Credential::Token { user, token } => (token.expose(), user.as_deref()),
@@ -136,7 +136,8 @@ fn nothing_secret_gets_out(record: &Record, credential: &Credential) {
     // What is also a name, or a word of ours, is not told apart.
     let is_word =
         user.is_some_and(|user| user.contains(secret)) || FIXED_WORDS.iter().any(|word| word.contains(secret));
-    if secret.len() < SECRET_OCTETS || is_word {
+    // Nor what the client itself says in clear, as in `EHLO`.
+    if secret.len() < SECRET_OCTETS || is_word || text(wire).contains(secret) {
         return;
     }
     let told = record.events.join("\n") + &text(&record.output);
