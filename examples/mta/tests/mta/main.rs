@@ -1,0 +1,19 @@
+//! The program as its users run it: its commands, its configuration, and mail through it.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod commands;
+mod d13_paths;
+mod delivery;
+mod dsn;
+mod durability;
+mod lmtp;
+mod logging;
+mod policy;
+mod queue_commands;
+mod relay;
+mod shutdown;
+mod submission;
+mod tls;
+mod trial;

@@ -1,0 +1,62 @@
+//! Mail of strangers: what `[policy]` makes of it, and that nobody else is looked at.
+
+use std::fs;
+
+use crate::common::Mta;
+
+fn text(octets: &[u8]) -> String {
+    String::from_utf8_lossy(octets).into_owned()
+}
+
+/// The one message in that Maildir.
+fn stored(mta: &Mta) -> String {
+    let there = mta.delivered("localhost/alice");
+    assert_eq!(there.len(), 1);
+    let stored = fs::read_to_string(&there[0]).expect("a file");
+    fs::remove_file(&there[0]).expect("removed");
+    stored
+}
+
+const MESSAGE: &[u8] = b"From: <bob@client.example>\nX-Spam-Flag: NO\n\nx\n";
+
+#[test]
+fn clients_of_this_host_are_not_looked_at() {
+    let mta = Mta::start();
+    assert!(mta.send("bob@client.example", &["alice@localhost"], MESSAGE).status.success());
+    let stored = stored(&mta);
+    assert!(!stored.contains("Authentication-Results") && stored.contains("X-Spam-Flag: NO\r\n"), "{stored}");
+    assert!(!mta.log().contains("judged"), "{}", mta.log());
+}
+
+/// With a name server that nobody is: all that DNS knows is unknown.
+const STRANGERS: &str = "users = [\"alice@localhost\"]\n[policy]\ntrusted = []\ndns = [\"127.0.0.1:1\"]\n";
+
+#[test] // PRACTICES P5: DNS that does not answer refuses nobody for good; B2505.9: an unknown domain of the sender, 451 4.1.8
+fn p5_strangers_are_looked_at_and_wait_while_dns_is_away() {
+    let mta = Mta::with_config(STRANGERS);
+    let output = mta.send("bob@client.example", &["alice@localhost"], MESSAGE);
+    let said = text(&output.stderr) + &text(&output.stdout);
+    assert!(!output.status.success() && said.contains("451 4.1.8"), "{said}");
+    assert!(mta.send("<>", &["alice@localhost"], MESSAGE).status.success());
+    let stored = stored(&mta);
+    assert!(stored.contains("iprev=temperror policy.iprev=127.0.0.1"), "{stored}");
+    assert!(stored.contains("Authentication-Results: localhost;"), "{stored}");
+    assert!(!stored.contains("X-Spam-Flag"), "what arrives is no mark of ours: {stored}");
+    mta.logged("judged");
+}
+
+#[test] // PRACTICES P1: another action than that of the preset
+fn p1_the_configuration_says_what_is_done() {
+    let mta = Mta::with_config(&format!("{STRANGERS}[policy.unknown]\nsender-domain = \"observe\"\n"));
+    assert!(mta.send("bob@client.example", &["alice@localhost"], MESSAGE).status.success());
+    assert!(stored(&mta).contains("spf=temperror"));
+    let output = crate::common::mta()
+        .args(["policy", "explain", "mta.toml"])
+        .current_dir(mta.directory.path())
+        .output()
+        .expect("it runs");
+    let said = text(&output.stdout);
+    let line = said.lines().find(|line| line.contains(" sender-domain ")).expect("a line");
+    assert!(line.starts_with("B2505.9 sender-domain") && line.contains("reject") && !line.contains("defer"), "{line}");
+    assert!(said.starts_with("preset bcp\n") && said.ends_with("score: greylist 2, tag 5, reject 10\n"), "{said}");
+}

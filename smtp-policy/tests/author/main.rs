@@ -1,0 +1,13 @@
+//! Who wrote it: SPF, DKIM, DMARC, ARC and the field that reports them.
+
+#[path = "../support/signing.rs"]
+mod signing;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod arc;
+mod auth_results;
+mod dkim;
+mod dkim_signing;
+mod dmarc;
+mod spf;

@@ -1,0 +1,18 @@
+//! The practices about clients, envelopes, content and state, each through the hooks that a server calls.
+
+#[path = "../support/dns_server.rs"]
+mod dns_server;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod chain;
+mod client_checks;
+mod dns;
+mod filters;
+mod greylist;
+mod hostile_dns;
+mod postsrsd;
+mod rate_limit;
+mod rewriting;
+mod state;
+mod submission;
