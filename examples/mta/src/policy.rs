@@ -7,8 +7,8 @@ use std::sync::Arc;
 use smtp_core::{DnsName, Domain, IpNet, Resolver, ResolverTable, TracingObserver};
 use smtp_policy::{
     Action, ArcChain, Chain, Clamd, Dkim, Dmarc, DnsList, Dnsbl, Dnswl, FileStateStore, FilterAddress, Greylist, Helo,
-    HickoryResolver, MemoryStateStore, NullSender, Preset, ReverseDns, Rspamd, SenderDomain, Spamd, Spf, Thresholds,
-    UnknownPractice,
+    HickoryResolver, MemoryStateStore, NullSender, Preset, ReverseDns, Rspamd, SenderDomain, Spamd, Spf, StateStore,
+    Thresholds, UnknownPractice,
 };
 
 use crate::AnyError;
@@ -58,22 +58,43 @@ pub(crate) struct Blocklist {
     pub(crate) refuse: bool,
 }
 
-/// The checks, with the network to ask and a directory to remember in.
+/// What several parts of the server share: whom to ask for DNS, and where to remember.
+pub(crate) struct Services {
+    pub(crate) dns: Arc<dyn Resolver>,
+    pub(crate) state: Arc<dyn StateStore>,
+}
+
+impl Services {
+    /// With the network to ask and a directory to remember in.
+    ///
+    /// # Errors
+    /// Where that directory cannot be used, or the system's configuration of DNS.
+    pub(crate) fn open(settings: &PolicySettings, directory: PathBuf) -> Result<Self, AnyError> {
+        let state = FileStateStore::open(directory)?;
+        if state.cut_octets() > 0 {
+            let octets = state.cut_octets();
+            tracing::warn!(target: "mta", octets, "the end of what was remembered of clients was damaged, and is left out");
+        }
+        Ok(Self { dns: Arc::new(resolver(settings)?), state: Arc::new(state) })
+    }
+
+    /// Without network and lasting memory: to say what would be done.
+    fn of_a_plan() -> Self {
+        Self { dns: Arc::new(ResolverTable::new()), state: Arc::new(MemoryStateStore::new()) }
+    }
+}
+
+/// The checks.
 ///
 /// # Errors
-/// Where that directory cannot be used, or the settings name a practice that nobody looks at.
+/// Where the settings name a practice that nobody looks at.
 pub(crate) fn open(
     hostname: &Domain,
     domains: &[Domain],
     settings: &PolicySettings,
-    directory: PathBuf,
-) -> Result<Chain, AnyError> {
-    let store = settings.greylist.then(|| FileStateStore::open(directory)).transpose()?;
-    if let Some(octets) = store.as_ref().map(FileStateStore::cut_octets).filter(|octets| *octets > 0) {
-        tracing::warn!(target: "mta", octets, "the end of what was remembered of clients was damaged, and is left out");
-    }
-    let dns: Arc<dyn Resolver> = Arc::new(resolver(settings)?);
-    Ok(chain(hostname, domains, settings, &dns, store.map(Greylist::new))?.observed_by(TracingObserver))
+    services: &Services,
+) -> Result<Chain, UnknownPractice> {
+    Ok(chain(hostname, domains, settings, services)?.observed_by(TracingObserver))
 }
 
 /// The same without network and memory: what is looked at, and what is done about it.
@@ -81,8 +102,7 @@ pub(crate) fn open(
 /// # Errors
 /// Where the settings name a practice that nobody looks at.
 pub(crate) fn plan(hostname: &Domain, domains: &[Domain], settings: &PolicySettings) -> Result<Chain, UnknownPractice> {
-    let dns: Arc<dyn Resolver> = Arc::new(ResolverTable::new());
-    chain(hostname, domains, settings, &dns, settings.greylist.then(|| Greylist::new(MemoryStateStore::new())))
+    chain(hostname, domains, settings, &Services::of_a_plan())
 }
 
 fn resolver(policy: &PolicySettings) -> Result<HickoryResolver, AnyError> {
@@ -103,9 +123,9 @@ fn chain(
     hostname: &Domain,
     domains: &[Domain],
     policy: &PolicySettings,
-    dns: &Arc<dyn Resolver>,
-    greylist: Option<Greylist>,
+    services: &Services,
 ) -> Result<Chain, UnknownPractice> {
+    let dns = &services.dns;
     let helo = Helo::new(dns.clone()).with_domain(hostname.clone());
     let helo = domains.iter().cloned().fold(helo, Helo::with_domain);
     let mut chain = Chain::new("policy", policy.preset)
@@ -141,7 +161,8 @@ fn chain(
     if let Some(address) = policy.rspamd.clone() {
         chain = chain.with(Rspamd::new(address));
     }
-    if let Some(greylist) = greylist {
+    if policy.greylist {
+        let greylist = Greylist::new(services.state.clone());
         chain = chain.with(greylist.clone()).with_greylisting(greylist);
     }
     let rules = chain.rules_mut();

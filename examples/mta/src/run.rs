@@ -17,7 +17,7 @@ use thiserror::Error;
 use crate::AnyError;
 use crate::config::{Config, ListenerConfig, ListenerService, ListenerTls, Mailboxes, Protocol};
 use crate::logging::{self, LogLines};
-use crate::policy;
+use crate::policy::{self, Services};
 use crate::queue::{Control, QueueOnDisk, describe_durability};
 use crate::recipients::NoWayOut;
 use crate::signals::{StopSignals, reload_on_hangup};
@@ -115,8 +115,8 @@ async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
         }
         builder = builder.listener(if *how == ListenerTls::Implicit { listener.implicit_tls() } else { listener });
     }
-    builder =
-        builder.policy(policy::open(&config.hostname, &config.domains, &config.policy, config.state_directory())?);
+    let services = Services::open(&config.policy, config.state_directory())?;
+    builder = builder.policy(policy::open(&config.hostname, &config.domains, &config.policy, &services)?);
     let users = passwords.map(PasswordFile::open).transpose()?;
     if let Some(users) = users.clone() {
         builder = builder.authenticate(users);
