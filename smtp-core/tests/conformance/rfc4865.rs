@@ -2,33 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use smtp_core::{
-    Accepted, AuthError, Authenticator, Connection, Delivery, FutureRelease, Identity, Listener, Mechanisms, Message,
-    Refusal, ReversePath, Secret, Server, Service, async_trait,
-};
+use smtp_core::{Accepted, Delivery, FutureRelease, Listener, Message, Refusal, Server, Service, async_trait};
 
 use crate::support::client::Client;
-use crate::support::world::{Inbox, Users, in_process, open, unbound};
-
-/// `PLAIN` for `alice` with her password.
-const ALICE: &str = "AUTH PLAIN AGFsaWNlAHdvbmRlcmxhbmQ=";
-
-struct Alice;
-
-#[async_trait]
-impl Authenticator for Alice {
-    fn mechanisms(&self) -> Mechanisms {
-        Mechanisms::PASSWORD
-    }
-
-    async fn password(&self, _: &Connection, user: &str, _: &Secret) -> Result<Identity, AuthError> {
-        Ok(Identity::new(user))
-    }
-
-    async fn may_send_as(&self, _: &Connection, _: &Identity, _: &ReversePath) -> Result<bool, AuthError> {
-        Ok(true)
-    }
-}
+use crate::support::world::{AUTH_ALICE, Anybody, Inbox, Users, in_process, open, unbound};
 
 /// A delivery that says of itself whether it holds messages.
 struct Holding(Inbox, bool);
@@ -48,7 +25,7 @@ impl Delivery for Holding {
 async fn client(inbox: &Inbox, holds: bool, service: Service) -> Client<tokio::io::DuplexStream> {
     let listener = Listener::new("127.0.0.1:0").service(service).dangerously_authenticate_in_clear();
     let server = Server::builder("mx.example.org").recipients(Users).deliver(Holding(inbox.clone(), holds));
-    let mut client = open(&unbound(server.authenticate(Alice).listener(listener)).await);
+    let mut client = open(&unbound(server.authenticate(Anybody).listener(listener)).await);
     client.reply().await.expect("a greeting");
     client
 }
@@ -80,7 +57,7 @@ async fn r4865_it_is_offered_to_who_has_authenticated_and_where_nobody_else_may_
         ] {
             let mut client = client(&inbox, holds, service).await;
             assert_eq!(offer(&mut client).await.is_some(), before, "{service:?} {holds}");
-            client.ask(ALICE, "235").await;
+            client.ask(AUTH_ALICE, "235").await;
             let offered = offer(&mut client).await;
             assert_eq!(offered.is_some(), behind, "{service:?} {holds}");
             let Some(offered) = offered else { continue };
@@ -114,7 +91,7 @@ async fn r4865_what_is_asked_is_held_or_refused() {
             if expected == "250" {
                 client.ask(&line, "555 5.5.4").await;
             }
-            client.ask(ALICE, "235").await;
+            client.ask(AUTH_ALICE, "235").await;
             client.ask(&line, expected).await;
         }
     })
@@ -127,7 +104,7 @@ async fn r4865_the_message_carries_it_and_the_next_one_does_not() {
         let inbox = Inbox::default();
         let mut client = client(&inbox, true, Service::Submission).await;
         client.ask("EHLO client.example", "250").await;
-        client.ask(ALICE, "235").await;
+        client.ask(AUTH_ALICE, "235").await;
         for parameter in [" HOLDFOR=3600", " HOLDUNTIL=2007-01-01T00:00:00Z", ""] {
             client.ask(&format!("MAIL FROM:<alice@example.org>{parameter}"), "250").await;
             client.ask("RCPT TO:<bob@example.org>", "250").await;

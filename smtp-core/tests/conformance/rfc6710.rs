@@ -1,32 +1,9 @@
 //! RFC 6710: how urgent a message is, the receiving side: who may ask for what, and what is told of it.
 
-use smtp_core::{
-    Accepted, AuthError, Authenticator, Connection, Delivery, Identity, Listener, Mechanisms, Message, Priority,
-    Refusal, ReversePath, Secret, Server, Service, async_trait,
-};
+use smtp_core::{Accepted, Delivery, Listener, Message, Priority, Refusal, Server, Service, async_trait};
 
 use crate::support::client::Client;
-use crate::support::world::{Inbox, Users, in_process, open, unbound};
-
-/// `PLAIN` for `alice` with her password.
-const ALICE: &str = "AUTH PLAIN AGFsaWNlAHdvbmRlcmxhbmQ=";
-
-struct Alice;
-
-#[async_trait]
-impl Authenticator for Alice {
-    fn mechanisms(&self) -> Mechanisms {
-        Mechanisms::PASSWORD
-    }
-
-    async fn password(&self, _: &Connection, user: &str, _: &Secret) -> Result<Identity, AuthError> {
-        Ok(Identity::new(user))
-    }
-
-    async fn may_send_as(&self, _: &Connection, _: &Identity, _: &ReversePath) -> Result<bool, AuthError> {
-        Ok(true)
-    }
-}
+use crate::support::world::{AUTH_ALICE, Anybody, Inbox, Users, in_process, open, unbound};
 
 /// A delivery that says of itself whether it takes urgent messages first.
 struct Ordering(Inbox, bool);
@@ -48,7 +25,7 @@ type Stream = tokio::io::DuplexStream;
 async fn client(inbox: &Inbox, honours: bool, listener: Listener, hello: &str) -> (Client<Stream>, bool) {
     let server = Server::builder("mx.example.org").recipients(Users).deliver(Ordering(inbox.clone(), honours));
     let listener = listener.dangerously_authenticate_in_clear();
-    let mut client = open(&unbound(server.authenticate(Alice).listener(listener)).await);
+    let mut client = open(&unbound(server.authenticate(Anybody).listener(listener)).await);
     client.reply().await.expect("a greeting");
     client.send(format!("{hello} client.example\r\n")).await;
     let mut is_offered = false;
@@ -116,7 +93,7 @@ async fn r6710_a_stranger_is_never_more_urgent_than_others() {
             let inbox = Inbox::default();
             let (mut client, _) = client(&inbox, true, listener, "EHLO").await;
             if authenticates {
-                client.ask(ALICE, "235").await;
+                client.ask(AUTH_ALICE, "235").await;
             }
             let parameter = asked.map(|number: i8| format!(" MT-PRIORITY={number}")).unwrap_or_default();
             client.ask(&format!("MAIL FROM:<alice@example.org>{parameter}"), reply).await;

@@ -12,10 +12,8 @@ use tokio_rustls::client::TlsStream;
 
 use crate::support::client::Client;
 use crate::support::tls::server_tls;
-use crate::support::world::{Inbox, Log, builder};
+use crate::support::world::{AUTH_ALICE, Inbox, Log, builder};
 
-/// `PLAIN` for `alice` with her password.
-const ALICE: &str = "AUTH PLAIN AGFsaWNlAHdvbmRlcmxhbmQ=";
 const HERS: &str = "MAIL FROM:<alice@example.org>";
 const ELSEWHERE: &str = "RCPT TO:<carol@elsewhere.example>";
 
@@ -155,7 +153,7 @@ async fn ask_as_stranger<S: AsyncRead + AsyncWrite + Unpin>(client: &mut Client<
 
 /// The column of L8 for a client that has.
 async fn ask_as_alice<S: AsyncRead + AsyncWrite + Unpin>(client: &mut Client<S>) {
-    client.ask(ALICE, "235 2.7.0").await;
+    client.ask(AUTH_ALICE, "235 2.7.0").await;
     client.ask("MAIL FROM:<bob@example.org>", "550 5.7.1 This sender address is not yours").await;
     client.ask("MAIL FROM:<sales@example.org>", "250 2.1.0").await;
     client.ask("RSET", "250").await;
@@ -172,12 +170,12 @@ async fn l3_on_an_mx_there_is_no_auth() {
     let relay = "550 5.7.1 Relaying denied";
     let mut clear = world.clear(Row::Mx).await;
     assert!(!offers_auth(&mut clear).await);
-    clear.ask(ALICE, "502 5.5.1").await;
+    clear.ask(AUTH_ALICE, "502 5.5.1").await;
     ask_as_stranger(&mut clear, relay).await;
     for row in [Row::Mx, Row::MxImplicit] {
         let mut protected = world.protected(row).await;
         assert!(!offers_auth(&mut protected).await, "{row:?}");
-        protected.ask(ALICE, "502 5.5.1").await;
+        protected.ask(AUTH_ALICE, "502 5.5.1").await;
         ask_as_stranger(&mut protected, relay).await;
     }
 }
@@ -201,7 +199,7 @@ async fn l4_before_tls_submission_knows_four_commands() {
         ("HELP", "530 5.7.0"),
         ("HELO client.example", "530 5.7.0"),
         ("ETRN example.org", "530 5.7.0"),
-        (ALICE, "530 5.7.0"),
+        (AUTH_ALICE, "530 5.7.0"),
         ("NOOP", "250"),
         ("EHLO client.example", "250"),
     ] {
@@ -235,7 +233,7 @@ async fn l5_a_mixed_listener_serves_both_and_tells_who_wants_more_to_authenticat
     let relay = "550 5.7.1 Relaying denied, authenticate first";
     let mut clear = world.clear(Row::MixedStartTls).await;
     assert!(!offers_auth(&mut clear).await);
-    clear.ask(ALICE, "538 5.7.11").await;
+    clear.ask(AUTH_ALICE, "538 5.7.11").await;
     clear.ask("AUTH LOGIN", "538 5.7.11").await;
     ask_as_stranger(&mut clear, relay).await;
     for row in [Row::MixedStartTls, Row::MixedImplicit] {
@@ -251,11 +249,11 @@ async fn l5_the_treatment_is_fixed_at_mail_and_the_message_has_it() {
     let world = World::start(|listener| listener).await;
     let mut client = world.protected(Row::MixedImplicit).await;
     client.ask("MAIL FROM:<bob@client.example>", "250").await;
-    client.ask(ALICE, "503 5.5.1").await;
+    client.ask(AUTH_ALICE, "503 5.5.1").await;
     client.ask("RCPT TO:<alice@example.org>", "250").await;
     client.ask("DATA", "354").await;
     client.ask("Subject: x\r\n\r\nx\r\n.", "250").await;
-    client.ask(ALICE, "235").await;
+    client.ask(AUTH_ALICE, "235").await;
     client.ask(HERS, "250").await;
     client.ask(ELSEWHERE, "250").await;
     client.ask("DATA", "354").await;
@@ -321,7 +319,7 @@ async fn r6409b_unqualified_addresses() {
         })
         .await;
         let mut client = world.protected(Row::Submission).await;
-        client.ask(ALICE, "235").await;
+        client.ask(AUTH_ALICE, "235").await;
         client.ask("MAIL FROM:<alice>", sender).await;
         client.ask("RSET", "250").await;
         client.ask(HERS, "250").await;
@@ -350,7 +348,7 @@ async fn r6409b_what_is_completed_is_judged_like_what_was_said() {
     let world = World::start(|listener| listener.qualify_with("example.org")).await;
     let mut client = world.protected(Row::Submission).await;
     client.ask("MAIL FROM:<alice>", "501 5.1.7").await;
-    client.ask(ALICE, "235").await;
+    client.ask(AUTH_ALICE, "235").await;
     client.ask("MAIL FROM:<bob>", "550 5.7.1").await;
     client.ask("MAIL FROM:<alice> X=y", "555 5.5.4").await;
     client.ask("MAIL FROM:<alice> SIZE=x", "501 5.5.4").await;

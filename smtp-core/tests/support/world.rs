@@ -6,8 +6,9 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use smtp_core::{
-    Accepted, Connection, Decided, Delivery, Error, ForwardPath, Lookup, LookupError, Mailbox, Message, Observer,
-    RecipientLookup, Refusal, Server, ServerBuilder, ServerHandle, SessionEvent, Transaction, async_trait,
+    Accepted, AuthError, Authenticator, Connection, Decided, Delivery, Error, ForwardPath, Identity, Lookup,
+    LookupError, Mailbox, Mechanisms, Message, Observer, RecipientLookup, Refusal, ReversePath, Secret, Server,
+    ServerBuilder, ServerHandle, SessionEvent, Transaction, async_trait,
 };
 use tokio::io::DuplexStream;
 use tokio::task::{JoinHandle, LocalSet};
@@ -45,6 +46,27 @@ pub(crate) struct Users;
 impl RecipientLookup for Users {
     async fn lookup(&self, _: &Connection, _: &Transaction, to: &ForwardPath) -> Result<Lookup, LookupError> {
         find(to)
+    }
+}
+
+/// `PLAIN` for `alice` with her password.
+pub(crate) const AUTH_ALICE: &str = "AUTH PLAIN AGFsaWNlAHdvbmRlcmxhbmQ=";
+
+/// Whoever names a user is that user, and may send as anybody.
+pub(crate) struct Anybody;
+
+#[async_trait]
+impl Authenticator for Anybody {
+    fn mechanisms(&self) -> Mechanisms {
+        Mechanisms::PASSWORD
+    }
+
+    async fn password(&self, _: &Connection, user: &str, _: &Secret) -> Result<Identity, AuthError> {
+        Ok(Identity::new(user))
+    }
+
+    async fn may_send_as(&self, _: &Connection, _: &Identity, _: &ReversePath) -> Result<bool, AuthError> {
+        Ok(true)
     }
 }
 

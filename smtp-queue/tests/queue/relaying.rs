@@ -1,7 +1,8 @@
 //! Messages that a client in a relay network brings, with parameters.
 
 use smtp_core::{
-    Connection, ForwardPath, Listener, Lookup, LookupError, RecipientLookup, Server, Transaction, async_trait,
+    Connection, ForwardPath, Listener, Lookup, LookupError, RecipientLookup, Server, ServerBuilder, Transaction,
+    async_trait,
 };
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
@@ -24,25 +25,26 @@ pub(crate) async fn relay_with(world: &World, mail: &str, recipient: &str, rcpt:
     let server = Server::builder("mx.example.org")
         .recipients(List)
         .deliver(world.queue.clone())
-        .listener(Listener::new("127.0.0.1:0").relay_for(clients))
-        .bind()
-        .await
-        .expect("it listens");
+        .listener(Listener::new("127.0.0.1:0").relay_for(clients));
+    let mail = format!("MAIL FROM:<alice@client.example> {mail}");
+    let rcpt = format!("RCPT TO:<{recipient}> {rcpt}");
+    send(server, &[(&mail, "250"), (&rcpt, "250")]).await;
+}
+
+/// Sends one message, with these commands between `EHLO` and `DATA`; each reply must have the code that stands beside.
+pub(crate) async fn send(server: ServerBuilder, commands: &[(&str, &str)]) {
+    let server = server.bind().await.expect("it listens");
     let (ours, theirs) = tokio::io::duplex(64 << 10);
     let address = |text: &str| text.parse().expect("an address");
     let session = server.serve_connection(theirs, address("192.0.2.7:4000"), address("192.0.2.1:25"));
+    let before = [("", "220"), ("EHLO client.example", "250")];
+    let behind = [("DATA", "354"), ("Subject: x\r\n\r\nx\r\n.", "250"), ("QUIT", "221")];
     let talk = async {
         let mut stream = BufReader::new(ours);
-        for (line, expected) in [
-            ("", "220"),
-            ("EHLO client.example\r\n", "250"),
-            (&*format!("MAIL FROM:<alice@client.example> {mail}\r\n"), "250"),
-            (&*format!("RCPT TO:<{recipient}> {rcpt}\r\n"), "250"),
-            ("DATA\r\n", "354"),
-            ("Subject: x\r\n\r\nx\r\n.\r\n", "250"),
-            ("QUIT\r\n", "221"),
-        ] {
-            stream.write_all(line.as_bytes()).await.expect("the server reads");
+        for (line, expected) in before.iter().chain(commands).chain(&behind) {
+            if !line.is_empty() {
+                stream.write_all(format!("{line}\r\n").as_bytes()).await.expect("the server reads");
+            }
             let mut reply = String::new();
             while !reply.starts_with(&format!("{expected} ")) {
                 reply.clear();
