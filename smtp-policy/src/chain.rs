@@ -60,7 +60,7 @@ pub trait Greylisting: Send + Sync {
 /// use smtp_core::{Accepted, Message, ResolverTable, Server};
 /// use smtp_policy::{Chain, Preset, ReverseDns};
 ///
-/// let policy = Chain::new("recommended", Preset::Bcp).with(ReverseDns::new(ResolverTable::new()));
+/// let policy = Chain::new("names", Preset::Bcp).with(ReverseDns::new(ResolverTable::new()));
 /// println!("{}", policy.explain());
 /// let server = Server::builder("mx.example.org")
 ///     .local_domain("example.org")
@@ -123,6 +123,12 @@ impl Chain {
     pub fn with_greylisting(mut self, greylisting: impl Greylisting + 'static) -> Self {
         self.greylisting = Some(Arc::new(greylisting));
         self
+    }
+
+    /// Nobody is asked to come again, whatever the verdict.
+    #[must_use]
+    pub fn without_greylisting(self) -> Self {
+        Self { greylisting: None, ..self }
     }
 
     /// Clients of this network are ours or work for us: they skip what authenticated clients skip.

@@ -54,7 +54,7 @@ pub struct NoNameServer(String);
 ///
 /// # fn main() -> Result<(), smtp_policy::NoNameServer> {
 /// let dns = HickoryResolver::from_system()?;
-/// let policy = Chain::new("recommended", Preset::Bcp).with(ReverseDns::new(dns));
+/// let policy = Chain::new("names", Preset::Bcp).with(ReverseDns::new(dns));
 /// # Ok(())
 /// # }
 /// ```

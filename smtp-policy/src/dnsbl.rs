@@ -48,7 +48,7 @@ const fn of_list(name: &'static str, about: &'static str, in_bcp: Action) -> Pra
 /// let blocklists = Dnsbl::new(ResolverTable::new())
 ///     .with(DnsList::new("dynamic.example".parse()?).with_weight(2))
 ///     .with(DnsList::new("exploited.example".parse()?).refusing());
-/// let policy = Chain::new("recommended", Preset::Bcp).with(blocklists);
+/// let policy = Chain::new("blocklists", Preset::Bcp).with(blocklists);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]

@@ -43,7 +43,7 @@ const EVEN_KNOWN: &str = "spf-softfail";
 /// use smtp_policy::{Chain, Greylist, MemoryStateStore, Preset};
 ///
 /// let greylist = Greylist::new(MemoryStateStore::new());
-/// let chain = Chain::new("recommended", Preset::Bcp).with(greylist.clone()).with_greylisting(greylist);
+/// let chain = Chain::new("greylist", Preset::Bcp).with(greylist.clone()).with_greylisting(greylist);
 /// ```
 #[derive(Clone)]
 pub struct Greylist {

@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use smtp_core::{DnsName, Domain, IpNet, Resolver, ResolverTable, TracingObserver};
 use smtp_policy::{
-    Action, ArcChain, Chain, Clamd, Dkim, Dmarc, DnsList, Dnsbl, Dnswl, FileStateStore, FilterAddress, Greylist, Helo,
-    HickoryResolver, MemoryStateStore, NullSender, Preset, ReverseDns, Rspamd, SenderDomain, Spamd, Spf, StateStore,
-    Thresholds, UnknownPractice,
+    Action, Chain, Clamd, DnsList, Dnsbl, Dnswl, FileStateStore, FilterAddress, HickoryResolver, MemoryStateStore,
+    Preset, Rspamd, Spamd, StateStore, Thresholds, UnknownPractice,
 };
 
 use crate::AnyError;
@@ -126,19 +125,9 @@ fn chain(
     services: &Services,
 ) -> Result<Chain, UnknownPractice> {
     let dns = &services.dns;
-    let helo = Helo::new(dns.clone()).with_domain(hostname.clone());
-    let helo = domains.iter().cloned().fold(helo, Helo::with_domain);
-    let mut chain = Chain::new("policy", policy.preset)
-        .with_thresholds(policy.thresholds)
-        .reporting_as(hostname)
-        .with(ReverseDns::new(dns.clone()))
-        .with(helo)
-        .with(SenderDomain::new(dns.clone()))
-        .with(NullSender)
-        .with(Spf::new(dns.clone()).named(hostname))
-        .with(Dkim::new(dns.clone()))
-        .with(ArcChain::new(dns.clone()))
-        .with(Dmarc::new(dns.clone()));
+    let (domains, state) = (domains.iter().cloned(), services.state.clone());
+    let mut chain = smtp_policy::recommended(policy.preset, hostname, domains, dns.clone(), state)
+        .with_thresholds(policy.thresholds);
     chain = policy.trusted.iter().copied().fold(chain, Chain::trusting);
     if !policy.blocklists.is_empty() {
         let lists = policy.blocklists.iter().map(|list| {
@@ -161,9 +150,8 @@ fn chain(
     if let Some(address) = policy.rspamd.clone() {
         chain = chain.with(Rspamd::new(address));
     }
-    if policy.greylist {
-        let greylist = Greylist::new(services.state.clone());
-        chain = chain.with(greylist.clone()).with_greylisting(greylist);
+    if !policy.greylist {
+        chain = chain.without_greylisting().with_action("familiar", Action::Off)?;
     }
     let rules = chain.rules_mut();
     for (practice, action) in &policy.actions {
