@@ -16,3 +16,4 @@ mod rate_limit;
 mod rewriting;
 mod state;
 mod submission;
+mod table;
