@@ -7,10 +7,11 @@ use std::sync::Arc;
 use smtp_core::{DnsName, Domain, IpNet, Resolver, ResolverTable, TracingObserver};
 use smtp_policy::{
     Action, Chain, Clamd, DnsList, Dnsbl, Dnswl, FileStateStore, FilterAddress, HickoryResolver, MemoryStateStore,
-    Preset, Rspamd, Spamd, StateStore, Thresholds, UnknownPractice,
+    Preset, RateLimits, Rspamd, Spamd, StateStore, Thresholds, UnknownPractice,
 };
 
 use crate::AnyError;
+use crate::config::RateConfig;
 
 /// Whom the C library asks where the system names nobody.
 const NAME_SERVER_OF_THIS_HOST: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 53);
@@ -44,6 +45,8 @@ pub(crate) struct PolicySettings {
     pub(crate) unknown: Vec<(String, Action)>,
     /// Other weights, by practice.
     pub(crate) weights: Vec<(String, u16)>,
+    /// How much may come.
+    pub(crate) rates: Vec<RateConfig>,
 }
 
 /// A list of bad clients.
@@ -96,7 +99,13 @@ pub(crate) fn open(
     Ok(chain(hostname, domains, settings, services)?.observed_by(TracingObserver))
 }
 
-/// The same without network and memory: what is looked at, and what is done about it.
+/// How much may come from whom; trusted networks have no limits.
+pub(crate) fn rate_limits(settings: &PolicySettings, services: &Services) -> RateLimits {
+    let none = settings.trusted.iter().copied().fold(RateLimits::new(services.state.clone()), RateLimits::sparing);
+    settings.rates.iter().fold(none, |limits, rate| rate.add_to(limits))
+}
+
+/// The checks without network and memory: what is looked at, and what is done about it.
 ///
 /// # Errors
 /// Where the settings name a practice that nobody looks at.

@@ -7,6 +7,7 @@ mod check;
 mod file;
 mod policy;
 mod problem;
+mod rates;
 mod tls_policy;
 
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use crate::recipients::Recipients;
 
 pub(crate) use self::file::{ListenerService, ListenerTls, Log, LogFormat, Mailboxes, Protocol, RelayTls};
 pub(crate) use self::problem::ConfigError;
+pub(crate) use self::rates::RateConfig;
 use self::tls_policy::TlsPolicyConfig;
 
 /// Beneath `data`.

@@ -14,6 +14,7 @@ use super::Config;
 use super::check::{parsed, set};
 use super::file::{Placed, texts, unplaced};
 use super::problem::Report;
+use super::rates::{self, RateTable};
 
 /// The table as it stands in a file.
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -38,6 +39,8 @@ pub(super) struct PolicyTable {
     weights: BTreeMap<Spanned<String>, Spanned<u16>>,
     #[serde(default)]
     blocklist: Vec<BlocklistTable>,
+    #[serde(default)]
+    rate: Vec<RateTable>,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -99,6 +102,7 @@ pub(super) fn check(report: &mut Report<'_>, table: &PolicyTable) -> PolicySetti
         actions: actions(report, "policy.actions", &table.actions),
         unknown: actions(report, "policy.unknown", &table.unknown),
         weights: table.weights.iter().map(|(name, weight)| (name.get_ref().clone(), *weight.get_ref())).collect(),
+        rates: rates::check(report, &table.rate),
     }
 }
 
@@ -189,6 +193,7 @@ impl From<&PolicySettings> for PolicyTable {
                     refuse: Some(unplaced(list.refuse)),
                 })
                 .collect(),
+            rate: config.rates.iter().map(RateTable::from).collect(),
         }
     }
 }

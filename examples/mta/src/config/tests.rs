@@ -14,6 +14,15 @@ fn an_error_names_file_line_column_and_key() {
         ("hostnam = \"mx\"", format!("mta.toml:1:1: unknown key `hostnam`, {keys}")),
         ("# no\n\nrelay_clients = []\n", format!("mta.toml:3:1: unknown key `relay_clients`, {keys}")),
         (
+            "[[policy.rate]]\nof = \"connections\"\nby = \"identity\"\ncount = 1\n",
+            "mta.toml:3:6: policy.rate.by: connections are counted by `address` or `network`: nobody else is known yet"
+                .into(),
+        ),
+        (
+            "[[policy.rate]]\nof = \"messages\"\nby = \"address\"\ncount = 0\n",
+            "mta.toml:4:9: policy.rate.count: 0 is not between 1 and 4294967295".into(),
+        ),
+        (
             "[policy]\npreset = \"lax\"\n",
             "mta.toml:2:10: policy.preset: `lax` is not rfc-strict, bcp or bcp-strict".into(),
         ),

@@ -60,3 +60,16 @@ fn p1_the_configuration_says_what_is_done() {
     assert!(line.starts_with("B2505.9 sender-domain") && line.contains("reject") && !line.contains("defer"), "{line}");
     assert!(said.starts_with("preset bcp\n") && said.ends_with("score: greylist 2, tag 5, reject 10\n"), "{said}");
 }
+
+#[test] // PRACTICES B2505.8
+fn b2505_8_more_than_the_configured_rate_is_asked_to_come_again() {
+    let rate = "[[policy.rate]]\nof = \"messages\"\nby = \"sender\"\ncount = 2\n";
+    let mta = Mta::with_config(&format!("{STRANGERS}[policy.unknown]\nsender-domain = \"observe\"\n{rate}"));
+    let send = |from: &str| mta.send(from, &["alice@localhost"], MESSAGE);
+    assert!(send("bob@client.example").status.success());
+    assert!(send("bob@client.example").status.success());
+    let third = send("bob@client.example");
+    let said = text(&third.stderr) + &text(&third.stdout);
+    assert!(!third.status.success() && said.contains("451 4.7.1 Too much in a short time"), "{said}");
+    assert!(send("carol@client.example").status.success(), "nobody uses up what another has");
+}
