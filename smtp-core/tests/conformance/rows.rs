@@ -1,6 +1,6 @@
-//! What each RFC demands, as rows, and that each row has a proof.
+//! What each RFC demands, and each practice that the workspace keeps, as rows, and that each row has a proof.
 //!
-//! A row is a line of `rows/rfcNNNN.txt`: section, level, who, the rule in our words, and its proof. That is the names of
+//! A row is a line of `rows/rfcNNNN.txt` or `rows/practices.txt`: section, level, who, the rule in our words, and its proof. That is the names of
 //! tests (`file::function`), or `asked: …`, the rule by which `smtp-conformance` asks a server; or it is a reason, behind
 //! `waived:` for what we leave, behind `not yet:` for what is not built and not offered.
 //! `cargo test -p smtp-core --test conformance rows -- --nocapture` prints the table by RFC, each waiver and each gap.
@@ -10,12 +10,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const LEVELS: [&str; 4] = ["MUST", "MUST NOT", "SHOULD", "SHOULD NOT"];
-const WHO: [&str; 4] = ["server", "client", "queue", "both"];
+const WHO: [&str; 6] = ["server", "client", "queue", "both", "policy", "mta"];
+
+/// What the practices of mail servers are called among the RFCs.
+const PRACTICES: &str = "practices";
 
 /// The documents, in the order of the table.
-const RFCS: [&str; 16] = [
+const RFCS: [&str; 17] = [
     "5321", "1870", "2033", "2920", "3030", "3207", "3461", "3865", "4954", "6409", "6531", "6710", "7293", "8314",
-    "8689", "9422",
+    "8689", "9422", PRACTICES,
 ];
 
 #[derive(Debug)]
@@ -71,8 +74,8 @@ fn rows() -> Result<Vec<Row>, String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance/rows");
     let mut rows = Vec::new();
     for rfc in RFCS {
-        let text =
-            fs::read_to_string(folder.join(format!("rfc{rfc}.txt"))).map_err(|error| format!("{rfc}: {error}"))?;
+        let file = if rfc == PRACTICES { format!("{rfc}.txt") } else { format!("rfc{rfc}.txt") };
+        let text = fs::read_to_string(folder.join(file)).map_err(|error| format!("{rfc}: {error}"))?;
         for line in text.lines() {
             rows.push(Row::parse(rfc, line)?);
         }
@@ -192,6 +195,15 @@ fn t17_each_rule_has_a_proof_or_a_reason() {
     println!("\n{}", table(&rows));
     let faults = faults(&rows, &Sources::read());
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn t17_no_practice_is_forgotten() {
+    let rows = rows().expect("the rows have their form");
+    let named: Vec<_> = rows.iter().filter(|row| row.rfc == PRACTICES).map(|row| &*row.section).collect();
+    for number in 1..=48 {
+        assert!(named.contains(&&*format!("S{number}")), "S{number} has no row");
+    }
 }
 
 #[test]
