@@ -127,6 +127,34 @@ fn hooks_knows_its_users_and_its_limit() {
 }
 
 #[test]
+fn mx_judges_keeps_and_delivers() {
+    let address = free_address();
+    let data = tempfile::tempdir().expect("a directory");
+    let directory = data.path().to_str().expect("UTF-8");
+    // No name server answers there: what is not known refuses nobody for good, and the null reverse-path needs none.
+    let mx = Example::start("mx", &[&address, directory, "127.0.0.1:1"], &address);
+    let content = "From: <bob@client.example>\r\n\r\nhello\r\n.";
+    let commands = [
+        &["EHLO client.example", "MAIL FROM:<>", "RCPT TO:<nobody@example.org>", "RCPT TO:<bob@other.example>"],
+        &["RCPT TO:<alice@example.org>", "DATA", content, "QUIT"][..],
+    ]
+    .concat();
+    let replies = mx.talk(&commands);
+    assert_eq!(codes(&replies), ["220", "250", "250", "550", "550", "250", "354", "250", "221"], "{replies:?}");
+    let inbox = data.path().join("example.org/alice/new");
+    let start = Instant::now();
+    let delivered = loop {
+        let found = std::fs::read_dir(&inbox).ok().and_then(|mut found| found.next());
+        assert!(start.elapsed() < Duration::from_secs(30), "nothing in {}", inbox.display());
+        match found {
+            Some(found) => break std::fs::read_to_string(found.expect("a file").path()).expect("text"),
+            None => std::thread::sleep(Duration::from_millis(20)),
+        }
+    };
+    assert!(delivered.contains("Authentication-Results: mx.example.org;"), "{delivered}");
+}
+
+#[test]
 fn sink_takes_everything() {
     let address = free_address();
     let sink = Example::start("sink", &[&address], &address);
