@@ -49,6 +49,7 @@ mod greylist;
 mod header;
 mod helo;
 mod judgement;
+mod milter;
 mod network;
 mod null_sender;
 mod outbound_chain;

@@ -85,7 +85,7 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 impl FilterAddress {
-    async fn connect(&self) -> io::Result<Box<dyn Stream>> {
+    pub(crate) async fn connect(&self) -> io::Result<Box<dyn Stream>> {
         Ok(match &self.0 {
             Place::Tcp(address) => {
                 let stream = TcpStream::connect(address).await?;

@@ -1,0 +1,4 @@
+//! Filters that speak the milter protocol.
+
+mod talk;
+mod wire;
