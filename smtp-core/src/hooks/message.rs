@@ -180,7 +180,7 @@ impl Message {
     /// What opening or reading the file of large content gave.
     pub fn head(&self) -> io::Result<(Vec<u8>, u64)> {
         let mut head = self.header_prefix();
-        if !self.edits.removes() {
+        if !self.edits.touches_arriving() {
             return Ok((head, 0));
         }
         let mut start = Vec::new();

@@ -17,5 +17,6 @@ pub(crate) mod password_users;
 pub(crate) mod passwords;
 pub(crate) mod policy;
 pub(crate) mod policy_event;
+pub(crate) mod policy_rewriting;
 pub(crate) mod recipient_lookup;
 pub(crate) mod tables;

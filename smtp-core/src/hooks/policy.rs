@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use crate::message::content::Content;
 use crate::message::edits::Removal;
@@ -118,11 +119,13 @@ impl<P: Policy + ?Sized> Policy for Arc<P> {
 #[derive(Debug)]
 pub struct PolicyContext<'a> {
     connection: &'a Connection,
-    transaction: Option<&'a Transaction>,
+    pub(super) transaction: Option<&'a Transaction>,
     peer: Extensions,
     session: Extensions,
     transaction_extensions: Extensions,
-    changes: Changes,
+    pub(super) changes: Changes,
+    /// The body that the message is to have from now on.
+    pub(super) body: Option<Bytes>,
 }
 
 impl<'a> PolicyContext<'a> {
@@ -134,7 +137,7 @@ impl<'a> PolicyContext<'a> {
     ) -> Self {
         let transaction_extensions =
             transaction.map(|transaction| transaction.extensions().clone()).unwrap_or_default();
-        Self { connection, transaction, peer, session, transaction_extensions, changes: Changes::default() }
+        Self { connection, transaction, peer, session, transaction_extensions, changes: Changes::default(), body: None }
     }
 
     /// The client.
@@ -252,6 +255,16 @@ impl<'a> PolicyContext<'a> {
     pub fn insert_transaction<T: Send + Sync + 'static>(&mut self, value: T) {
         self.transaction_extensions.insert(value);
         self.changes.transaction = Some(self.transaction_extensions.clone());
+    }
+
+    /// The new body that the last policy gave, once.
+    pub(crate) fn take_body(&mut self) -> Option<Bytes> {
+        self.body.take()
+    }
+
+    /// The message holds this from now on.
+    pub(crate) fn set_content(&mut self, content: Content) {
+        self.changes.rewriting.content = Some(content);
     }
 
     pub(crate) fn into_changes(self) -> Changes {

@@ -22,7 +22,24 @@ impl Removal {
     }
 }
 
-/// Fields to put in front and names to leave out.
+/// A field that stands in the place of an arriving one.
+#[derive(Debug, Clone)]
+pub(crate) struct Replacement {
+    /// Which of the arriving fields of the name of `field`, counted from the top and from 0.
+    pub(crate) place: usize,
+    /// The name in front of the colon is that of the arriving field, but for the case of its letters.
+    pub(crate) field: HeaderField,
+}
+
+/// A field among the arriving ones.
+#[derive(Debug, Clone)]
+pub(crate) struct Insertion {
+    /// In front of which of all arriving fields, counted from 0; behind the last where there are fewer.
+    pub(crate) place: usize,
+    pub(crate) field: HeaderField,
+}
+
+/// Fields to put in front, in between or in the place of others, and names to leave out.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct HeaderEdits {
     /// The last one added stands first.
@@ -30,6 +47,8 @@ pub(crate) struct HeaderEdits {
     /// In the order in which they were added.
     completing: Vec<HeaderField>,
     removed: Vec<Removal>,
+    replaced: Vec<Replacement>,
+    inserted: Vec<Insertion>,
 }
 
 impl HeaderEdits {
@@ -39,9 +58,15 @@ impl HeaderEdits {
         self.removed.extend(removed);
     }
 
-    /// Whether arriving fields are left out.
-    pub(crate) fn removes(&self) -> bool {
-        !self.removed.is_empty()
+    /// What is written among the arriving fields.
+    pub(crate) fn extend_arriving(&mut self, replaced: Vec<Replacement>, inserted: Vec<Insertion>) {
+        self.replaced.extend(replaced);
+        self.inserted.extend(inserted);
+    }
+
+    /// Whether the header section is not written as it arrived.
+    pub(crate) fn touches_arriving(&self) -> bool {
+        !(self.removed.is_empty() && self.replaced.is_empty() && self.inserted.is_empty())
     }
 
     /// The fields in front, in the order in which they are written.
@@ -54,12 +79,13 @@ impl HeaderEdits {
         self.completing.iter()
     }
 
-    /// The first octets of a message, without the fields that are to be left out. What follows the header section stays
+    /// The first octets of a message, with what is changed among the arriving fields. What follows the header section stays
     /// as it is. `head` must hold the whole header section.
     pub(crate) fn filter(&self, head: &[u8]) -> Vec<u8> {
         let mut kept = Vec::with_capacity(head.len());
-        // How many fields of the name of each removal were met.
-        let mut met = vec![0; self.removed.len()];
+        // How many fields of the name of each removal and of each replacement were met, and how many at all.
+        let mut met = (vec![0; self.removed.len()], vec![0; self.replaced.len()]);
+        let mut fields = 0;
         let mut rest = head;
         let mut dropping = false;
         while !rest.is_empty() {
@@ -68,17 +94,53 @@ impl HeaderEdits {
             let continues = matches!(line[0], b' ' | b'\t');
             if !continues {
                 if line == b"\r\n" {
-                    kept.extend_from_slice(rest);
-                    return kept;
+                    break;
                 }
-                dropping = field_name(line).is_some_and(|name| self.is_removed(name, &mut met));
+                dropping = false;
+                if let Some(name) = field_name(line) {
+                    self.insert(&mut kept, |place| place == fields);
+                    fields += 1;
+                    let replacement = self.replacement(name, &mut met.1);
+                    dropping = self.is_removed(name, &mut met.0);
+                    if let Some(replacement) = replacement.filter(|_| !dropping) {
+                        kept.extend_from_slice(replacement.as_bytes());
+                        dropping = true;
+                    }
+                }
             }
             if !dropping {
                 kept.extend_from_slice(line);
             }
             rest = behind;
         }
+        if self.inserted.iter().any(|insertion| insertion.place >= fields) && !matches!(kept[..], [] | [.., b'\n']) {
+            // By `BDAT` the last line may come without its end.
+            kept.extend_from_slice(b"\r\n");
+        }
+        self.insert(&mut kept, |place| place >= fields);
+        kept.extend_from_slice(rest);
         kept
+    }
+
+    /// Writes the fields that stand at some place, in the order in which they were added.
+    fn insert(&self, kept: &mut Vec<u8>, is_here: impl Fn(usize) -> bool) {
+        for insertion in self.inserted.iter().filter(|insertion| is_here(insertion.place)) {
+            kept.extend_from_slice(insertion.field.as_bytes());
+        }
+    }
+
+    /// What stands in the place of the field of that name; of several, what was said last.
+    fn replacement(&self, name: &[u8], met: &mut [usize]) -> Option<&HeaderField> {
+        let mut found = None;
+        for (replacement, met) in self.replaced.iter().zip(met) {
+            if name.eq_ignore_ascii_case(replacement.field.name().as_bytes()) {
+                if *met == replacement.place {
+                    found = Some(&replacement.field);
+                }
+                *met += 1;
+            }
+        }
+        found
     }
 
     fn is_removed(&self, name: &[u8], met: &mut [usize]) -> bool {
@@ -103,6 +165,7 @@ fn field_name(line: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::header_field::HeaderFieldError;
 
     #[test]
     fn named_fields_go_with_their_continuation_lines_and_nothing_else() {
@@ -135,5 +198,51 @@ mod tests {
             edits.extend(Vec::new(), Vec::new(), removals);
             assert_eq!(String::from_utf8_lossy(&edits.filter(head.as_bytes())), expected);
         }
+    }
+
+    #[test] // what a filter adds and changes
+    fn fields_are_inserted_and_replaced_at_their_places_among_those_that_arrived() -> Result<(), HeaderFieldError> {
+        let field = HeaderField::new;
+        let insertion = |place, name, value| Ok(Insertion { place, field: field(name, value)? });
+        let replacement = |place, name, value| Ok(Replacement { place, field: field(name, value)? });
+        let head = "A: 0\r\nno field\r\na : 1\r\n more\r\nB: 0\r\n\r\nA: body\r\n";
+        for (head, replaced, inserted, removed, expected) in [
+            (
+                head,
+                vec![],
+                vec![insertion(0, "X", "y")?],
+                vec![],
+                "X: y\r\nA: 0\r\nno field\r\na : 1\r\n more\r\nB: 0\r\n\r\nA: body\r\n",
+            ),
+            (
+                head,
+                vec![replacement(1, "A", "2")?],
+                vec![insertion(1, "X", "y")?, insertion(1, "Y", "z")?, insertion(usize::MAX, "Z", "")?],
+                vec![],
+                "A: 0\r\nno field\r\nX: y\r\nY: z\r\nA: 2\r\nB: 0\r\nZ:\r\n\r\nA: body\r\n",
+            ),
+            (
+                head,
+                vec![
+                    replacement(0, "a", "1")?,
+                    replacement(0, "A", "2")?,
+                    replacement(7, "A", "3")?,
+                    replacement(0, "B", "x")?,
+                ],
+                vec![],
+                vec![Removal::all("B")],
+                "A: 2\r\nno field\r\na : 1\r\n more\r\n\r\nA: body\r\n",
+            ),
+            ("", vec![], vec![insertion(0, "X", "y")?], vec![], "X: y\r\n"),
+            ("\r\nbody", vec![], vec![insertion(3, "X", "y")?], vec![], "X: y\r\n\r\nbody"),
+            ("A: 0", vec![], vec![insertion(3, "X", "y")?], vec![], "A: 0\r\nX: y\r\n"),
+        ] {
+            let mut edits = HeaderEdits::default();
+            edits.extend(Vec::new(), Vec::new(), removed);
+            edits.extend_arriving(replaced, inserted);
+            assert!(edits.touches_arriving());
+            assert_eq!(String::from_utf8_lossy(&edits.filter(head.as_bytes())), expected);
+        }
+        Ok(())
     }
 }

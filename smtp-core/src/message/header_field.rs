@@ -55,6 +55,31 @@ impl HeaderField {
         Ok(Self { octets: fold(name, value.trim())?, name_length: name.len() })
     }
 
+    /// Writes `name:` and the value behind it as it is, with the space at its start and folded as it is: for a field over which
+    /// somebody else has signed. Lines of the value end with CRLF, but for the last; the next begins with white space.
+    ///
+    /// # Errors
+    /// [`HeaderFieldError`], also where a line holds nothing but white space (RFC 5322 §3.2.2).
+    pub fn as_written(name: &str, value: &str) -> Result<Self, HeaderFieldError> {
+        if !is_field_name(name) {
+            return Err(HeaderFieldError::Name);
+        }
+        for (number, line) in value.split("\r\n").enumerate() {
+            let is_empty = line.trim_matches([' ', '\t']).is_empty();
+            if line.chars().any(is_forbidden) || (number > 0 && (is_empty || !line.starts_with([' ', '\t']))) {
+                return Err(HeaderFieldError::Control);
+            }
+            let octets = line.len() + if number == 0 { name.len() + 1 } else { 0 };
+            if octets > LINE_LIMIT_OCTETS {
+                return Err(HeaderFieldError::TooLong);
+            }
+        }
+        if name.len() + value.len() > FIELD_LIMIT_OCTETS {
+            return Err(HeaderFieldError::TooLong);
+        }
+        Ok(Self { octets: format!("{name}:{value}\r\n"), name_length: name.len() })
+    }
+
     /// The name as given.
     pub fn name(&self) -> &str {
         &self.octets[..self.name_length]
@@ -143,6 +168,31 @@ mod tests {
         }
         assert_eq!(HeaderField::new("X", &"x".repeat(999)), Err(HeaderFieldError::TooLong));
         assert_eq!(HeaderField::new("X", &"x ".repeat(40_000)), Err(HeaderFieldError::TooLong));
+    }
+
+    #[test] // SECURITY G2: what a filter writes
+    fn g2_fields_as_they_were_written_are_one_field_each() {
+        let long = "x".repeat(997);
+        for (name, value, expected) in [
+            ("A", " b", Ok("A: b\r\n")),
+            ("A", "b", Ok("A:b\r\n")),
+            ("A", "", Ok("A:\r\n")),
+            ("A", " b\r\n\tc=d;\r\n e", Ok("A: b\r\n\tc=d;\r\n e\r\n")),
+            ("A", "\r\n b", Ok("A:\r\n b\r\n")),
+            ("A", " b\r\nB: c", Err(HeaderFieldError::Control)),
+            ("A", " b\r\n\r\nbody", Err(HeaderFieldError::Control)),
+            ("A", " b\r\n \r\n c", Err(HeaderFieldError::Control)),
+            ("A", " b\r\n", Err(HeaderFieldError::Control)),
+            ("A", " b\n c", Err(HeaderFieldError::Control)),
+            ("A", " b\r c", Err(HeaderFieldError::Control)),
+            ("A", " b\0c", Err(HeaderFieldError::Control)),
+            ("A:", " b", Err(HeaderFieldError::Name)),
+            ("A", long.as_str(), Err(HeaderFieldError::TooLong)),
+        ] {
+            let field = HeaderField::as_written(name, value)
+                .map(|field| String::from_utf8_lossy(field.as_bytes()).into_owned());
+            assert_eq!(field, expected.map(str::to_owned), "{name}: {value:?}");
+        }
     }
 
     proptest::proptest! {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::message::trace::Protocol;
 use crate::syntax::address::Host;
 use crate::syntax::domain::Domain;
+use crate::syntax::mechanism::Mechanism;
 use crate::syntax::xclient::{Said, Xclient};
 
 use super::decision::Identity;
@@ -122,6 +123,7 @@ pub struct Connection {
     treatment: Treatment,
     greeting: Option<Greeting>,
     identity: Option<Identity>,
+    mechanism: Option<Mechanism>,
     tls: Option<Arc<TlsFacts>>,
     proxy: Option<SocketAddr>,
     client_name: Option<Domain>,
@@ -139,6 +141,7 @@ impl Connection {
             treatment: Treatment::default(),
             greeting: None,
             identity: None,
+            mechanism: None,
             tls: None,
             proxy: None,
             client_name: None,
@@ -229,6 +232,11 @@ impl Connection {
         self.identity.as_ref()
     }
 
+    /// By which mechanism it has proved that; `None` also where a listed peer said so with `XCLIENT`.
+    pub fn mechanism(&self) -> Option<Mechanism> {
+        self.mechanism
+    }
+
     /// The proxy that passed the connection on; `None` where the client connected itself.
     pub fn proxy(&self) -> Option<SocketAddr> {
         self.proxy
@@ -246,7 +254,7 @@ impl Connection {
 
     /// The same, before the client introduced itself.
     pub(crate) fn without_greeting(&self) -> Self {
-        Self { greeting: None, identity: None, ..self.clone() }
+        Self { greeting: None, identity: None, mechanism: None, ..self.clone() }
     }
 
     /// The same for a client whose place the peer takes. Its address gives it no right: it is treated as unknown.
@@ -263,14 +271,15 @@ impl Connection {
             treatment: Treatment::Mx,
             greeting: None,
             identity,
+            mechanism: None,
             proxy: self.proxy.or(Some(self.peer)),
             client_name: said.name.map_or_else(|| self.client_name.clone(), Said::value),
             ..self.clone()
         }
     }
 
-    pub(crate) fn authenticated(&self, identity: Identity) -> Arc<Self> {
-        Arc::new(Self { identity: Some(identity), ..self.clone() })
+    pub(crate) fn authenticated(&self, identity: Identity, mechanism: Mechanism) -> Arc<Self> {
+        Arc::new(Self { identity: Some(identity), mechanism: Some(mechanism), ..self.clone() })
     }
 
     pub(crate) fn greeted(&self, greeting: Greeting) -> Arc<Self> {

@@ -9,15 +9,17 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::message::edits::Removal;
+use crate::message::content::Content;
+use crate::message::edits::{Insertion, Removal, Replacement};
 use crate::message::header_field::HeaderField;
 use crate::sasl::keys::ScramHash;
 use crate::syntax::address::Mailbox;
+use crate::syntax::path::ReversePath;
 use crate::syntax::reply::{EnhancedStatusCode, Reply, ReplyCode};
 use crate::syntax::text::SafeText;
 
 use super::extensions::Extensions;
-use super::transaction::Transaction;
+use super::transaction::{Recipient, Transaction};
 
 /// The application says no. Transient or permanent is fixed when it is made.
 ///
@@ -323,6 +325,20 @@ pub struct Changes {
     pub(crate) dispositions: Vec<(usize, Disposition)>,
     pub(crate) refused: Vec<(usize, Refusal)>,
     pub(crate) confirms_sender: bool,
+    pub(crate) rewriting: Rewriting,
+}
+
+/// What policies change of a whole message.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Rewriting {
+    pub(crate) replaced: Vec<Replacement>,
+    pub(crate) inserted: Vec<Insertion>,
+    /// What it holds from now on.
+    pub(crate) content: Option<Content>,
+    pub(crate) added: Vec<Recipient>,
+    /// Recipients that get no copy, by their places.
+    pub(crate) dropped: Vec<usize>,
+    pub(crate) reverse_path: Option<ReversePath>,
 }
 
 /// A verdict and the changes that come with it.

@@ -12,7 +12,7 @@ use crate::syntax::valid_since::ValidSince;
 use crate::syntax::xclient::Forwarded;
 
 use super::connection::TransactionId;
-use super::decision::{Changes, Disposition};
+use super::decision::{Changes, Disposition, Rewriting};
 use super::extensions::Extensions;
 
 /// One accepted recipient.
@@ -25,6 +25,7 @@ pub struct Recipient {
     disposition: Disposition,
     dsn: RecipientDsn,
     valid_since: Option<ValidSince>,
+    is_added: bool,
 }
 
 impl Recipient {
@@ -32,7 +33,13 @@ impl Recipient {
         let RcptParameters { dsn, valid_since, .. } = asked;
         // RFC 7293 §5.1: nobody owns a role mailbox.
         let valid_since = valid_since.filter(|_| !is_role);
-        Self { path, mailboxes, is_role, disposition: Disposition::Deliver, dsn, valid_since }
+        Self { path, mailboxes, is_role, disposition: Disposition::Deliver, dsn, valid_since, is_added: false }
+    }
+
+    /// One of whom the client knows nothing.
+    pub(crate) fn added(mailbox: Mailbox, dsn: RecipientDsn) -> Self {
+        let asked = RcptParameters { dsn, ..RcptParameters::default() };
+        Self { is_added: true, ..Self::new(mailbox.into(), Vec::new(), false, asked) }
     }
 
     /// It has had one owner, as the sender demands. What is behind an alias belongs to others, of whom nothing was said.
@@ -63,8 +70,14 @@ impl Recipient {
         &self.disposition
     }
 
+    /// Whether a policy added it ([`PolicyContext::add_recipient`](crate::PolicyContext::add_recipient)). The client knows
+    /// nothing of it, and whatever becomes of its copy is no part of any answer; such recipients stand behind all others.
+    pub fn is_added(&self) -> bool {
+        self.is_added
+    }
+
     /// What the sender wants to be told of it (RFC 3461 §4). Empty unless the delivery
-    /// [honours](crate::Delivery::honours_dsn) it.
+    /// [honours](crate::Delivery::honours_dsn) it, or a policy added the recipient: then it says what the policy wants.
     pub fn dsn(&self) -> &RecipientDsn {
         &self.dsn
     }
@@ -235,6 +248,28 @@ impl Transaction {
             }
         }
         self.sender_confirmed |= changes.confirms_sender;
+    }
+
+    /// What was changed of the whole message; behind all else that was said of it.
+    pub(crate) fn rewrite(&mut self, rewriting: Rewriting) {
+        self.edits.extend_arriving(rewriting.replaced, rewriting.inserted);
+        // What one policy took from a recipient no other gives back.
+        for index in rewriting.dropped {
+            if let Some(recipient) = self.recipients.get_mut(index) {
+                recipient.disposition = Disposition::Discard("a policy removed the recipient".to_owned());
+            }
+        }
+        if let Some(path) = rewriting.reverse_path {
+            self.reverse_path = path;
+            // That was said of another.
+            self.sender_confirmed = false;
+        }
+        self.recipients.extend(rewriting.added);
+    }
+
+    /// How many recipients the client knows; they stand in front.
+    pub(crate) fn recipients_of_client(&self) -> usize {
+        self.recipients.iter().filter(|recipient| !recipient.is_added).count()
     }
 
     /// Goes on without those recipients, by their places: they were refused behind the content.

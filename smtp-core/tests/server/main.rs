@@ -12,6 +12,7 @@ mod hooks_verdicts;
 mod limits;
 mod login_limits;
 mod regressions;
+mod rewriting;
 mod submission;
 mod tls_tickets;
 mod transcripts;

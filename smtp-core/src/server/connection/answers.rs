@@ -12,7 +12,8 @@ use tokio::sync::oneshot;
 
 use crate::hooks::message::Message;
 use crate::hooks::policy::PolicyContext;
-use crate::message::content::Content;
+use crate::message::content::{Content, ContentStore};
+use crate::message::replaced_body::with_body;
 use crate::server::hook_call::{Guarded, Site, WhenClientLeaves, wait_for};
 use crate::server::hook_set::NamedPolicy;
 use crate::session::connection::{Connection, TransactionId};
@@ -108,7 +109,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
 
     /// The policies see the whole message; then, without input between, it is delivered.
     async fn judge(&mut self, ask: Ask<WholeMessage>, content: Content) {
-        let decision = self.decide(Stage::Message, None, &Asked::Message(&content)).await;
+        let store = &self.profile.shared.store.clone();
+        let header_octets = self.limits().header_octets;
+        let mut decision =
+            self.decide(Stage::Message, None, &Asked::Message { content: &content, store, header_octets }).await;
+        let rewritten = decision.as_mut().and_then(|decision| decision.changes.rewriting.content.take());
+        let content = rewritten.unwrap_or(content);
         self.give(ask, decision);
         if let Some(Step::Ask(Question::Deliver(ask))) = self.session.poll(self.time, &mut &[][..]) {
             self.deliver(ask, content).await;
@@ -214,7 +220,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             .session
             .observed
             .then(|| (transaction.reverse_path().clone(), transaction.recipients().len(), content.len()));
-        let recipients = transaction.recipients().len();
+        let recipients = transaction.recipients_of_client();
         let answers_each = transaction.answers_each();
         let message = Message::new(*transaction, connection, &self.profile.session, content, self.arrived);
         let result = match self.call_delivery(&site, message).await {
@@ -301,7 +307,7 @@ enum Asked<'a> {
     Helo(&'a Arc<Connection>),
     Mail,
     Recipient(&'a Recipient),
-    Message(&'a Content),
+    Message { content: &'a Content, store: &'a ContentStore, header_octets: u64 },
 }
 
 impl Asked<'_> {
@@ -311,7 +317,7 @@ impl Asked<'_> {
             Self::Helo(_) => Stages::HELO,
             Self::Mail => Stages::MAIL,
             Self::Recipient(_) => Stages::RECIPIENT,
-            Self::Message(_) => Stages::MESSAGE,
+            Self::Message { .. } => Stages::MESSAGE,
         }
     }
 }
@@ -324,6 +330,7 @@ async fn ask_policies(
     asked: &Asked<'_>,
 ) -> (Verdict, Changes) {
     let mut cx = PolicyContext::new(connection, transaction, peer, session);
+    let mut rewritten = None;
     for (place, NamedPolicy { policy, stages, .. }) in site.hooks.policies.iter().enumerate() {
         if !stages.contains(asked.stage()) {
             continue;
@@ -334,9 +341,21 @@ async fn ask_policies(
             (Asked::Helo(_), Some(greeting), _) => policy.helo(&mut cx, greeting).await,
             (Asked::Mail, _, Some(transaction)) => policy.mail(&mut cx, transaction.reverse_path()).await,
             (Asked::Recipient(recipient), _, _) => policy.recipient(&mut cx, recipient).await,
-            (Asked::Message(content), _, _) => policy.message(&mut cx, content).await,
+            (Asked::Message { content, .. }, _, _) => {
+                policy.message(&mut cx, rewritten.as_ref().unwrap_or(content)).await
+            }
             (Asked::Helo(_) | Asked::Mail, _, _) => Verdict::Continue,
         };
+        if let (Asked::Message { content, store, header_octets }, Some(body)) = (asked, cx.take_body()) {
+            let content = rewritten.as_ref().unwrap_or(content);
+            match with_body(content, &body, *header_octets, store).await {
+                Ok(content) => {
+                    cx.set_content(content.clone());
+                    rewritten = Some(content);
+                }
+                Err(_) => return (Verdict::Refuse(Refusal::insufficient_storage()), cx.into_changes()),
+            }
+        }
         match verdict {
             Verdict::Continue => {}
             Verdict::Exempt => break,

@@ -228,7 +228,7 @@ impl ServerSession {
     fn authenticated(&mut self, identity: Identity) {
         let Some(authenticating) = self.authenticating.take() else { return };
         let mechanism = authenticating.exchange.mechanism();
-        self.connection = self.connection.authenticated(identity.clone());
+        self.connection = self.connection.authenticated(identity.clone(), mechanism);
         self.login.get_or_insert(LoginOutcome::Succeeded);
         self.event(|| SessionEvent::Authenticated { identity, mechanism });
         self.say_fixed(replies::AUTHENTICATED);

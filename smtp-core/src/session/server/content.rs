@@ -98,7 +98,9 @@ impl ServerSession {
         }
         let refusal = self.take_decision(Stage::Message, &mut decision, SafeText::default());
         if let Some(transaction) = &mut self.transaction {
+            let rewriting = std::mem::take(&mut decision.changes.rewriting);
             transaction.apply(decision.changes);
+            transaction.rewrite(rewriting);
         }
         match refusal {
             Some(refusal) => {
@@ -115,7 +117,8 @@ impl ServerSession {
         if !self.owed.is_empty() {
             transaction.leave_out(|place| self.is_refused(place));
         }
-        if transaction.recipients().is_empty() {
+        // Where all of them were refused, the client keeps the message, and those that were added get it with the next attempt.
+        if transaction.recipients_of_client() == 0 {
             self.conclude(&Ok(Accepted::all()));
         } else {
             self.ask(Question::Deliver, Some(transaction));
