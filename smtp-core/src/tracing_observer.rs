@@ -153,6 +153,13 @@ impl Observer for TracingObserver {
             DeliveryEvent::Removed { id, recipients } => {
                 tracing::warn!(target: "queue", id = id.as_str(), recipients, "removed by an operator");
             }
+            DeliveryEvent::Released { id, released_as, recipients } => {
+                let (id, released_as) = (id.as_str(), released_as.as_str());
+                tracing::info!(target: "queue", id, released_as, recipients, "released from quarantine");
+            }
+            DeliveryEvent::QuarantineExpired { id, recipients } => {
+                tracing::info!(target: "queue", id = id.as_str(), recipients, "expired in quarantine");
+            }
             DeliveryEvent::TransportFailed { id, site, failure } => {
                 let (id, site) = (id.as_str(), site.as_str());
                 tracing::error!(target: "queue", id, site, %failure, "transport failed");

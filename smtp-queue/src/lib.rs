@@ -5,6 +5,7 @@
 //!   routing   where: which site a recipient's copy goes to; transport: how it gets there
 //! spool       where messages are kept: the trait, and backends behind it
 //!   storage   the file operations of a backend, so that tests can fail each of them
+//! quarantine  what policies set aside, until it is released, removed or too old
 //! dsn         what a sender is told of a failure (RFC 3464)
 //! schedule    when a message is tried again, and when it is given up; clock: what time it is
 //! maildir     a store of Maildirs, each delivery on stable storage whole or not at all
@@ -20,6 +21,7 @@ mod id;
 mod maildir;
 mod outcome;
 mod progress;
+mod quarantine;
 mod queue;
 mod routing;
 mod schedule;
@@ -41,6 +43,7 @@ pub use id::{QueueId, QueueIdError, QueueIds};
 pub use maildir::{MaildirError, MaildirStore, NoDirectory, mailbox_directory};
 pub use outcome::Outcome;
 pub use progress::{Diagnosis, Progress, WaitingRecipient};
+pub use quarantine::{Quarantine, QuarantineSettings, QuarantineTotals, QuarantinedMessage};
 pub use queue::{Entry, EntryPair, Flow, Queue, QueueBuilder, QueueSettings, QueueTotals, SubmitError, Waiting};
 pub use routing::{Route, Router, Routing};
 pub use schedule::Schedule;

@@ -82,6 +82,22 @@ pub enum DeliveryEvent {
         /// How many of its recipients had no final outcome.
         recipients: u64,
     },
+    /// An operator released a message that was set aside: it is delivered after all.
+    Released {
+        /// The message, as it was called when it was set aside.
+        id: SafeText,
+        /// As it is called from now on.
+        released_as: SafeText,
+        /// How many recipients it has.
+        recipients: u64,
+    },
+    /// A message that was set aside has been kept for as long as such messages are, and was removed.
+    QuarantineExpired {
+        /// The message.
+        id: SafeText,
+        /// How many recipients it was for.
+        recipients: u64,
+    },
     /// A transport did not answer as it should. The recipients are deferred.
     TransportFailed {
         /// The message.

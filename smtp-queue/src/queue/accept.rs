@@ -288,6 +288,9 @@ impl Shared {
         let Incoming { mut envelope, content, discarded, expanded, connection } = incoming;
         let id = envelope.id;
         if !envelope.recipients.is_empty() {
+            if self.has_no_room_to_set_aside(&envelope, octets(&content)) {
+                return Err(SubmitError::Spool(SpoolError::Full(None)));
+            }
             envelope.tls_is_optional = is_optional(&envelope, &content).await;
             let outbound = match connection {
                 Some(connection) => Outbound::received(&envelope.reverse_path, connection),
@@ -340,7 +343,7 @@ impl Shared {
         // Of all sites but the first.
         let mut places: HashMap<SiteName, usize> = HashMap::new();
         for (index, recipient) in (0..).zip(&envelope.recipients) {
-            let route = self.router.route(&recipient.mailbox);
+            let route = self.route_of(recipient);
             let place = match sites.first() {
                 None => None,
                 // Usually all go to one site.
@@ -367,7 +370,7 @@ impl Shared {
         let (first_attempt, is_held) = self.first_attempt(&envelope);
         let pairs = self.sites_of(&envelope, first_attempt);
         let in_memory = stored(&content);
-        let octets = content.content.len() + content.head.len() as u64 - content.skipped_octets;
+        let octets = octets(&content);
         let mut reserved = Reserved { shared: self, sites: Vec::with_capacity(pairs.len()) };
         let mut progress = Vec::with_capacity(pairs.len());
         {
@@ -421,6 +424,11 @@ impl Shared {
         }
         Ok(())
     }
+}
+
+/// The size of the content as it is passed on.
+fn octets(content: &NewContent) -> u64 {
+    content.content.len() + content.head.len() as u64 - content.skipped_octets
 }
 
 /// The content as it is passed on, where it is in memory.

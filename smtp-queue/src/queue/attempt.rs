@@ -14,6 +14,7 @@ use crate::content::StoredContent;
 use crate::envelope::{Envelope, SiteName};
 use crate::outcome::Outcome;
 use crate::progress::Progress;
+use crate::quarantine::SITE;
 use crate::routing::Route;
 use crate::spool::{Lease, SpoolError};
 use crate::transport::Attempt;
@@ -142,7 +143,7 @@ impl Work {
     async fn attempt(&self, shared: &Arc<Shared>) -> (Tried, SiteAnswer) {
         let Loaded { envelope, progress, .. } = &self.loaded;
         let mut tried = Tried::nobody(progress.waiting.len());
-        if shared.is_expired(envelope) {
+        if shared.is_expired(envelope, &progress.site) {
             tried.is_expired = true;
             return (tried, SiteAnswer::NotAsked);
         }
@@ -169,8 +170,12 @@ impl Work {
         let mut groups: Vec<Group> = Vec::with_capacity(1);
         for (place, waiting) in progress.waiting.iter().enumerate() {
             let Some(recipient) = envelope.recipients.get(waiting.index as usize) else { continue };
-            let route = known.clone().unwrap_or_else(|| shared.router.route(&recipient.mailbox));
-            let fits = |group: &&mut Group| group.outgoing == recipient.outgoing && group.route.site == route.site;
+            let route = known.clone().unwrap_or_else(|| shared.route_of(recipient));
+            // What is set aside leaves under no reverse-path.
+            let is_kept = &*route.site == SITE;
+            let fits = |group: &&mut Group| {
+                (is_kept || group.outgoing == recipient.outgoing) && group.route.site == route.site
+            };
             match groups.iter_mut().rev().find(fits) {
                 Some(group) => group.places.push(place),
                 None => groups.push(Group { route, outgoing: recipient.outgoing, places: vec![place] }),

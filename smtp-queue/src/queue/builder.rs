@@ -6,9 +6,11 @@ use std::sync::Arc;
 use smtp_core::{Domain, Mailbox, Observer, OutboundPolicy};
 
 use crate::clock::{Clock, SystemClock};
+use crate::quarantine::Quarantine;
 use crate::routing::Router;
 use crate::spool::Spool;
 
+use super::quarantined::WithQuarantine;
 use super::settings::QueueSettings;
 use super::shared::{Parts, Shared};
 use super::{Owner, Queue, dispatcher};
@@ -22,6 +24,7 @@ pub struct QueueBuilder {
     postmaster: Option<Mailbox>,
     outbound: Option<Arc<dyn OutboundPolicy>>,
     observer: Option<Arc<dyn Observer>>,
+    quarantine: Option<Quarantine>,
     settings: QueueSettings,
     clock: Arc<dyn Clock>,
     seed: Option<u64>,
@@ -45,6 +48,7 @@ impl QueueBuilder {
             postmaster: None,
             outbound: None,
             observer: None,
+            quarantine: None,
             settings: QueueSettings::default(),
             clock: Arc::new(SystemClock),
             seed: None,
@@ -69,6 +73,14 @@ impl QueueBuilder {
         self
     }
 
+    /// Where copies are set aside that a policy wants to have there, under the name of a site, `quarantine`. Without it they
+    /// go where others go, and a transport does with them what it knows: a `MaildirTransport` has a Maildir for them, to a
+    /// next hop they leave like others.
+    pub fn quarantine(mut self, quarantine: Quarantine) -> Self {
+        self.quarantine = Some(quarantine);
+        self
+    }
+
     /// Limits and times.
     pub fn settings(mut self, settings: QueueSettings) -> Self {
         self.settings = settings;
@@ -90,19 +102,29 @@ impl QueueBuilder {
     /// Starts delivering what the spool holds and whatever comes in. Must be called within a tokio runtime.
     pub fn start(self) -> Queue {
         let hostname = self.hostname;
+        let router = match &self.quarantine {
+            Some(quarantine) => Arc::new(WithQuarantine::new(self.router, quarantine.clone())),
+            None => self.router,
+        };
         let shared = Arc::new(Shared::new(Parts {
             spool: self.spool,
-            router: self.router,
+            router,
             postmaster: self.postmaster.unwrap_or_else(|| Mailbox::postmaster_at(hostname.clone())),
             hostname,
             outbound: self.outbound,
             observer: self.observer,
+            quarantine: self.quarantine,
             settings: self.settings.checked(),
             clock: self.clock,
             seed: self.seed,
         }));
-        tokio::spawn(dispatcher::run(shared.clone()));
-        tokio::spawn(dispatcher::watch(shared.clone()));
+        let delivering = shared.clone();
+        tokio::spawn(async move {
+            delivering.settle_quarantine().await;
+            tokio::spawn(dispatcher::watch(delivering.clone()));
+            tokio::spawn(delivering.clone().watch_quarantine());
+            dispatcher::run(delivering).await;
+        });
         Queue { _owner: Arc::new(Owner(shared.clone())), shared }
     }
 }

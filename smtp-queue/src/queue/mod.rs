@@ -8,6 +8,7 @@
 //!   ready     a window for each site, attempts at a time, turns
 //!   attempt   one pair of message and site: load, try, record
 //!   outcomes  what came of it: who waits on, who has failed, what is caused
+//! quarantined what was set aside is released, removed or forgotten
 //! inspection  what there is, why it does not move, and what an operator does about it
 //! accounts    what became of every recipient, in numbers
 //! ```
@@ -23,6 +24,7 @@ mod expansion;
 mod future_release;
 mod inspection;
 mod outcomes;
+mod quarantined;
 mod ready;
 mod recipients;
 mod settings;

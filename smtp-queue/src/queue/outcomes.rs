@@ -18,6 +18,7 @@ use crate::dsn::{
 use crate::envelope::{Envelope, SiteName};
 use crate::outcome::Outcome;
 use crate::progress::{Diagnosis, Progress, WaitingRecipient};
+use crate::quarantine::SITE;
 use crate::spool::{Change, Lease, NewContent, NewMessage, NewProgress, SpoolError};
 
 use super::accept::set_outgoing;
@@ -69,8 +70,12 @@ enum How {
 }
 
 impl Shared {
-    /// Whether a message is too old. A jump of the clock that is found on the way is reported.
-    pub(super) fn is_expired(&self, envelope: &Envelope) -> bool {
+    /// Whether a message is too old. A jump of the clock that is found on the way is reported. What is to be set aside never
+    /// is: it waits until there is room for it.
+    pub(super) fn is_expired(&self, envelope: &Envelope, site: &SiteName) -> bool {
+        if **site == *SITE && self.quarantine.is_some() {
+            return false;
+        }
         if self.is_to_be_returned(envelope) {
             return true;
         }
@@ -122,7 +127,8 @@ impl Shared {
             progress.last_attempt = Some(self.clock.wall());
         }
         let is_deferred = |outcome: &Option<Outcome>| matches!(outcome, Some(Outcome::Deferred(_)));
-        let is_expired = tried.is_expired || (tried.outcomes.iter().any(is_deferred) && self.is_expired(envelope));
+        let is_expired =
+            tried.is_expired || (tried.outcomes.iter().any(is_deferred) && self.is_expired(envelope, &lease.site));
         let (number, last_attempt) = (progress.attempts, progress.last_attempt);
         let mut ended = Vec::with_capacity(tried.outcomes.len());
         let mut reports = Reports::new();
@@ -235,7 +241,7 @@ impl Shared {
             return;
         }
         let recipients = progress.waiting.iter().filter_map(|waiting| envelope.recipients.get(waiting.index as usize));
-        let mut sites = recipients.map(|recipient| self.router.route(&recipient.mailbox).site);
+        let mut sites = recipients.map(|recipient| self.route_of(recipient).site);
         if let Some(first) = sites.next()
             && sites.all(|site| site == first)
         {

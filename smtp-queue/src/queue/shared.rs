@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::clock::{Clock, Jump, QueueClock};
 use crate::envelope::SiteName;
 use crate::id::QueueIds;
+use crate::quarantine::Quarantine;
 use crate::routing::Router;
 use crate::spool::{Spool, SpoolError};
 
@@ -39,6 +40,7 @@ pub(super) struct Parts {
     pub(super) postmaster: Mailbox,
     pub(super) outbound: Option<Arc<dyn OutboundPolicy>>,
     pub(super) observer: Option<Arc<dyn Observer>>,
+    pub(super) quarantine: Option<Quarantine>,
     pub(super) settings: QueueSettings,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) seed: Option<u64>,
@@ -50,6 +52,7 @@ pub(super) struct Shared {
     pub(super) hostname: Domain,
     pub(super) postmaster: Mailbox,
     pub(super) outbound: Option<Arc<dyn OutboundPolicy>>,
+    pub(super) quarantine: Option<Quarantine>,
     pub(super) settings: QueueSettings,
     pub(super) clock: QueueClock,
     pub(super) ids: QueueIds,
@@ -90,6 +93,7 @@ impl Shared {
             postmaster: parts.postmaster,
             outbound: parts.outbound,
             observer: parts.observer,
+            quarantine: parts.quarantine,
             settings: parts.settings,
             phase: watch::Sender::new(Phase::Running),
             is_read_only: AtomicBool::new(false),

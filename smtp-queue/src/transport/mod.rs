@@ -144,12 +144,17 @@ impl Attempt {
     /// anywhere, and the outcome where that is not offered is [`Outcome::Relayed`].
     pub fn deliver_by(&self) -> Option<DeliverBy> {
         let by = self.envelope.deliver_by?;
-        let (time, instant) = self.time;
-        let now = time.checked_add(instant.elapsed())?;
+        let now = self.now();
         let whole = |distance: Duration| i64::try_from(distance.as_secs()).unwrap_or(i64::MAX);
         let seconds = by.time.duration_since(now).map_or_else(|late| -whole(late.duration()), whole);
         let left = DeliverBy::new(seconds, by.mode);
         Some(if by.trace { left.with_trace() } else { left })
+    }
+
+    /// What time it is, as the queue says.
+    pub(crate) fn now(&self) -> SystemTime {
+        let (time, instant) = self.time;
+        time.checked_add(instant.elapsed()).unwrap_or(time)
     }
 
     /// Where the message came from.

@@ -48,7 +48,7 @@ impl Policy for Judge {
 }
 
 /// Sends a letter to the queue by SMTP; what the server said of the first recipient.
-async fn send(queue: &Queue, recipients: &[&str], header: &str) -> String {
+pub(crate) async fn send(queue: &Queue, recipients: &[&str], header: &str) -> String {
     let server = Server::builder("mx.example.org")
         .recipients(MailboxTable::parse(TABLE).expect("a table"))
         .policy(Judge)

@@ -8,6 +8,7 @@ mod future_release;
 mod notifications;
 mod operators;
 mod priority;
+mod quarantine;
 mod relaying;
 mod schedule;
 mod sites;

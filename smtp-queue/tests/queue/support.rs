@@ -233,6 +233,8 @@ impl Observer for Events {
             DeliveryEvent::NotificationWithheld { recipient, reason, .. } => format!("withheld {recipient}: {reason}"),
             DeliveryEvent::Moved { from, to, .. } => format!("moved from {from} to {to}"),
             DeliveryEvent::Removed { recipients, .. } => format!("removed {recipients}"),
+            DeliveryEvent::Released { recipients, .. } => format!("released for {recipients}"),
+            DeliveryEvent::QuarantineExpired { recipients, .. } => format!("expired in quarantine for {recipients}"),
             DeliveryEvent::TransportFailed { failure, .. } => format!("transport {failure}"),
             DeliveryEvent::StoreFailed { action, stops, .. } => format!("store failed to {action}, stops {stops}"),
             DeliveryEvent::OutcomeLost { recipient, .. } => format!("outcome lost {recipient}"),
