@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::Config;
 use crate::password::PasswordOptions;
-use crate::queue::QueueCommand;
+use crate::queue::{QuarantineCommand, QueueCommand};
 use crate::run::RunOptions;
 use crate::send::SendOptions;
 
@@ -43,6 +43,9 @@ enum Command {
     /// Look at the queue of a running server, and change what happens
     #[command(subcommand)]
     Queue(QueueCommand),
+    /// Look at what policies set aside, release it or remove it
+    #[command(subcommand)]
+    Quarantine(QuarantineCommand),
     /// Read a password from standard input, and print the line of its user for the file `passwords`
     Password(PasswordOptions),
     /// What is looked at in mail of strangers, and what is done about it
@@ -81,6 +84,7 @@ fn main() -> ExitCode {
     let result = match command {
         Command::Run(options) => run::run(&options),
         Command::Queue(command) => queue::run(&command),
+        Command::Quarantine(command) => queue::run_quarantine(&command),
         Command::Send(options) => send::send(&options),
         Command::Password(options) => password::password(&options),
         Command::Policy(PolicyCommand::Explain { file }) => explain(file.as_deref()),

@@ -74,7 +74,7 @@ pub(crate) fn run(options: &RunOptions) -> Result<(), AnyError> {
 async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
     let signals = StopSignals::new()?;
     let store = open_store(config)?;
-    let QueueOnDisk { queue, report } = QueueOnDisk::open(config, &store, Arc::new(TracingObserver))?;
+    let QueueOnDisk { queue, report } = QueueOnDisk::open(config, &store, Arc::new(TracingObserver)).await?;
     let directory = config.queue_directory();
     let _control =
         Control::open(&directory, queue.clone()).map_err(StartError::new("cannot open the control socket"))?;

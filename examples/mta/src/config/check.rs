@@ -8,12 +8,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use smtp_core::{ConnectionLimits, Domain, Host, IpNet, Limits, Mailbox};
-use smtp_queue::{QueueSettings, Schedule, mailbox_directory};
+use smtp_queue::{QuarantineSettings, QueueSettings, Schedule, mailbox_directory};
 use toml::Spanned;
 
 use super::file::{
-    ConfigFile, LimitsTable, ListenerService, ListenerTable, ListenerTls, Mailboxes, Placed, Protocol, QueueTable,
-    RelayTable, RelayTls,
+    ConfigFile, LimitsTable, ListenerService, ListenerTable, ListenerTls, Mailboxes, Placed, Protocol, QuarantineTable,
+    QueueTable, RelayTable, RelayTls,
 };
 use super::problem::{ConfigError, Report};
 use super::{Config, ListenerConfig, TRIAL_DIRECTORY, policy, tls_policy, unix_path};
@@ -74,6 +74,7 @@ fn config(report: &mut Report<'_>, file: ConfigFile) -> Option<Config> {
     let tls_policy = tls_policy::check(report, file.tls_policy, smart_host.is_some());
     let policy_settings = policy::check(report, &file.policy);
     let (queue, schedule, concurrency) = queue(report, file.queue);
+    let quarantine = quarantine(report, file.quarantine);
     let mailboxes = file.mailboxes.unwrap_or(Mailboxes::Listed);
     // Whether a mailbox is local can be said only once the domains are known.
     let domains = domains(report, file.domains.as_ref())?;
@@ -91,6 +92,7 @@ fn config(report: &mut Report<'_>, file: ConfigFile) -> Option<Config> {
         data,
         schedule,
         concurrency,
+        quarantine,
         smart_host,
         relay_clients,
         relay_tls,
@@ -421,6 +423,17 @@ fn queue(report: &mut Report<'_>, table: QueueTable) -> (Option<PathBuf>, Schedu
     let mut concurrency = QueueSettings::default().concurrency_limit;
     set(report, "queue.concurrency", 1, 10_000, table.concurrency, &mut concurrency);
     (table.directory.map(Spanned::into_inner), schedule, concurrency)
+}
+
+fn quarantine(report: &mut Report<'_>, table: QuarantineTable) -> QuarantineSettings {
+    const DAY_SECONDS: u64 = 24 * 3600;
+    let mut settings = QuarantineSettings::default();
+    let mut days = settings.retention.as_secs() / DAY_SECONDS;
+    set(report, "quarantine.days", 1, 3650, table.days, &mut days);
+    settings.retention = Duration::from_secs(days * DAY_SECONDS);
+    set(report, "quarantine.messages", 0, 1_000_000, table.messages, &mut settings.messages_limit);
+    set(report, "quarantine.octets", 0, 1 << 40, table.octets, &mut settings.octets_limit);
+    settings
 }
 
 fn limits(report: &mut Report<'_>, table: LimitsTable) -> (Limits, ConnectionLimits, Duration) {

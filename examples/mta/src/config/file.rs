@@ -28,6 +28,8 @@ pub(super) struct ConfigFile {
     #[serde(default)]
     pub(super) relay: RelayTable,
     #[serde(default)]
+    pub(super) quarantine: QuarantineTable,
+    #[serde(default)]
     pub(super) policy: PolicyTable,
     #[serde(default)]
     pub(super) limits: LimitsTable,
@@ -52,6 +54,15 @@ pub(super) struct QueueTable {
     pub(super) longest_wait_seconds: Placed<u64>,
     pub(super) lifetime_hours: Placed<u64>,
     pub(super) concurrency: Placed<usize>,
+}
+
+/// How much of what policies set aside is kept, and for how long.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct QuarantineTable {
+    pub(super) days: Placed<u64>,
+    pub(super) messages: Placed<u64>,
+    pub(super) octets: Placed<u64>,
 }
 
 /// Who may send to other hosts, and through which host that goes.
@@ -262,6 +273,11 @@ impl From<&Config> for ConfigFile {
                 tls: Some(config.relay_tls),
                 clients: Some(texts(&config.relay_clients)),
                 protocol: Some(unplaced(config.relay_protocol)),
+            },
+            quarantine: QuarantineTable {
+                days: Some(unplaced(config.quarantine.retention.as_secs() / (24 * 3600))),
+                messages: Some(unplaced(config.quarantine.messages_limit)),
+                octets: Some(unplaced(config.quarantine.octets_limit)),
             },
             policy: PolicyTable::from(&config.policy),
             limits: LimitsTable {

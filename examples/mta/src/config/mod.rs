@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use smtp_core::{ConnectionLimits, Domain, IpNet, Limits, LocalDomains, Mailbox, MailboxTable, TlsPolicyTable};
-use smtp_queue::Schedule;
+use smtp_queue::{QuarantineSettings, Schedule};
 
 use crate::policy::PolicySettings;
 use crate::recipients::Recipients;
@@ -50,6 +50,8 @@ pub(crate) struct Config {
     pub(crate) schedule: Schedule,
     /// The most attempts at a time at one next hop.
     pub(crate) concurrency: usize,
+    /// How much of what policies set aside is kept, and for how long.
+    pub(crate) quarantine: QuarantineSettings,
     /// The host that takes mail for other hosts, as `host:port`, or as the path of a Unix socket.
     pub(crate) smart_host: Option<String>,
     /// Networks whose clients may send to other hosts.
@@ -161,6 +163,11 @@ impl Config {
     /// Where messages wait.
     pub(crate) fn queue_directory(&self) -> PathBuf {
         self.queue.clone().unwrap_or_else(|| Self::default_queue(&self.data))
+    }
+
+    /// Where what policies set aside lies. No domain has a directory that starts with a dot.
+    pub(crate) fn quarantine_directory(&self) -> PathBuf {
+        self.data.join(".quarantine")
     }
 
     /// Where what a trial needs is kept.

@@ -4,14 +4,15 @@ use std::time::SystemTime;
 
 use smtp_queue::{Queue, QueueId, SpoolError};
 
-use super::report;
+use super::{quarantine, report};
 
 /// The most messages in one answer.
-const LIST_LIMIT: usize = 10_000;
+pub(super) const LIST_LIMIT: usize = 10_000;
 /// How many are listed where nothing is said.
-const LISTED: usize = 20;
+pub(super) const LISTED: usize = 20;
 
-/// Answers one request: `list [LIMIT [AFTER]]`, `totals`, `show ID`, `hold ID`, `release ID`, `retry ID`, `remove ID`.
+/// Answers one request: `list [LIMIT [AFTER]]`, `totals`, `show ID`, `hold ID`, `release ID`, `retry ID`, `remove ID`, and
+/// what `quarantine` knows, with that word in front.
 ///
 /// # Errors
 /// What the operator is told.
@@ -20,6 +21,7 @@ pub(super) async fn answer(queue: &Queue, request: &str) -> Result<String, Strin
     let verb = words.next().unwrap_or("");
     let arguments: Vec<&str> = words.collect();
     match (verb, &arguments[..]) {
+        ("quarantine", asked) => quarantine::answer(queue, asked).await,
         ("list", []) => list(queue, LISTED, None).await,
         ("list", [limit]) => list(queue, number(limit)?, None).await,
         ("list", [limit, after]) => list(queue, number(limit)?, Some(id(after)?)).await,
@@ -37,11 +39,11 @@ pub(super) async fn answer(queue: &Queue, request: &str) -> Result<String, Strin
     }
 }
 
-fn number(text: &str) -> Result<usize, String> {
+pub(super) fn number(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| format!("`{}` is not a number", text.escape_debug()))
 }
 
-fn id(text: &str) -> Result<QueueId, String> {
+pub(super) fn id(text: &str) -> Result<QueueId, String> {
     text.parse().map_err(|error| format!("`{}`: {error}", text.escape_debug()))
 }
 
@@ -49,7 +51,7 @@ fn absent(text: &str) -> String {
     format!("{text} is not in the queue")
 }
 
-fn in_words(error: &SpoolError) -> String {
+pub(super) fn in_words(error: &SpoolError) -> String {
     crate::describe(error)
 }
 

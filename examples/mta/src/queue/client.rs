@@ -52,7 +52,7 @@ pub(crate) enum QueueCommand {
 /// Which messages.
 #[derive(Debug, Args)]
 pub(crate) struct Messages {
-    /// As `mta queue list` shows them
+    /// As the list shows them
     #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
     #[command(flatten)]
@@ -71,7 +71,7 @@ pub(crate) struct QueuePlace {
 }
 
 impl QueuePlace {
-    fn directory(&self) -> Result<PathBuf, AnyError> {
+    pub(super) fn directory(&self) -> Result<PathBuf, AnyError> {
         let mut config = Config::load(self.config.as_deref())?;
         if let Some(data) = &self.data {
             config.data.clone_from(data);
@@ -100,7 +100,8 @@ pub(crate) fn run(command: &QueueCommand) -> Result<(), AnyError> {
     }
 }
 
-fn each(verb: &str, messages: &Messages) -> Result<(), AnyError> {
+/// Asks the same of each of some messages.
+pub(super) fn each(verb: &str, messages: &Messages) -> Result<(), AnyError> {
     let directory = messages.place.directory()?;
     let mut failed = None;
     for id in &messages.ids {
@@ -114,7 +115,7 @@ fn each(verb: &str, messages: &Messages) -> Result<(), AnyError> {
     failed.map_or(Ok(()), Err)
 }
 
-fn ask(directory: &Path, request: &str) -> Result<(), AnyError> {
+pub(super) fn ask(directory: &Path, request: &str) -> Result<(), AnyError> {
     let path = socket(directory);
     let mut stream = UnixStream::connect(&path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {

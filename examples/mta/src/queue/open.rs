@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use smtp_core::{ClientConfig, ClientTls, Host, NextHop, Observer, Refusal, TlsError};
 use smtp_queue::{
-    FileStorage, MaildirStore, MaildirTransport, OpenError, Outcome, Queue, QueueSettings, RecoveryReport, Route,
-    Routing, SegmentSettings, SegmentSpool, SmtpSettings, SmtpTransport, Spool, SpoolAlarm,
+    FileStorage, MaildirStore, MaildirTransport, OpenError, Outcome, Quarantine, Queue, QueueSettings, RecoveryReport,
+    Route, Routing, SegmentSettings, SegmentSpool, SmtpSettings, SmtpTransport, Spool, SpoolAlarm,
 };
 
 use crate::AnyError;
@@ -29,39 +29,44 @@ impl QueueOnDisk {
     ///
     /// # Errors
     /// What kept it from opening, with the directory.
-    pub(crate) fn open(
+    pub(crate) async fn open(
         config: &Config,
         store: &Arc<MaildirStore>,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, AnyError> {
-        let directory = config.queue_directory();
-        let failed = |error: OpenError| -> AnyError {
-            match error {
-                OpenError::InUse(owner) => owner.to_string().into(),
-                other => {
-                    format!("cannot open the queue in {}: {}", directory.display(), crate::describe(&other)).into()
-                }
-            }
-        };
-        let storage = FileStorage::open(&directory).map_err(|error| failed(error.into()))?;
-        let mut settings = SegmentSettings::default();
-        settings.alarm = Some(Arc::new(log_alarm));
-        let (spool, report) = SegmentSpool::open(Arc::new(storage), settings).map_err(failed)?;
-        for damage in &report.damage {
-            tracing::error!(target: "mta", damage = %damage, "the queue is damaged; what is damaged is set aside");
-        }
+        let (spool, report) = open_spool(&config.queue_directory(), "queue")?;
+        let (aside, _) = open_spool(&config.quarantine_directory(), "quarantine")?;
+        let quarantine = Quarantine::open(aside, config.quarantine.clone()).await?;
         let mut queue_settings = QueueSettings::default();
         queue_settings.schedule = config.schedule.clone();
         queue_settings.concurrency_limit = config.concurrency;
         queue_settings.concurrency_start = queue_settings.concurrency_start.min(config.concurrency);
-        let spool: Arc<dyn Spool> = Arc::new(spool);
         let queue = Queue::builder(spool, config.hostname.clone(), routing(config, store)?)
             .postmaster(config.postmaster.clone())
             .observer(observer)
+            .quarantine(quarantine)
             .settings(queue_settings)
             .start();
         Ok(Self { queue, report })
     }
+}
+
+/// Opens the spool in that directory; `what` is kept in it.
+fn open_spool(directory: &Path, what: &str) -> Result<(Arc<dyn Spool>, RecoveryReport), AnyError> {
+    let failed = |error: OpenError| -> AnyError {
+        match error {
+            OpenError::InUse(owner) => owner.to_string().into(),
+            other => format!("cannot open the {what} in {}: {}", directory.display(), crate::describe(&other)).into(),
+        }
+    };
+    let storage = FileStorage::open(directory).map_err(|error| failed(error.into()))?;
+    let mut settings = SegmentSettings::default();
+    settings.alarm = Some(Arc::new(log_alarm));
+    let (spool, report) = SegmentSpool::open(Arc::new(storage), settings).map_err(failed)?;
+    for damage in &report.damage {
+        tracing::error!(target: "mta", damage = %damage, "the {what} is damaged; what is damaged is set aside");
+    }
+    Ok((Arc::new(spool), report))
 }
 
 /// Local domains to their Maildirs, everything else to the smart host.

@@ -44,7 +44,7 @@ fn state(message: &Listed, now: SystemTime) -> String {
     }
 }
 
-fn recipients(envelope: &Envelope) -> String {
+pub(super) fn recipients(envelope: &Envelope) -> String {
     let some = envelope.recipients.iter().take(NAMED_RECIPIENTS);
     let mut names: Vec<_> = some.map(|one| format!("<{}>", one.mailbox)).collect();
     if let Some(more) = envelope.recipients.len().checked_sub(NAMED_RECIPIENTS).filter(|more| *more > 0) {
@@ -91,11 +91,12 @@ pub(super) fn message(entry: &Entry, now: SystemTime) -> String {
     text.0
 }
 
+/// Names and values, one below the other.
 #[derive(Default)]
-struct Fields(String);
+pub(super) struct Fields(pub(super) String);
 
 impl Fields {
-    fn field(&mut self, name: &str, value: impl fmt::Display) {
+    pub(super) fn field(&mut self, name: &str, value: impl fmt::Display) {
         let _ = writeln!(self.0, "{name:<12}{value}");
     }
 }
@@ -184,11 +185,11 @@ pub(super) fn count(number: impl TryInto<u64>, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
-fn age(now: SystemTime, then: SystemTime) -> String {
+pub(super) fn age(now: SystemTime, then: SystemTime) -> String {
     short(now.duration_since(then).unwrap_or_default())
 }
 
-fn until(now: SystemTime, then: SystemTime) -> String {
+pub(super) fn until(now: SystemTime, then: SystemTime) -> String {
     match then.duration_since(now) {
         Ok(wait) if !wait.is_zero() => format!("in {}", short(wait)),
         _ => "now".into(),
@@ -205,7 +206,7 @@ fn short(time: Duration) -> String {
     }
 }
 
-fn size(octets: u64) -> String {
+pub(super) fn size(octets: u64) -> String {
     match octets {
         0..1024 => format!("{octets} B"),
         1024..1_048_576 => format!("{}.{} KiB", octets / 1024, octets % 1024 * 10 / 1024),

@@ -35,6 +35,7 @@ fn what_show_prints_is_accepted_by_check() {
             "data = \"mta-data\"",
             "[queue]\ndirectory = \"mta-data/.queue\"\nfirst_retry_seconds = 300\nlongest_wait_seconds = 4000\n\
              lifetime_hours = 120\nconcurrency = 20\n",
+            "[quarantine]\ndays = 30\nmessages = 100000\noctets = 1073741824\n",
             "[relay]\n",
             "message_octets = 52428800",
             "[[listener]]",

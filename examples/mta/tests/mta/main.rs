@@ -11,6 +11,7 @@ mod durability;
 mod lmtp;
 mod logging;
 mod policy;
+mod quarantine;
 mod queue_commands;
 mod relay;
 mod shutdown;
