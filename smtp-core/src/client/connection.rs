@@ -18,6 +18,7 @@ use crate::session::client::offers::Offers;
 use crate::session::client::report::{SendCause, SendError, SendReport, SendStage};
 use crate::session::client::{ClientSession, ClientStep, StartTls};
 use crate::session::tls::TlsFacts;
+use crate::syntax::path::ForwardPath;
 use crate::syntax::reply::Reply;
 
 use super::body::body_of;
@@ -263,6 +264,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> ClientConnection<S> {
         });
         self.messages_sent += u64::from(report.delivered() > 0);
         report
+    }
+
+    /// Asks whether the server would take mail for that recipient, as a callout does (RFC 5321 §7.3 has what it costs others):
+    /// `MAIL FROM:<>`, `RCPT` and `RSET`, and no message. The reply is that to `RCPT`.
+    ///
+    /// # Errors
+    /// Where the server would not, or something else went wrong: [`SendError::stage`] tells which.
+    pub async fn ask(&mut self, recipient: &ForwardPath) -> Result<Reply, SendError> {
+        self.look_for_farewell();
+        self.session.begin_question(now(), recipient);
+        let report = self.drive(&mut Bytes::new()).await;
+        self.idle_since = Instant::now();
+        let result = report.and_then(|report| report.into_recipients().pop());
+        result.unwrap_or_else(|| Err(SendError::new(SendStage::Local, SendCause::NotUsable)))
     }
 
     /// Says `QUIT` and waits for the reply, at most [`ClientLimits::quit_timeout`](crate::ClientLimits::quit_timeout).

@@ -11,6 +11,7 @@ mod content;
 mod dane;
 mod limits;
 mod mailer;
+mod question;
 mod tls;
 mod tls_policy;
 mod transcripts;

@@ -176,7 +176,7 @@ pub(crate) fn transcript(envelope: &Envelope, content: &str, script: &str) {
 ///
 /// - `S:` lines that follow each other come in one piece.
 /// - `C:` is the next line of the client. Whatever it says must be in the script.
-/// - `-- send` gives it the message; `-- quit`; `-- the server leaves`; `-- 5 minutes pass`; `-- closed`; `-- ready`.
+/// - `-- send` gives it the message; `-- ask` asks about its first recipient; `-- quit`; `-- the server leaves`; `-- 5 minutes pass`; `-- closed`; `-- ready`.
 /// - `-- result: delivered 250, failed 5.1.1` is what became of the message, recipient by recipient.
 pub(crate) fn play(machine: &mut Machine, envelope: &Envelope, content: &str, script: &str) {
     let mut said = VecDeque::new();
@@ -217,6 +217,10 @@ fn listen(machine: &mut Machine, to_receive: &mut String, said: &mut VecDeque<St
 fn happen(machine: &mut Machine, envelope: &Envelope, content: &str, event: &str) {
     match event {
         "send" => machine.begin(envelope, &[content.as_bytes()]),
+        "ask" => {
+            machine.session.begin_question(machine.now, &envelope.recipients()[0]);
+            machine.drive(&[]);
+        }
         "quit" => {
             machine.session.quit(machine.now);
             machine.drive(&[]);

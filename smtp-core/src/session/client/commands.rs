@@ -5,6 +5,7 @@ use std::time::Instant;
 use crate::session::limits::after;
 use crate::syntax::deliver_by::ByMode;
 use crate::syntax::parameter::Body;
+use crate::syntax::path::{ForwardPath, ReversePath};
 
 use super::content::{END, Way};
 use super::envelope::Envelope;
@@ -46,6 +47,27 @@ impl ClientSession {
         };
         self.content.begin(octets, way);
         self.state = State::Gathering;
+    }
+
+    /// Asks whether the server would take mail for that recipient, as a callout does: `MAIL FROM:<>`, `RCPT` and `RSET`, one at a
+    /// time, and no message. [`ClientStep::Sent`](super::ClientStep::Sent) will end it, as a message: `Ok` is the reply to `RCPT`.
+    pub fn begin_question(&mut self, now: Instant, recipient: &ForwardPath) {
+        let envelope = Envelope::new(ReversePath::Null, [recipient.clone()]);
+        if !self.is_idle() {
+            self.end(SendError::new(SendStage::Local, SendCause::NotUsable));
+        }
+        if let Some(error) = self.impossible(&envelope, 0) {
+            let is_stale = error.is_transient() && self.messages > 0;
+            self.report = Some(SendReport::failed(1, &error, is_stale));
+            return;
+        }
+        self.dialogue_until = after(now, self.limits.dialogue);
+        self.waiting_since = now;
+        self.transaction.begin(&envelope, self.offers);
+        self.transaction.only_ask();
+        self.messages += 1;
+        self.state = State::Envelope;
+        self.go_on(now);
     }
 
     /// Why a message cannot even be tried.
@@ -171,6 +193,12 @@ impl ClientSession {
         if self.transaction.has_more_lines() || self.is_data_sent() {
             return;
         }
+        if self.transaction.is_question() {
+            if self.outstanding.is_empty() {
+                self.reset(now);
+            }
+            return;
+        }
         if self.content.way() != Way::Data && self.outstanding.is_empty() && self.is_wanted() {
             return self.start_chunks(now);
         }
@@ -198,6 +226,7 @@ impl ClientSession {
         let limits = &self.limits;
         self.outstanding.is_empty()
             || (self.offers.pipelining()
+                && !self.transaction.is_question()
                 && self.outstanding.len() < limits.pipelined_commands
                 && self.octets_outstanding() < limits.pipelined_octets)
     }

@@ -89,7 +89,7 @@ impl ClientSession {
             (Greeting | Ehlo | Helo | StartTls | Auth, 4 | 5) => self.refused(awaited, reply),
 
             (Mail | Chunk, 2) => {}
-            (Rcpt(index), 2) => self.transaction.accept(index),
+            (Rcpt(index), 2) => self.transaction.accept(index, reply),
             (Rcpt(index), 4 | 5) => self.transaction.refuse(index, reply),
             (Data, 3) => self.start_content(now),
             (Mail | Data | Chunk, 4 | 5) => {

@@ -36,6 +36,8 @@ pub(super) struct Transaction {
     /// Whether the time that it may take does.
     passes_deliver_by_on: bool,
     each: Each,
+    /// Whether it only asks whether the server would take a message, so that none must follow.
+    is_question: bool,
     /// Whether the server has answered `MAIL`.
     pub(super) is_answered: bool,
 }
@@ -136,7 +138,18 @@ impl Transaction {
         self.accepted = 0;
         self.failure = None;
         self.each = Each::NotAsked;
+        self.is_question = false;
         self.is_answered = false;
+    }
+
+    /// Completes `MAIL`, and nothing comes behind the recipients.
+    pub(super) fn only_ask(&mut self) {
+        self.mail.extend_from_slice(b"\r\n");
+        self.is_question = true;
+    }
+
+    pub(super) fn is_question(&self) -> bool {
+        self.is_question
     }
 
     /// Asks for a reply for each recipient, before `MAIL` is complete.
@@ -198,9 +211,14 @@ impl Transaction {
         self.failure.is_some()
     }
 
-    pub(super) fn accept(&mut self, index: usize) {
-        self.recipients[index] = Recipient::Accepted;
-        self.accepted += 1;
+    /// The reply to `RCPT` is all that is asked of who only asks.
+    pub(super) fn accept(&mut self, index: usize, reply: Reply) {
+        if self.is_question {
+            self.recipients[index] = Recipient::Told(Ok(reply));
+        } else {
+            self.recipients[index] = Recipient::Accepted;
+            self.accepted += 1;
+        }
     }
 
     /// The 5yz of one recipient does not touch the others (STANDARDS R5321o).
