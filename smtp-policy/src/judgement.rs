@@ -105,6 +105,7 @@ impl Rules {
 fn asked(finding: &Finding, practice: &Practice, setting: Setting, circumstances: Circumstances) -> Action {
     let asked = match finding.outcome() {
         Outcome::Pass => Action::Off,
+        Outcome::Fail if practice.is_never_permanent() => setting.fails.min(Action::Defer),
         Outcome::Fail => setting.fails,
         // PRACTICES P5: what is not known is never permanent.
         Outcome::Unknown => setting.unknown.min(Action::Defer),

@@ -14,6 +14,7 @@
 //! | lists of good clients | [`Dnswl`] | S43 |
 //! | the domain of the reverse-path | [`SenderDomain`] | B2505.9 |
 //! | the recipients of the null reverse-path | [`NullSender`] | S20 |
+//! | whether the sender can be answered, by asking (off) | [`Callouts`], [`CallForward`] for recipients | S40 |
 //! | whether the client came before | [`Greylist`] | S36, S43, S44 |
 //! | whether the domain of the sender lets the client send | [`Spf`] | S34 to S38 |
 //! | which domains vouch for the message | [`Dkim`] | S39 |
@@ -32,6 +33,7 @@ mod arc;
 mod auth_results;
 mod batv;
 mod body_hash;
+mod callout;
 mod chain;
 mod check;
 mod clock;
@@ -70,6 +72,7 @@ mod verp;
 
 pub use arc::{ArcChain, ArcResult, Sealed};
 pub use batv::{Batv, BatvError, BatvLookup, BatvSigning};
+pub use callout::{CallForward, Callouts, ClientCallout, SenderCallout};
 pub use chain::{Chain, Greylisting, MARK};
 pub use check::{CHECK_LIMIT, Check, Observation, Scope, Subject};
 pub use dkim::{DKIM_SIGNATURES_LIMIT, Dkim, DkimResult, DkimSignature, DkimSignatures};

@@ -69,6 +69,7 @@ pub struct Practice {
     weights: [u16; 3],
     unknown: [Action; 3],
     for_role_mailboxes: ForRoleMailboxes,
+    is_never_permanent: bool,
     transient_code: u16,
     status: (u16, u16),
     text: &'static str,
@@ -85,6 +86,7 @@ impl Practice {
             weights: [0; 3],
             unknown: [Action::Observe; 3],
             for_role_mailboxes: ForRoleMailboxes::Waived,
+            is_never_permanent: false,
             transient_code: 451,
             status: (7, 1),
             text: "Refused by local policy",
@@ -115,6 +117,12 @@ impl Practice {
         Self { transient_code: code, ..self }
     }
 
+    /// It never refuses for good: [`Action::Reject`] has the effect of [`Action::Defer`]. For what others say of others.
+    #[must_use]
+    pub const fn never_permanent(self) -> Self {
+        Self { is_never_permanent: true, ..self }
+    }
+
     /// What it means for role mailboxes. Default: [`ForRoleMailboxes::Waived`].
     #[must_use]
     pub const fn for_role_mailboxes(self, meaning: ForRoleMailboxes) -> Self {
@@ -139,6 +147,11 @@ impl Practice {
     /// What it means for role mailboxes.
     pub const fn meaning_for_role_mailboxes(&self) -> ForRoleMailboxes {
         self.for_role_mailboxes
+    }
+
+    /// Whether it never refuses for good.
+    pub const fn is_never_permanent(&self) -> bool {
+        self.is_never_permanent
     }
 
     pub(crate) fn setting(&self, preset: Preset) -> Setting {

@@ -88,6 +88,33 @@ pub enum Rated {
     Recipients,
 }
 
+/// Counts one more of that name in the store, unless it comes too fast: then it says how long to wait.
+pub(crate) async fn admit(
+    store: &dyn StateStore,
+    name: &str,
+    rate: Rate,
+    now: SystemTime,
+) -> Result<Result<(), Duration>, StateError> {
+    let since = micros(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
+    let mut admitted = Ok(());
+    let mut count = |kept: Option<&[u8]>| {
+        let kept = kept.and_then(|kept| kept.try_into().ok().map(u64::from_be_bytes));
+        match rate.admit(kept, since) {
+            Ok(next) => {
+                admitted = Ok(());
+                let expires = now + Duration::from_micros(next - since);
+                Change::Set { value: next.to_be_bytes().to_vec(), expires }
+            }
+            Err(wait) => {
+                admitted = Err(wait);
+                Change::Keep
+            }
+        }
+    };
+    store.update(TABLE, &short_key(name), now, &mut count).await?;
+    Ok(admitted)
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Limit {
     rated: Rated,
@@ -167,26 +194,7 @@ impl RateLimits {
 
     async fn count(&self, limit: &Limit, whose: &str) -> Result<Result<(), Duration>, StateError> {
         let Limit { rated, by, rate } = limit;
-        let key = short_key(&format!("{rated:?} {by:?} {rate:?} {whose}"));
-        let now = self.clock.now();
-        let since = micros(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
-        let mut admitted = Ok(());
-        let mut admit = |kept: Option<&[u8]>| {
-            let kept = kept.and_then(|kept| kept.try_into().ok().map(u64::from_be_bytes));
-            match rate.admit(kept, since) {
-                Ok(next) => {
-                    admitted = Ok(());
-                    let expires = now + Duration::from_micros(next - since);
-                    Change::Set { value: next.to_be_bytes().to_vec(), expires }
-                }
-                Err(wait) => {
-                    admitted = Err(wait);
-                    Change::Keep
-                }
-            }
-        };
-        self.store.update(TABLE, &key, now, &mut admit).await?;
-        Ok(admitted)
+        admit(&*self.store, &format!("{rated:?} {by:?} {rate:?} {whose}"), *rate, self.clock.now()).await
     }
 }
 

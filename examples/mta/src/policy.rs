@@ -3,11 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use smtp_core::{DnsName, Domain, IpNet, Resolver, ResolverTable, TracingObserver};
+use smtp_core::{ClientConfig, DnsName, Domain, Host, IpNet, Resolver, ResolverTable, TracingObserver};
 use smtp_policy::{
-    Action, Chain, Clamd, DnsList, Dnsbl, Dnswl, FileStateStore, FilterAddress, HickoryResolver, MemoryStateStore,
-    Preset, RateLimits, Rspamd, Spamd, StateStore, Thresholds, UnknownPractice,
+    Action, Callouts, Chain, Clamd, DnsList, Dnsbl, Dnswl, FileStateStore, FilterAddress, HickoryResolver,
+    MemoryStateStore, Preset, Rate, RateLimits, Rspamd, Spamd, StateStore, Thresholds, UnknownPractice,
 };
 
 use crate::AnyError;
@@ -39,6 +40,8 @@ pub(crate) struct PolicySettings {
     pub(crate) allowlists: Vec<DnsName>,
     /// Lists of bad clients.
     pub(crate) blocklists: Vec<Blocklist>,
+    /// What is found out by callouts.
+    pub(crate) callouts: CalloutSettings,
     /// Other actions than those of the preset, by practice.
     pub(crate) actions: Vec<(String, Action)>,
     /// The same for what cannot be known.
@@ -47,6 +50,23 @@ pub(crate) struct PolicySettings {
     pub(crate) weights: Vec<(String, u16)>,
     /// How much may come.
     pub(crate) rates: Vec<RateConfig>,
+}
+
+/// What is found out by calling others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CalloutSettings {
+    /// Whether a server of its domain takes mail for the sender.
+    pub(crate) sender: bool,
+    /// Whether a mail server is at the client's address.
+    pub(crate) client: bool,
+    /// The most callouts in a minute.
+    pub(crate) per_minute: u32,
+}
+
+impl Default for CalloutSettings {
+    fn default() -> Self {
+        Self { sender: false, client: false, per_minute: 30 }
+    }
 }
 
 /// A list of bad clients.
@@ -162,6 +182,7 @@ fn chain(
     if !policy.greylist {
         chain = chain.without_greylisting().with_action("familiar", Action::Off)?;
     }
+    chain = with_callouts(chain, hostname, domains, policy.callouts, services)?;
     let rules = chain.rules_mut();
     for (practice, action) in &policy.actions {
         rules.set_action(practice, *action)?;
@@ -171,6 +192,27 @@ fn chain(
     }
     for (practice, weight) in &policy.weights {
         rules.set_weight(practice, *weight)?;
+    }
+    Ok(chain)
+}
+
+/// With the callouts that are wanted; they score unless `policy.actions` says more.
+fn with_callouts(
+    mut chain: Chain,
+    hostname: &Domain,
+    domains: &[Domain],
+    wanted: CalloutSettings,
+    services: &Services,
+) -> Result<Chain, UnknownPractice> {
+    let config = ClientConfig::named(Host::Domain(hostname.clone()));
+    let rate = Rate::new(wanted.per_minute, Duration::from_secs(60));
+    let callouts = Callouts::new(services.dns.clone(), services.state.clone(), config).with_rate(rate);
+    let callouts = domains.iter().chain([hostname]).cloned().fold(callouts, Callouts::with_domain);
+    if wanted.sender {
+        chain = chain.with(callouts.of_senders()).with_action("callout-sender", Action::Score)?;
+    }
+    if wanted.client {
+        chain = chain.with(callouts.of_clients()).with_action("callout-client", Action::Score)?;
     }
     Ok(chain)
 }

@@ -23,6 +23,8 @@ use crate::practice::Practice;
 
 use evaluation::{Evaluated, Query, check_host, suppose};
 
+pub(crate) use record::is_record;
+
 /// The record can be read and DNS answers.
 const READABLE: Practice = Practice::new("spf-readable", "S34", "The SPF record of the reverse-path can be evaluated")
     .fails([Action::Observe, Action::Score, Action::Reject], [0, 1, 1])

@@ -46,7 +46,7 @@ pub(super) struct Prefixes {
 pub(super) struct Unreadable(pub(super) String);
 
 /// Whether a `TXT` record is one of SPF (RFC 7208 §4.5).
-pub(super) fn is_record(text: &[u8]) -> bool {
+pub(crate) fn is_record(text: &[u8]) -> bool {
     let version = text.get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"v=spf1"));
     version && matches!(text.get(6), None | Some(b' '))
 }

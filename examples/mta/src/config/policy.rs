@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use smtp_policy::{Action, FilterAddress, Preset};
 use toml::Spanned;
 
-use crate::policy::{Blocklist, PolicySettings};
+use crate::policy::{Blocklist, CalloutSettings, PolicySettings};
 
 use super::Config;
 use super::check::{parsed, set};
@@ -31,6 +31,8 @@ pub(super) struct PolicyTable {
     tag_score: Placed<u32>,
     reject_score: Placed<u32>,
     allowlists: Option<Vec<Spanned<String>>>,
+    callout: Option<Vec<Spanned<String>>>,
+    callouts_per_minute: Placed<u32>,
     #[serde(default)]
     actions: BTreeMap<Spanned<String>, Spanned<String>>,
     #[serde(default)]
@@ -99,6 +101,7 @@ pub(super) fn check(report: &mut Report<'_>, table: &PolicyTable) -> PolicySetti
         thresholds,
         allowlists: all(report, "policy.allowlists", "a zone of DNS", table.allowlists.as_deref().unwrap_or_default()),
         blocklists,
+        callouts: callouts(report, table),
         actions: actions(report, "policy.actions", &table.actions),
         unknown: actions(report, "policy.unknown", &table.unknown),
         weights: table.weights.iter().map(|(name, weight)| (name.get_ref().clone(), *weight.get_ref())).collect(),
@@ -126,6 +129,31 @@ pub(super) fn check_practices(report: &mut Report<'_>, table: &PolicyTable, conf
             );
         }
     }
+}
+
+fn callouts(report: &mut Report<'_>, table: &PolicyTable) -> CalloutSettings {
+    let mut callouts = CalloutSettings::default();
+    for text in table.callout.iter().flatten() {
+        match text.get_ref().as_str() {
+            "sender" => callouts.sender = true,
+            "client" => callouts.client = true,
+            other => {
+                let shown = other.escape_debug();
+                report.add(text.span(), "policy.callout", format!("`{shown}` is not sender or client"));
+            }
+        }
+    }
+    let per_minute = table.callouts_per_minute.clone();
+    set(report, "policy.callouts_per_minute", 1, 6000, per_minute, &mut callouts.per_minute);
+    callouts
+}
+
+fn callout_words(callouts: CalloutSettings) -> Vec<&'static str> {
+    [("sender", callouts.sender), ("client", callouts.client)]
+        .iter()
+        .filter(|(_, on)| *on)
+        .map(|(word, _)| *word)
+        .collect()
 }
 
 fn all<T: FromStr<Err: Display>>(report: &mut Report<'_>, key: &str, kind: &str, texts: &[Spanned<String>]) -> Vec<T> {
@@ -181,6 +209,8 @@ impl From<&PolicySettings> for PolicyTable {
             tag_score: score(config.thresholds.tag),
             reject_score: score(config.thresholds.reject),
             allowlists: Some(texts(&config.allowlists)),
+            callout: Some(texts(&callout_words(config.callouts))),
+            callouts_per_minute: Some(unplaced(config.callouts.per_minute)),
             actions: words(&config.actions),
             unknown: words(&config.unknown),
             weights: config.weights.iter().map(|(name, weight)| (unplaced(name.clone()), unplaced(*weight))).collect(),

@@ -36,6 +36,14 @@ fn an_error_names_file_line_column_and_key() {
                 .into(),
         ),
         (
+            "[policy]\ncallout = [\"sender\", \"all\"]\n",
+            "mta.toml:2:22: policy.callout: `all` is not sender or client".into(),
+        ),
+        (
+            "[policy]\ncallouts_per_minute = 0\n",
+            "mta.toml:2:23: policy.callouts_per_minute: 0 is not between 1 and 6000".into(),
+        ),
+        (
             "[policy]\nclamd = \"there\"\n",
             "mta.toml:2:9: policy.clamd: `there` is not the address of a filter, `host:port` or `unix:/path`: `there` is neither host:port nor unix:/path".into(),
         ),

@@ -16,6 +16,7 @@ use crate::syntax::reply::{EnhancedStatusCode, Reply, ReplyCode};
 ///
 /// Its memory is kept from one message to the next.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact that holds or not")]
 pub(super) struct Transaction {
     /// `MAIL`, complete once the size is known.
     mail: Vec<u8>,
