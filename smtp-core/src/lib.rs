@@ -80,7 +80,7 @@ pub use hooks::delivery_event::{AttemptResult, DeliveryAttempt, DeliveryEvent, T
 pub use hooks::dovecot::{DovecotAuth, DovecotError};
 pub use hooks::message::{Message, MessageReader};
 pub use hooks::observer::Observer;
-pub use hooks::outbound::{Outbound, OutboundPolicy, OutboundRecipient, Transient};
+pub use hooks::outbound::{Outbound, OutboundContent, OutboundPolicy, OutboundRecipient, Transient};
 pub use hooks::password_users::PasswordFileError;
 pub use hooks::passwords::PasswordFile;
 pub use hooks::policy::{Policy, PolicyContext};

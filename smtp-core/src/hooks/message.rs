@@ -5,6 +5,8 @@ use std::io::{self, Chain, Cursor, Read};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use bytes::Bytes;
+
 use crate::message::content::{Content, ContentReader};
 use crate::message::edits::HeaderEdits;
 use crate::message::header_field::HeaderField;
@@ -198,9 +200,7 @@ impl Message {
     /// What opening or reading the file of large content gave.
     pub fn reader(&self) -> io::Result<MessageReader> {
         let (head, skipped) = self.head()?;
-        let mut content = self.content.reader()?;
-        content.skip(skipped)?;
-        Ok(MessageReader { inner: Cursor::new(head).chain(content) })
+        MessageReader::new(head.into(), &self.content, skipped)
     }
 }
 
@@ -218,7 +218,16 @@ impl fmt::Debug for Message {
 /// Reads a message as it is to be stored or passed on.
 #[derive(Debug)]
 pub struct MessageReader {
-    inner: Chain<Cursor<Vec<u8>>, ContentReader>,
+    inner: Chain<Cursor<Bytes>, ContentReader>,
+}
+
+impl MessageReader {
+    /// Reads a head, then content without its first octets.
+    pub(crate) fn new(head: Bytes, content: &Content, skipped_octets: u64) -> io::Result<Self> {
+        let mut content = content.reader()?;
+        content.skip(skipped_octets)?;
+        Ok(Self { inner: Cursor::new(head).chain(content) })
+    }
 }
 
 impl Read for MessageReader {

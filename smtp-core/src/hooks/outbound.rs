@@ -1,17 +1,24 @@
-//! Under which reverse-path does it leave us?
+//! Under which reverse-path does it leave us, and with which signatures?
 
+use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use thiserror::Error;
 
+use crate::hooks::message::MessageReader;
+use crate::message::content::Content;
+use crate::message::header_field::HeaderField;
 use crate::session::connection::Connection;
 use crate::syntax::address::Mailbox;
 use crate::syntax::path::ReversePath;
 
-/// Decides, once for each message, what next hops will see of it: SRS, BATV and VERP live here.
+/// Decides, once for each message, what next hops will see of it: SRS, BATV and VERP live here, DKIM and ARC.
 ///
-/// A queue asks before it writes its record, and keeps the answer: every attempt presents the same reverse-path.
+/// A queue asks before it writes its record, and keeps the answers: every attempt presents the same reverse-path, and the same
+/// octets.
 #[async_trait]
 pub trait OutboundPolicy: Send + Sync {
     /// Sets the reverse-path of each recipient. It is asked for notifications of the queue as well.
@@ -19,12 +26,80 @@ pub trait OutboundPolicy: Send + Sync {
     /// # Errors
     /// [`Transient`]: the answer is not known now. The client is told `451 4.3.0` and sends the message again.
     async fn enqueue(&self, message: &Outbound<'_>, recipients: &mut [OutboundRecipient]) -> Result<(), Transient>;
+
+    /// The fields that go in front of a message, the first one on top: signatures (RFC 6376) and seals (RFC 8617). Without one of
+    /// its own a policy signs nothing.
+    ///
+    /// A queue asks after [`OutboundPolicy::enqueue`], with what that has set, for its own notifications as well. Content is kept
+    /// once for all recipients, so they all get the same fields, and nothing is put in front of these or changed behind them.
+    /// Reading and signing block: neither may happen in the task that asks.
+    ///
+    /// # Errors
+    /// [`Transient`]: it cannot be signed now. The client is told `451 4.3.0` and sends the message again.
+    async fn sign(
+        &self,
+        message: &Outbound<'_>,
+        recipients: &[OutboundRecipient],
+        content: &OutboundContent,
+    ) -> Result<Vec<HeaderField>, Transient> {
+        let _ = (message, recipients, content);
+        Ok(Vec::new())
+    }
 }
 
 #[async_trait]
 impl<P: OutboundPolicy + ?Sized> OutboundPolicy for Arc<P> {
     async fn enqueue(&self, message: &Outbound<'_>, recipients: &mut [OutboundRecipient]) -> Result<(), Transient> {
         (**self).enqueue(message, recipients).await
+    }
+
+    async fn sign(
+        &self,
+        message: &Outbound<'_>,
+        recipients: &[OutboundRecipient],
+        content: &OutboundContent,
+    ) -> Result<Vec<HeaderField>, Transient> {
+        (**self).sign(message, recipients, content).await
+    }
+}
+
+/// The octets of a message as they leave, but for the fields of [`OutboundPolicy::sign`]: what goes in front, then the content.
+/// Cheap to copy.
+#[derive(Clone)]
+pub struct OutboundContent {
+    head: Bytes,
+    content: Content,
+    skipped_octets: u64,
+}
+
+impl OutboundContent {
+    /// The head, and behind it the content without its first octets: what [`Message::head`](crate::Message::head) gives.
+    pub fn new(head: impl Into<Bytes>, content: Content, skipped_octets: u64) -> Self {
+        Self { head: head.into(), content, skipped_octets }
+    }
+
+    /// What we put in front: at least our `Received` and what stands above it, where a client sent the message.
+    pub fn head(&self) -> &Bytes {
+        &self.head
+    }
+
+    /// The content as it arrived.
+    pub fn arrived(&self) -> &Content {
+        &self.content
+    }
+
+    /// Reads the message as it leaves. Blocks where the content is in a file.
+    ///
+    /// # Errors
+    /// What opening or reading the file of large content gave.
+    pub fn reader(&self) -> io::Result<MessageReader> {
+        MessageReader::new(self.head.clone(), &self.content, self.skipped_octets)
+    }
+}
+
+impl fmt::Debug for OutboundContent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OutboundContent").field("content", &self.content).finish_non_exhaustive()
     }
 }
 

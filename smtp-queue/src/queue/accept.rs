@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use smtp_core::{
     Accepted, Body, Connection, Content, DataEncoder, Defect, DeliverBy, Delivery, DeliveryEvent, Mailbox, Message,
-    Notify, Outbound, OutboundRecipient, Refusal, ReversePath, SafeText, Transient, Treatment, async_trait,
+    Notify, Outbound, Refusal, ReversePath, SafeText, Transient, Treatment, async_trait,
 };
 use thiserror::Error;
 
@@ -26,7 +26,7 @@ use super::attempt::Loaded;
 use super::expansion::expanded;
 use super::ready::Ready;
 use super::recipients::Recipients;
-use super::shared::{Phase, Shared, with_causes};
+use super::shared::{Phase, Shared};
 use super::tls_required::is_optional;
 
 /// A message of an application was not taken.
@@ -285,7 +285,7 @@ impl Shared {
         if self.phase() != Phase::Running {
             return Err(SubmitError::ShutDown);
         }
-        let Incoming { mut envelope, content, discarded, expanded, connection } = incoming;
+        let Incoming { mut envelope, mut content, discarded, expanded, connection } = incoming;
         let id = envelope.id;
         if !envelope.recipients.is_empty() {
             if self.has_no_room_to_set_aside(&envelope, octets(&content)) {
@@ -296,12 +296,12 @@ impl Shared {
                 Some(connection) => Outbound::received(&envelope.reverse_path, connection),
                 None => Outbound::generated(&envelope.reverse_path),
             };
-            let outgoing = self.outgoing(&outbound, &envelope.recipients).await.map_err(|error| {
+            let outgoing = self.outgoing(&outbound, &envelope.recipients, &content).await.map_err(|error| {
                 self.policy_failed(&error);
                 SubmitError::Outbound(error)
             })?;
             if let Some(outgoing) = outgoing {
-                set_outgoing(&mut envelope, outgoing);
+                outgoing.apply(&mut envelope, &mut content);
             }
             let expansion = self.expansion(&envelope, expanded, &content).await;
             self.put(Arc::new(envelope), content).await?;
@@ -314,27 +314,6 @@ impl Shared {
             self.tell(|| DeliveryEvent::Discarded { id, recipient, reason: SafeText::new(reason) });
         }
         Ok(id)
-    }
-
-    /// Under which reverse-path a message leaves for each recipient; `None` where there is no policy.
-    pub(super) async fn outgoing(
-        &self,
-        message: &Outbound<'_>,
-        recipients: &[QueuedRecipient],
-    ) -> Result<Option<Vec<ReversePath>>, Transient> {
-        let Some(policy) = &self.outbound else { return Ok(None) };
-        let as_received = message.reverse_path();
-        let mut asked: Vec<_> = recipients
-            .iter()
-            .map(|recipient| OutboundRecipient::new(recipient.mailbox.clone(), as_received.clone()))
-            .collect();
-        policy.enqueue(message, &mut asked).await?;
-        Ok(Some(asked.into_iter().map(|recipient| recipient.reverse_path().clone()).collect()))
-    }
-
-    pub(super) fn policy_failed(&self, error: &Transient) {
-        let cause = SafeText::new(with_causes(error));
-        self.tell(|| DeliveryEvent::StoreFailed { action: "ask the outbound policy", cause, stops: false });
     }
 
     /// What is to be done for an envelope at each of its sites.
@@ -436,20 +415,6 @@ pub(super) fn stored(content: &NewContent) -> Option<StoredContent> {
     let body = content.content.as_bytes()?;
     let skipped = usize::try_from(content.skipped_octets).unwrap_or(usize::MAX).min(body.len());
     Some(StoredContent::in_memory(content.head.clone(), body.slice(skipped..)))
-}
-
-/// Makes the table of outgoing reverse-paths, each of them once.
-pub(super) fn set_outgoing(envelope: &mut Envelope, outgoing: Vec<ReversePath>) {
-    let mut places: HashMap<ReversePath, u32> = HashMap::new();
-    envelope.outgoing.clear();
-    for (recipient, path) in envelope.recipients.iter_mut().zip(outgoing) {
-        let next =
-            u32::try_from(places.len()).expect("there are no more paths than recipients, and these are counted in u32");
-        recipient.outgoing = *places.entry(path).or_insert_with_key(|path| {
-            envelope.outgoing.push(path.clone());
-            next
-        });
-    }
 }
 
 /// Places that are given back if they are not used.

@@ -4,6 +4,7 @@
 //! accept      a message comes in: its envelope, its sites, the put that makes it durable
 //!   tls_required whether its sender would rather have it delivered than protected
 //!   expansion what is told of an alias for several mailboxes
+//! outgoing    under which reverse-paths it leaves, and with which signatures: decided once
 //! dispatcher  asks the spool for what is due, and watches that nothing is forgotten
 //!   ready     a window for each site, attempts at a time, turns
 //!   attempt   one pair of message and site: load, try, record
@@ -24,6 +25,7 @@ mod expansion;
 mod future_release;
 mod inspection;
 mod outcomes;
+mod outgoing;
 mod quarantined;
 mod ready;
 mod recipients;

@@ -21,7 +21,6 @@ use crate::progress::{Diagnosis, Progress, WaitingRecipient};
 use crate::quarantine::SITE;
 use crate::spool::{Change, Lease, NewContent, NewMessage, NewProgress, SpoolError};
 
-use super::accept::set_outgoing;
 use super::accounts::{FlowCounters, add};
 use super::attempt::Loaded;
 use super::shared::{Phase, Shared, with_causes};
@@ -300,17 +299,18 @@ impl Shared {
     pub(super) async fn notification(&self, notification: Notification) -> NewMessage {
         let Notification { mut envelope, content, .. } = notification;
         let null = ReversePath::Null;
-        match self.outgoing(&Outbound::generated(&null), &envelope.recipients).await {
-            Ok(Some(outgoing)) => set_outgoing(&mut envelope, outgoing),
+        let mut content = NewContent { head: Bytes::new(), content: Content::new(content), skipped_octets: 0 };
+        match self.outgoing(&Outbound::generated(&null), &envelope.recipients, &content).await {
+            Ok(Some(outgoing)) => outgoing.apply(&mut envelope, &mut content),
             Ok(None) => {}
-            // It leaves under the null reverse-path, as RFC 5321 §4.5.5 wants; what is decided now may be forgotten
-            // later, but an outcome that is not recorded would be a second copy at somebody's.
+            // It leaves under the null reverse-path, as RFC 5321 §4.5.5 wants, and unsigned; what is decided now may be
+            // forgotten later, but an outcome that is not recorded would be a second copy at somebody's.
             Err(error) => self.policy_failed(&error),
         }
         let progress = self.sites_of(&envelope, self.clock.steady());
         NewMessage {
             envelope: Arc::new(envelope),
-            content: NewContent { head: Bytes::new(), content: Content::new(content), skipped_octets: 0 },
+            content,
             progress: progress.into_iter().map(|(_, progress)| NewProgress { progress, lease: false }).collect(),
         }
     }

@@ -11,6 +11,7 @@ mod priority;
 mod quarantine;
 mod relaying;
 mod schedule;
+mod signing;
 mod sites;
 mod support;
 mod trouble;
