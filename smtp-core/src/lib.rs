@@ -92,7 +92,7 @@ pub use message::content::{Content, ContentReader, ContentSettings};
 pub use message::date::DateTime;
 pub use message::header_field::{HeaderField, HeaderFieldError};
 pub use message::trace::{Protocol, Received, delivered_to, return_path};
-pub use resolver::{Answer, MailExchanger, RecordType, Resolver, ResolverTable};
+pub use resolver::{Answer, MailExchanger, RecordType, Resolver, ResolverTable, StartOfAuthority};
 pub use sasl::client::ClientAuth;
 pub use sasl::credential::{ClientCertificate, Credential};
 pub use sasl::keys::{ScramHash, ScramKeys, ScramKeysError};

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::client::verify::TlsaRecord;
+use crate::syntax::address::Mailbox;
 use crate::syntax::dns_name::DnsName;
 
 /// What DNS says (PRACTICES P5). *Unknown* is no answer: it leads to nothing permanent, and to the acceptance of nobody.
@@ -75,6 +76,23 @@ pub struct MailExchanger {
     pub host: Option<DnsName>,
 }
 
+/// The `SOA` record of a zone (RFC 1035 §3.3.13).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct StartOfAuthority {
+    /// The name server where the zone is kept; `None` where that is no [`DnsName`].
+    pub primary: Option<DnsName>,
+    /// Who is responsible for the zone; `None` where that is no mailbox.
+    pub contact: Option<Mailbox>,
+}
+
+impl StartOfAuthority {
+    /// With what the record says.
+    pub fn new(primary: Option<DnsName>, contact: Option<Mailbox>) -> Self {
+        Self { primary, contact }
+    }
+}
+
 /// Asks DNS. Names in answers that are no [`DnsName`] are left out of them.
 ///
 /// Each question is answered within a time of the resolver's own, 5 s or less; then the answer is [`Answer::Unknown`]. An alias
@@ -93,6 +111,18 @@ pub trait Resolver: Send + Sync {
     async fn txt(&self, name: &DnsName) -> Answer<Vec<Box<[u8]>>>;
     /// The `TLSA` records of a name (RFC 6698 §2.1).
     async fn tlsa(&self, name: &DnsName) -> Answer<Vec<TlsaRecord>>;
+    /// Where a name is an alias: the `CNAME` record, which is not followed here. Unknown, unless the resolver says otherwise.
+    async fn alias(&self, _name: &DnsName) -> Answer<DnsName> {
+        Answer::Unknown
+    }
+    /// Where a zone begins: the `SOA` record of its name. Unknown, unless the resolver says otherwise.
+    async fn soa(&self, _name: &DnsName) -> Answer<StartOfAuthority> {
+        Answer::Unknown
+    }
+    /// The name servers of a zone: the `NS` records of its name. Unknown, unless the resolver says otherwise.
+    async fn ns(&self, _name: &DnsName) -> Answer<Vec<DnsName>> {
+        Answer::Unknown
+    }
 }
 
 #[async_trait]
@@ -120,6 +150,18 @@ impl<R: Resolver + ?Sized> Resolver for Arc<R> {
     async fn tlsa(&self, name: &DnsName) -> Answer<Vec<TlsaRecord>> {
         (**self).tlsa(name).await
     }
+
+    async fn alias(&self, name: &DnsName) -> Answer<DnsName> {
+        (**self).alias(name).await
+    }
+
+    async fn soa(&self, name: &DnsName) -> Answer<StartOfAuthority> {
+        (**self).soa(name).await
+    }
+
+    async fn ns(&self, name: &DnsName) -> Answer<Vec<DnsName>> {
+        (**self).ns(name).await
+    }
 }
 
 /// The types of record that [`Resolver`] asks for.
@@ -138,6 +180,12 @@ pub enum RecordType {
     Txt,
     /// A certificate.
     Tlsa,
+    /// Another name for a name.
+    Cname,
+    /// The beginning of a zone.
+    Soa,
+    /// A name server.
+    Ns,
 }
 
 /// A resolver that knows a few names by heart, for tests. All others are absent.
@@ -160,6 +208,8 @@ pub struct ResolverTable {
     /// Nothing below these is known.
     unknown: Vec<DnsName>,
     unknown_records: Vec<(DnsName, RecordType)>,
+    /// What DNSSEC vouches for, with all below.
+    secure: Vec<DnsName>,
     asked: Arc<Mutex<Vec<(DnsName, RecordType)>>>,
 }
 
@@ -171,6 +221,9 @@ struct Entry {
     mx: Vec<MailExchanger>,
     txt: Vec<Box<[u8]>>,
     tlsa: Vec<TlsaRecord>,
+    alias: Vec<DnsName>,
+    soa: Vec<StartOfAuthority>,
+    ns: Vec<DnsName>,
 }
 
 /// What the table says of how long an answer holds.
@@ -250,6 +303,50 @@ impl ResolverTable {
         self
     }
 
+    /// A name that is another name for a host. The table does not follow it: give the name the records of the host as well.
+    ///
+    /// # Panics
+    /// Where one of the names is none.
+    #[must_use]
+    pub fn with_alias(mut self, name: &str, host: &str) -> Self {
+        let host = written(host);
+        self.entry(name).alias = vec![host];
+        self
+    }
+
+    /// The beginning of a zone, with the mailbox of who is responsible; `None` where the record has none that can be read.
+    ///
+    /// # Panics
+    /// Where the name or the mailbox is none.
+    #[must_use]
+    pub fn with_soa(mut self, zone: &str, contact: Option<&str>) -> Self {
+        let mailbox = |text| Mailbox::parse(text).unwrap_or_else(|error| panic!("`{text}` is no mailbox: {error}"));
+        let soa = StartOfAuthority::new(None, contact.map(mailbox));
+        self.entry(zone).soa = vec![soa];
+        self
+    }
+
+    /// A name server of a zone.
+    ///
+    /// # Panics
+    /// Where one of the names is none.
+    #[must_use]
+    pub fn with_ns(mut self, zone: &str, server: &str) -> Self {
+        let server = written(server);
+        self.entry(zone).ns.push(server);
+        self
+    }
+
+    /// DNSSEC vouches for what the table says of this name, and of any below it.
+    ///
+    /// # Panics
+    /// Where the name is none.
+    #[must_use]
+    pub fn with_secure(mut self, name: &str) -> Self {
+        self.secure.push(written(name));
+        self
+    }
+
     /// Nothing is known of this name, nor of any below it.
     ///
     /// # Panics
@@ -292,7 +389,10 @@ impl ResolverTable {
             return Answer::Unknown;
         }
         match self.names.get(name).map(select).filter(|records| !records.is_empty()) {
-            Some(records) => Answer::Found { data: records.clone(), secure: false, ttl: TABLE_TTL },
+            Some(records) => {
+                let secure = self.secure.iter().any(|vouched| name.is_within(vouched));
+                Answer::Found { data: records.clone(), secure, ttl: TABLE_TTL }
+            }
             None => Answer::Absent,
         }
     }
@@ -330,5 +430,29 @@ impl Resolver for ResolverTable {
 
     async fn tlsa(&self, name: &DnsName) -> Answer<Vec<TlsaRecord>> {
         self.answer(name, RecordType::Tlsa, |entry| &entry.tlsa)
+    }
+
+    async fn alias(&self, name: &DnsName) -> Answer<DnsName> {
+        first(self.answer(name, RecordType::Cname, |entry| &entry.alias))
+    }
+
+    async fn soa(&self, name: &DnsName) -> Answer<StartOfAuthority> {
+        first(self.answer(name, RecordType::Soa, |entry| &entry.soa))
+    }
+
+    async fn ns(&self, name: &DnsName) -> Answer<Vec<DnsName>> {
+        self.answer(name, RecordType::Ns, |entry| &entry.ns)
+    }
+}
+
+/// Of records that can be there once only.
+fn first<T>(answer: Answer<Vec<T>>) -> Answer<T> {
+    match answer {
+        Answer::Found { data, secure, ttl } => match data.into_iter().next() {
+            Some(data) => Answer::Found { data, secure, ttl },
+            None => Answer::Absent,
+        },
+        Answer::Absent => Answer::Absent,
+        Answer::Unknown => Answer::Unknown,
     }
 }

@@ -12,7 +12,7 @@ use hickory_resolver::net::{DnsError, DnsHandle, NetError, RetryDnsHandle};
 use hickory_resolver::proto::op::{DnsRequest, DnsRequestOptions, Message, Query, ResponseCode};
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{NameServerPool, PoolContext, TlsConfig, system_conf};
-use smtp_core::{Answer, DnsName, MailExchanger, Resolver, TlsaRecord, async_trait};
+use smtp_core::{Answer, DnsName, MailExchanger, Mailbox, Resolver, StartOfAuthority, TlsaRecord, async_trait};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
@@ -151,7 +151,11 @@ impl HickoryResolver {
             match self.ask(&name, kind).await? {
                 Said::Nothing { holds } => return Some((None, ttl.min(holds))),
                 Said::Records(message) => {
-                    let (owner, alias_ttl) = end_of_aliases(&message, &name)?;
+                    // Who asks for the alias itself does not want to be led to its end.
+                    let (owner, alias_ttl) = match kind {
+                        RecordType::CNAME => (name.clone(), TTL_LIMIT),
+                        _ => end_of_aliases(&message, &name)?,
+                    };
                     ttl = ttl.min(alias_ttl);
                     let found =
                         || message.answers.iter().filter(|record| record.name == owner && record.record_type() == kind);
@@ -296,4 +300,42 @@ impl Resolver for HickoryResolver {
         };
         self.records(name, RecordType::TLSA, read).await
     }
+
+    async fn alias(&self, name: &DnsName) -> Answer<DnsName> {
+        let read = |data: &RData| if let RData::CNAME(target) = data { told(&target.0) } else { None };
+        alone(self.records(name, RecordType::CNAME, read).await)
+    }
+
+    async fn soa(&self, name: &DnsName) -> Answer<StartOfAuthority> {
+        let read = |data: &RData| {
+            let RData::SOA(zone) = data else { return None };
+            Some(StartOfAuthority::new(told(&zone.mname), mailbox(&zone.rname)))
+        };
+        alone(self.records(name, RecordType::SOA, read).await)
+    }
+
+    async fn ns(&self, name: &DnsName) -> Answer<Vec<DnsName>> {
+        let read = |data: &RData| if let RData::NS(server) = data { told(&server.0) } else { None };
+        self.records(name, RecordType::NS, read).await
+    }
+}
+
+/// Of records of which a name has one: an answer with several contradicts itself.
+fn alone<T>(answer: Answer<Vec<T>>) -> Answer<T> {
+    match answer {
+        Answer::Found { mut data, secure, ttl } => match (data.pop(), data.is_empty()) {
+            (Some(data), true) => Answer::Found { data, secure, ttl },
+            _ => Answer::Unknown,
+        },
+        Answer::Absent => Answer::Absent,
+        Answer::Unknown => Answer::Unknown,
+    }
+}
+
+/// The mailbox that a name stands for: its first label is the local-part (RFC 1035 §8).
+fn mailbox(name: &Name) -> Option<Mailbox> {
+    let mut labels = name.iter();
+    let local_part = std::str::from_utf8(labels.next()?).ok()?;
+    let domain = DnsName::parse(labels.collect::<Vec<_>>().join(&b'.')).ok()?;
+    Mailbox::parse(format!("{local_part}@{domain}")).ok()
 }

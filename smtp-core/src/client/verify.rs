@@ -36,7 +36,8 @@ impl TlsaRecord {
             }
     }
 
-    fn matches(&self, certificate: &CertificateDer<'_>) -> bool {
+    /// Whether it is about this certificate (RFC 6698 §2.1). It does not say for which name, nor until when.
+    pub fn matches(&self, certificate: &CertificateDer<'_>) -> bool {
         let selected = match self.selector {
             0 => certificate.to_vec(),
             1 => match ParsedCertificate::try_from(certificate) {
