@@ -50,6 +50,27 @@ pub trait Greylisting: Send + Sync {
     }
 }
 
+/// Who keeps a record of what was judged, as [`DmarcReports`](crate::DmarcReports) does.
+///
+/// ```
+/// use smtp_policy::{DmarcResult, Judgement, Recorder, Subject};
+/// use smtp_core::async_trait;
+///
+/// struct Printed;
+///
+/// #[async_trait]
+/// impl Recorder for Printed {
+///     async fn record(&self, subject: &Subject<'_>, judgements: &[Judgement]) {
+///         println!("{:?}: {} recipients", subject.fact::<DmarcResult>(), judgements.len());
+///     }
+/// }
+/// ```
+#[async_trait]
+pub trait Recorder: Send + Sync {
+    /// A message was judged, for each of its recipients. It cannot change that any more.
+    async fn record(&self, subject: &Subject<'_>, judgements: &[Judgement]);
+}
+
 /// A policy made of checks. It judges each recipient twice: at `RCPT` by client, envelope and reverse-path, and when the content
 /// has come by all.
 ///
@@ -76,6 +97,7 @@ pub struct Chain {
     trusted: Vec<IpNet>,
     authserv_id: Option<Domain>,
     observer: Option<Arc<dyn Observer>>,
+    recorder: Option<Arc<dyn Recorder>>,
 }
 
 impl Chain {
@@ -91,6 +113,7 @@ impl Chain {
             trusted: Vec::new(),
             authserv_id: None,
             observer: None,
+            recorder: None,
         }
     }
 
@@ -149,6 +172,13 @@ impl Chain {
     #[must_use]
     pub fn observed_by(mut self, observer: impl Observer + 'static) -> Self {
         self.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// Who keeps a record of each message that was judged.
+    #[must_use]
+    pub fn recorded_by(mut self, recorder: impl Recorder + 'static) -> Self {
+        self.recorder = Some(Arc::new(recorder));
         self
     }
 
@@ -352,6 +382,7 @@ impl Policy for Chain {
         let of_recipients = cx.transaction_extensions().get::<OfRecipients>().cloned().unwrap_or_default();
         let recipients = cx.transaction().map(Transaction::recipients).unwrap_or_default();
         let mut strongest = Action::Off;
+        let mut judgements = Vec::with_capacity(recipients.len());
         for (place, recipient) in recipients.iter().enumerate() {
             let own = of_recipients.0.iter().find(|(chain, path, _)| *chain == self.id && path == recipient.path());
             let seen = own.map_or_else(|| shared.clone(), |(_, _, own)| [&shared[..], &own[..]].concat());
@@ -364,8 +395,13 @@ impl Policy for Chain {
                 (_, Some(refusal)) => cx.refuse_recipient(place, refusal.clone()),
                 _ => {}
             }
+            judgements.push(judgement);
         }
         mark(cx, strongest);
+        if let Some(recorder) = &self.recorder {
+            let subject = Subject { content: Some(content), earlier: &shared, ..subject_of(cx) };
+            recorder.record(&subject, &judgements).await;
+        }
         if strongest <= Action::Score
             && let Some(greylisting) = &self.greylisting
         {

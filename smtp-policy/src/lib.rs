@@ -22,7 +22,8 @@
 //! | who handed it on, and saw what of it | [`ArcChain`] | S39 |
 //!
 //! [`HickoryResolver`] asks the network what checks want to know of DNS. What they found of the author is written into
-//! `Authentication-Results`: [`Chain::reporting_as`].
+//! `Authentication-Results`: [`Chain::reporting_as`]. What domains asked to be told of mail in their name, [`DmarcReports`] collect
+//! and a [`DmarcReporter`] sends (RFC 9990).
 //!
 //! [`Submission`] is no check: it completes what mail clients submit; nor is [`DkimSigner`], which signs what leaves. [`Srs`]
 //! rewrites the reverse-path of what is forwarded, and finds the way back, [`Batv`] tags those of our own mail, [`Verp`] those of
@@ -40,6 +41,7 @@ mod clock;
 mod dkim;
 mod dkim_signer;
 mod dmarc;
+mod dmarc_report;
 mod dns;
 mod dns_cache;
 mod dns_list;
@@ -74,10 +76,15 @@ pub use arc::{ArcChain, ArcResult, Sealed};
 pub use batv::{Batv, BatvError, BatvLookup, BatvSigning};
 pub use callout::{CallForward, Callouts, ClientCallout, SenderCallout};
 pub use chain::{Chain, Greylisting, MARK};
+pub use chain::{Chain, Greylisting, MARK, Recorder};
 pub use check::{CHECK_LIMIT, Check, Observation, Scope, Subject};
 pub use dkim::{DKIM_SIGNATURES_LIMIT, Dkim, DkimResult, DkimSignature, DkimSignatures};
 pub use dkim_signer::{DkimKey, DkimKeyError, DkimSigner};
 pub use dmarc::{Dmarc, DmarcResult};
+pub use dmarc_report::{
+    DmarcReport, DmarcReportEvent, DmarcReportLimits, DmarcReportOutbox, DmarcReportOutcome, DmarcReporter,
+    DmarcReports,
+};
 pub use dns::{HickoryResolver, NoNameServer};
 pub use dns_list::{DnsList, ListHealth, ListTest, Listing};
 pub use dnsbl::{Dnsbl, DomainDnsbl};

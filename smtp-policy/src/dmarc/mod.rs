@@ -1,19 +1,20 @@
 //! Does the author's domain stand by the message? (PRACTICES S39; RFC 9989)
 //!
-//! `author` reads whose message it says it is, `policy` what that domain wants.
+//! `author` reads whose message it says it is, `policy` what that domain wants, and `evaluated` is what reports tell of it.
 
 mod author;
+mod evaluated;
 mod policy;
 
 use std::fmt;
 use std::sync::Arc;
 
-use mail_auth::dmarc::{Alignment, Dmarc as Record, Policy};
+use mail_auth::dmarc::{Alignment, Policy};
 use smtp_core::{Content, DnsName, Resolver, async_trait};
 
 use crate::auth_results::property_value;
 use crate::check::{Check, Observation, Scope, Subject};
-use crate::dkim::{DkimResult, DkimSignatures};
+use crate::dkim::{DkimResult, DkimSignature, DkimSignatures};
 use crate::finding::{Action, Finding};
 use crate::header::header_section;
 use crate::practice::{ForRoleMailboxes, Practice};
@@ -21,7 +22,9 @@ use crate::signature::Signed;
 use crate::spf::{SpfIdentity, SpfResult};
 
 use author::{Author, author};
-use policy::{Trees, Unknown};
+pub(crate) use evaluated::{Evaluated, Published, addresses};
+use policy::Found;
+pub(crate) use policy::{Trees, Unknown};
 
 /// The domain asks for refusal.
 const REJECT: Practice =
@@ -113,8 +116,9 @@ impl Dmarc {
             Author::Several => return bad(&SINGLE, "authors of several domains"),
             Author::Unreadable => return bad(&PRESENT, "no author that can be read"),
         };
-        let concluded = self.conclude(&domain, spf, dkim).await;
-        let (result, policy) = concluded.unwrap_or((DmarcResult::TempError, None));
+        let concluded = self.conclude(&domain, spf, dkim).await.unwrap_or_else(|Unknown| Concluded::temporary(None));
+        let Concluded { result, found, .. } = &concluded;
+        let (result, policy) = (*result, found.as_ref().map(|found| found.asked));
         let word = match policy {
             Some(Policy::Reject) => " policy.dmarc=reject",
             Some(Policy::Quarantine) => " policy.dmarc=quarantine",
@@ -122,9 +126,12 @@ impl Dmarc {
             None => "",
         };
         let from = property_value(domain.as_str());
-        let seen = Observation::new()
+        let mut seen = Observation::new()
             .with_result(format!("dmarc={} header.from={from}{word}", result.as_str()))
             .with_fact(result);
+        if let Some(evaluated) = Evaluated::new(&domain, &concluded) {
+            seen = seen.with_fact(evaluated);
+        }
         let failed = match policy {
             Some(Policy::Reject) if both_failed(spf, dkim) => REJECT_BOTH,
             Some(Policy::Reject) => REJECT,
@@ -144,39 +151,81 @@ impl Dmarc {
         author: &DnsName,
         spf: Option<&SpfIdentity>,
         dkim: Option<&DkimSignatures>,
-    ) -> Result<(DmarcResult, Option<Policy>), Unknown> {
+    ) -> Result<Concluded, Unknown> {
         let mut trees = Trees::new(&*self.resolver);
-        let Some((record, policy)) = trees.policy(author).await? else { return Ok((DmarcResult::None, None)) };
-        let of = |result| Ok((result, Some(policy)));
-        let (Some(spf), Some(dkim)) = (spf, dkim) else { return of(DmarcResult::TempError) };
-        let mut is_unknown = false;
-        for (domain, alignment, is_pass) in identifiers(spf, dkim, &record) {
-            match is_aligned(&mut trees, author, &domain, alignment).await {
-                Ok(true) if is_pass => return of(DmarcResult::Pass),
-                // It would decide, if DNS answered (RFC 9989 §5.3.6).
-                Ok(true) | Err(Unknown) => is_unknown = true,
-                Ok(false) => {}
-            }
-        }
-        of(if is_unknown { DmarcResult::TempError } else { DmarcResult::Fail })
+        let Some(found) = trees.policy(author).await? else {
+            return Ok(Concluded { result: DmarcResult::None, ..Concluded::temporary(None) });
+        };
+        let (Some(spf), Some(dkim)) = (spf, dkim) else { return Ok(Concluded::temporary(Some(found))) };
+        let by_spf = confirmed(&mut trees, author, found.record.aspf, of_spf(spf)).await;
+        let by_dkim = confirmed(&mut trees, author, found.record.adkim, of_dkim(dkim)).await;
+        let result = match (by_spf, by_dkim) {
+            (Ok(true), _) | (_, Ok(true)) => DmarcResult::Pass,
+            // It would decide, if DNS answered (RFC 9989 §5.3.6).
+            (Err(Unknown), _) | (_, Err(Unknown)) => DmarcResult::TempError,
+            _ => DmarcResult::Fail,
+        };
+        Ok(Concluded { result, found: Some(found), spf: by_spf == Ok(true), dkim: by_dkim == Ok(true) })
     }
 }
 
-/// The domains that are confirmed, or might be if DNS answered, each once.
-fn identifiers(spf: &SpfIdentity, dkim: &DkimSignatures, record: &Record) -> Vec<(DnsName, Alignment, bool)> {
-    let of_spf = match spf.result {
-        SpfResult::Pass => Some(true),
-        SpfResult::TempError => Some(false),
-        _ => None,
+/// What is concluded of one message.
+struct Concluded {
+    result: DmarcResult,
+    found: Option<Found>,
+    /// Whether SPF confirms the author's domain.
+    spf: bool,
+    /// Whether a signature does.
+    dkim: bool,
+}
+
+impl Concluded {
+    fn temporary(found: Option<Found>) -> Self {
+        Self { result: DmarcResult::TempError, found, spf: false, dkim: false }
+    }
+}
+
+/// A domain that is confirmed, or, with `false`, might be if DNS answered.
+type Identifier = (DnsName, bool);
+
+fn of_spf(spf: &SpfIdentity) -> Vec<Identifier> {
+    let is_pass = match spf.result {
+        SpfResult::Pass => true,
+        SpfResult::TempError => false,
+        _ => return Vec::new(),
     };
-    let of_spf = of_spf.zip(spf.domain.as_ref()).map(|(is_pass, domain)| (domain, record.aspf, is_pass));
-    let of_dkim = dkim.0.iter().filter_map(|signature| match signature.result {
-        DkimResult::Pass => Some((signature.domain.as_ref()?, record.adkim, true)),
-        DkimResult::TempError => Some((signature.domain.as_ref()?, record.adkim, false)),
-        _ => None,
-    });
-    let all = of_spf.into_iter().chain(of_dkim);
-    all.filter_map(|(domain, alignment, is_pass)| Some((DnsName::try_from(domain).ok()?, alignment, is_pass))).collect()
+    let domain = spf.domain.as_ref().and_then(|domain| DnsName::try_from(domain).ok());
+    domain.map(|domain| (domain, is_pass)).into_iter().collect()
+}
+
+fn of_dkim(dkim: &DkimSignatures) -> Vec<Identifier> {
+    let of = |signature: &DkimSignature| {
+        let is_pass = match signature.result {
+            DkimResult::Pass => true,
+            DkimResult::TempError => false,
+            _ => return None,
+        };
+        Some((DnsName::try_from(signature.domain.as_ref()?).ok()?, is_pass))
+    };
+    dkim.0.iter().filter_map(of).collect()
+}
+
+/// Whether one of these speaks for the author's domain; unknown where one might.
+async fn confirmed(
+    trees: &mut Trees<'_>,
+    author: &DnsName,
+    alignment: Alignment,
+    identifiers: Vec<Identifier>,
+) -> Result<bool, Unknown> {
+    let mut is_unknown = false;
+    for (domain, is_pass) in identifiers {
+        match is_aligned(trees, author, &domain, alignment).await {
+            Ok(true) if is_pass => return Ok(true),
+            Ok(true) | Err(Unknown) => is_unknown = true,
+            Ok(false) => {}
+        }
+    }
+    if is_unknown { Err(Unknown) } else { Ok(false) }
 }
 
 /// Whether a confirmed domain speaks for the author's (RFC 9989 §4.4).

@@ -11,16 +11,28 @@ const LABELS_LIMIT: usize = 7;
 
 /// DNS did not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Unknown;
+pub(crate) struct Unknown;
+
+/// The record that holds for mail of an author.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    /// Where it stands.
+    pub(super) domain: DnsName,
+    pub(super) record: Record,
+    /// What the domain asks for.
+    pub(super) configured: Policy,
+    /// The same, one step milder where it is a test (RFC 9989 §4.7, `t`).
+    pub(super) asked: Policy,
+}
 
 /// What is known of the trees so far.
-pub(super) struct Trees<'a> {
+pub(crate) struct Trees<'a> {
     resolver: &'a dyn Resolver,
     walked: HashMap<DnsName, Vec<(DnsName, Record)>>,
 }
 
 impl<'a> Trees<'a> {
-    pub(super) fn new(resolver: &'a dyn Resolver) -> Self {
+    pub(crate) fn new(resolver: &'a dyn Resolver) -> Self {
         Self { resolver, walked: HashMap::new() }
     }
 
@@ -60,7 +72,7 @@ impl<'a> Trees<'a> {
     }
 
     /// The domain that stands for all below it (RFC 9989 §4.10.2).
-    pub(super) async fn organizational(&mut self, domain: &DnsName) -> Result<DnsName, Unknown> {
+    pub(crate) async fn organizational(&mut self, domain: &DnsName) -> Result<DnsName, Unknown> {
         let walk = self.walk(domain).await?;
         for (name, record) in walk {
             match record.psd {
@@ -73,27 +85,26 @@ impl<'a> Trees<'a> {
     }
 
     /// The record that holds for mail of an author of this domain, and what it asks for (RFC 9989 §4.10.1, §4.7).
-    pub(super) async fn policy(&mut self, author: &DnsName) -> Result<Option<(Record, Policy)>, Unknown> {
+    pub(super) async fn policy(&mut self, author: &DnsName) -> Result<Option<Found>, Unknown> {
         let organizational = self.organizational(author).await?;
         let walk = self.walk(author).await?;
         let of = |domain: &DnsName| walk.iter().find(|(name, _)| name == domain);
         let Some((name, record)) = of(author).or_else(|| of(&organizational)).or(walk.last()).cloned() else {
             return Ok(None);
         };
-        let asked = match record.p {
+        let configured = match record.p {
             Policy::Unspecified if record.rua.is_empty() => return Ok(None),
             Policy::Unspecified => Policy::None,
             _ if name == *author => record.p,
             _ if record.np == record.sp || self.exists(author).await? => record.sp,
             _ => record.np,
         };
-        // A test is one step milder (RFC 9989 §4.7, `t`).
-        let asked = match asked {
+        let asked = match configured {
             Policy::Reject if record.t => Policy::Quarantine,
             Policy::Quarantine if record.t => Policy::None,
-            asked => asked,
+            configured => configured,
         };
-        Ok(Some((record, asked)))
+        Ok(Some(Found { domain: name, record, configured, asked }))
     }
 
     /// Whether there is such a domain. Our resolver does not tell a name without data from none, so one that has neither
@@ -182,7 +193,7 @@ mod tests {
             ("none.example", Ok(None)),
         ] {
             let found = Trees::new(&dns).policy(&name(domain)).await;
-            assert_eq!(found.map(|found| found.map(|(_, policy)| policy)), expected, "{domain}");
+            assert_eq!(found.map(|found| found.map(|found| found.asked)), expected, "{domain}");
         }
     }
 }

@@ -10,4 +10,5 @@ mod auth_results;
 mod dkim;
 mod dkim_signing;
 mod dmarc;
+mod dmarc_reports;
 mod spf;
