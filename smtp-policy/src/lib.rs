@@ -75,7 +75,6 @@ mod verp;
 pub use arc::{ArcChain, ArcResult, Sealed};
 pub use batv::{Batv, BatvError, BatvLookup, BatvSigning};
 pub use callout::{CallForward, Callouts, ClientCallout, SenderCallout};
-pub use chain::{Chain, Greylisting, MARK};
 pub use chain::{Chain, Greylisting, MARK, Recorder};
 pub use check::{CHECK_LIMIT, Check, Observation, Scope, Subject};
 pub use dkim::{DKIM_SIGNATURES_LIMIT, Dkim, DkimResult, DkimSignature, DkimSignatures};
