@@ -154,8 +154,8 @@ fn chain(
     services: &Services,
 ) -> Result<Chain, UnknownPractice> {
     let dns = &services.dns;
-    let (domains, state) = (domains.iter().cloned(), services.state.clone());
-    let mut chain = smtp_policy::recommended(policy.preset, hostname, domains, dns.clone(), state)
+    let (ours, state) = (domains.iter().cloned(), services.state.clone());
+    let mut chain = smtp_policy::recommended(policy.preset, hostname, ours, dns.clone(), state)
         .with_thresholds(policy.thresholds);
     chain = policy.trusted.iter().copied().fold(chain, Chain::trusting);
     if !policy.blocklists.is_empty() {
