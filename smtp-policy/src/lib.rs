@@ -25,6 +25,8 @@
 //! `Authentication-Results`: [`Chain::reporting_as`]. What domains asked to be told of mail in their name, [`DmarcReports`] collect
 //! and a [`DmarcReporter`] sends (RFC 9990).
 //!
+//! [`Milter`] is a policy of its own: it asks filters that speak Sendmail's protocol, and does what they say of a message.
+//!
 //! [`Submission`] is no check: it completes what mail clients submit; nor is [`DkimSigner`], which signs what leaves. [`Srs`]
 //! rewrites the reverse-path of what is forwarded, and finds the way back, [`Batv`] tags those of our own mail, [`Verp`] those of
 //! lists. [`RateLimits`] are a policy of their own: what comes too fast is refused at once (B2505.8). What all of them remember is in
@@ -96,6 +98,7 @@ pub use finding::{Action, Finding, Outcome};
 pub use greylist::{Attempt, Greylist};
 pub use helo::Helo;
 pub use judgement::{Circumstances, Contribution, Judgement};
+pub use milter::{Milter, MilterFallback};
 pub use null_sender::NullSender;
 pub use outbound_chain::OutboundChain;
 pub use practice::{ForRoleMailboxes, Practice, Preset};

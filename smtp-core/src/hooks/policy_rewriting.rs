@@ -41,6 +41,11 @@ impl EnvelopeChangeError {
 /// These take effect at [`Policy::message`](crate::Policy::message), where the whole message was seen; before that they do
 /// nothing. They take effect together with all other changes of the stage, and only where the message is not refused.
 impl PolicyContext<'_> {
+    /// Puts a field in front of the message as it is, also where it is folded in a way of its own.
+    pub fn prepend_field(&mut self, field: HeaderField) {
+        self.changes.prepended.push(field);
+    }
+
     /// Inserts a field in front of one of the arriving fields: the first is 0, as the message came and whatever policies change.
     /// Where there are fewer, it stands behind the last. Several at one place stand in the order in which they were
     /// inserted. [`PolicyContext::prepend_header`] puts a field in front of `Received`.

@@ -15,7 +15,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
-/// Where a filter listens: `host:port`, or `unix:/run/filter.sock`.
+/// Where a filter listens: `host:port`, which may have `inet:` in front, or `unix:/run/filter.sock`.
 ///
 /// ```
 /// use smtp_policy::FilterAddress;
@@ -46,6 +46,7 @@ impl FromStr for FilterAddress {
         if let Some(path) = text.strip_prefix("unix:").filter(|path| path.starts_with('/')) {
             return Ok(Self(Place::Unix(path.into())));
         }
+        let text = text.strip_prefix("inet:").unwrap_or(text);
         let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse().ok());
         match port {
             Some(1_u16..) => Ok(Self(Place::Tcp(text.to_owned()))),
@@ -151,6 +152,8 @@ mod tests {
             ("127.0.0.1:3310", true),
             ("[::1]:3310", true),
             ("scanner.example:783", true),
+            ("inet:127.0.0.1:8891", true),
+            ("inet:8891", false),
             ("unix:/run/x", true),
             ("unix:x", false),
             ("scanner.example", false),
@@ -161,7 +164,7 @@ mod tests {
         ] {
             let parsed = text.parse::<FilterAddress>();
             assert_eq!(parsed.is_ok(), is_one, "{text}");
-            assert!(parsed.is_err() || parsed.is_ok_and(|address| address.to_string() == text));
+            assert!(parsed.is_err() || parsed.is_ok_and(|address| text.ends_with(&address.to_string())));
         }
     }
 }

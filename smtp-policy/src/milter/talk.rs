@@ -1,12 +1,16 @@
 //! One connection to a filter: what was agreed, and questions with their answers.
 
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Waker};
+use std::time::Duration;
 
 use smtp_core::Refusal;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::filter::{FilterAddress, Stream};
 
+use super::reply::refusal;
 use super::wire::{self, Answer, Change, Command, action, protocol};
 
 /// What we let a filter do.
@@ -39,12 +43,13 @@ const PROTOCOL: u32 = protocol::NO_CONNECT
     | protocol::NO_REPLY_TO_END_OF_HEADER
     | protocol::NO_REPLY_TO_BODY
     | protocol::LEADING_SPACE;
-/// How much a filter may change a message, all in all; what asks for more is no honest filter.
-const CHANGES_LIMIT_OCTETS: usize = 64 << 20;
+/// How long connecting and agreeing may take each.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// What a filter says of something.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) enum Opinion {
+    #[default]
     Continue,
     /// Nothing more of this is of interest.
     Accept,
@@ -54,10 +59,25 @@ pub(super) enum Opinion {
     Skip,
 }
 
+/// A filter that was there, or was hoped to be, and is lost for what is being talked about.
+#[derive(Debug)]
+pub(super) struct Lost {
+    pub(super) cause: io::Error,
+    /// It had begun to say what it changes (SECURITY D-49).
+    pub(super) was_changing: bool,
+}
+
+impl From<io::Error> for Lost {
+    fn from(cause: io::Error) -> Self {
+        Self { cause, was_changing: false }
+    }
+}
+
 /// A connection to a filter.
 pub(super) struct Talk {
     stream: Box<dyn Stream>,
     input: Vec<u8>,
+    version: u32,
     actions: u32,
     protocol: u32,
 }
@@ -65,17 +85,22 @@ pub(super) struct Talk {
 impl Talk {
     /// Connects and agrees on what is said.
     pub(super) async fn open(address: &FilterAddress) -> io::Result<Self> {
-        let mut talk = Self { stream: address.connect().await?, input: Vec::new(), actions: 0, protocol: 0 };
-        talk.say(Command::Negotiate { actions: ACTIONS, protocol: PROTOCOL }).await?;
-        match talk.hear().await? {
-            Answer::Negotiate { version: 2..=wire::VERSION, actions, protocol }
+        let stream = in_time(CONNECT_LIMIT, address.connect()).await?;
+        let mut talk = Self { stream, input: Vec::new(), version: 0, actions: 0, protocol: 0 };
+        match in_time(CONNECT_LIMIT, talk.agree()).await? {
+            Answer::Negotiate { version: version @ 2..=wire::VERSION, actions, protocol }
                 if actions & !ACTIONS == 0 && protocol & !PROTOCOL == 0 =>
             {
-                (talk.actions, talk.protocol) = (actions, protocol);
+                (talk.version, talk.actions, talk.protocol) = (version, actions, protocol);
                 Ok(talk)
             }
             other => Err(invalid(format!("it cannot be agreed with: {other:?}"))),
         }
+    }
+
+    async fn agree(&mut self) -> io::Result<Answer> {
+        self.say(Command::Negotiate { actions: ACTIONS, protocol: PROTOCOL }).await?;
+        self.hear().await
     }
 
     /// Whether it does without this.
@@ -83,8 +108,17 @@ impl Talk {
         self.protocol & flag != 0
     }
 
+    /// Whether it knows of `DATA`, which came with version 4.
+    pub(super) fn knows_data(&self) -> bool {
+        self.version >= 4
+    }
+
     /// Says something that has no answer.
     pub(super) async fn say(&mut self, command: Command<'_>) -> io::Result<()> {
+        // Who has answered what was not asked is no longer understood.
+        if !self.input.is_empty() {
+            return Err(invalid("it answers before it is asked".to_owned()));
+        }
         let mut packet = Vec::new();
         command.write_to(&mut packet);
         self.stream.write_all(&packet).await?;
@@ -92,36 +126,51 @@ impl Talk {
     }
 
     /// Says something and hears what the filter thinks of it; `unanswered` is the flag by which it may have said that it does
-    /// not answer.
-    pub(super) async fn ask(&mut self, command: Command<'_>, unanswered: u32) -> io::Result<Opinion> {
-        self.say(command).await?;
+    /// not answer. Each word that it still works gives it as much time again.
+    pub(super) async fn ask(&mut self, command: Command<'_>, unanswered: u32, time: Duration) -> io::Result<Opinion> {
+        let is_body = matches!(command, Command::Body(_));
+        in_time(time, self.say(command)).await?;
         if self.is_without(unanswered) {
             return Ok(Opinion::Continue);
         }
         loop {
-            match self.hear().await? {
+            match in_time(time, self.hear()).await? {
                 Answer::Progress => {}
+                Answer::Skip if is_body && self.is_without(protocol::SKIP) => return Ok(Opinion::Skip),
                 answer => return opinion(answer),
             }
         }
     }
 
-    /// Says that the message is complete, and hears what is to be changed and what is thought of it. Nothing holds before all
-    /// was heard (SECURITY D-49).
-    pub(super) async fn conclude(&mut self) -> io::Result<(Vec<Change>, Opinion)> {
-        self.say(Command::EndOfBody).await?;
-        let (mut changes, mut octets) = (Vec::new(), 0);
+    /// Says that the message is complete, and hears what is to be changed, at most so many octets of it, and what is thought of
+    /// it. Nothing holds before all was heard (SECURITY D-49).
+    ///
+    /// # Errors
+    /// [`Lost`]: then no change holds.
+    pub(super) async fn conclude(&mut self, octets: usize, time: Duration) -> Result<(Vec<Change>, Opinion), Lost> {
+        let mut changes = Vec::new();
+        let opinion = self.hear_changes(&mut changes, octets, time).await;
+        opinion.map_err(|cause| Lost { cause, was_changing: !changes.is_empty() }).map(|opinion| (changes, opinion))
+    }
+
+    async fn hear_changes(&mut self, changes: &mut Vec<Change>, limit: usize, time: Duration) -> io::Result<Opinion> {
+        in_time(time, self.say(Command::EndOfBody)).await?;
+        let mut octets = 0;
         loop {
-            match self.hear().await? {
+            match in_time(time, self.hear()).await? {
                 Answer::Progress => {}
                 Answer::Change(change) => {
                     octets += size(&change);
-                    if !self.may(&change) || octets > CHANGES_LIMIT_OCTETS {
+                    let may = self.may(&change);
+                    changes.push(change);
+                    if !may {
                         return Err(invalid("it changes what it did not say it would".to_owned()));
                     }
-                    changes.push(change);
+                    if octets > limit {
+                        return Err(invalid(format!("it changes more than {limit} octets")));
+                    }
                 }
-                answer => return Ok((changes, opinion(answer)?)),
+                answer => return opinion(answer),
             }
         }
     }
@@ -131,9 +180,9 @@ impl Talk {
         let flag = match change {
             Change::AddHeader { .. } | Change::InsertHeader { .. } => action::ADD_HEADERS | action::CHANGE_HEADERS,
             Change::ChangeHeader { .. } => action::CHANGE_HEADERS,
-            Change::AddRecipient(_) => action::ADD_RECIPIENT | action::ADD_RECIPIENT_WITH_PARAMETERS,
+            Change::AddRecipient { .. } => action::ADD_RECIPIENT | action::ADD_RECIPIENT_WITH_PARAMETERS,
             Change::DeleteRecipient(_) => action::DELETE_RECIPIENT,
-            Change::From(_) => action::CHANGE_FROM,
+            Change::From { .. } => action::CHANGE_FROM,
             Change::Body(_) => action::CHANGE_BODY,
             Change::Quarantine(_) => action::QUARANTINE,
         };
@@ -156,13 +205,27 @@ impl Talk {
     }
 }
 
+/// Says goodbye where that needs no waiting; the end of the connection says the same.
+impl Drop for Talk {
+    fn drop(&mut self) {
+        let mut packet = Vec::new();
+        Command::Quit.write_to(&mut packet);
+        let _ = Pin::new(&mut self.stream).poll_write(&mut Context::from_waker(Waker::noop()), &packet);
+    }
+}
+
+async fn in_time<T>(time: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(time, work).await.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
+}
+
 fn size(change: &Change) -> usize {
     // A packet of nothing costs something too.
     16 + match change {
         Change::AddHeader { name, value }
         | Change::InsertHeader { name, value, .. }
         | Change::ChangeHeader { name, value, .. } => name.len() + value.len(),
-        Change::AddRecipient(text) | Change::DeleteRecipient(text) | Change::From(text) => text.len(),
+        Change::AddRecipient { path, parameters } | Change::From { path, parameters } => path.len() + parameters.len(),
+        Change::DeleteRecipient(text) => text.len(),
         Change::Body(octets) => octets.len(),
         Change::Quarantine(reason) => reason.as_str().len(),
     }
@@ -173,79 +236,29 @@ fn opinion(answer: Answer) -> io::Result<Opinion> {
         Answer::Continue => Opinion::Continue,
         Answer::Accept => Opinion::Accept,
         Answer::Discard => Opinion::Discard,
-        Answer::Skip => Opinion::Skip,
         Answer::Reject => Opinion::Refuse(Refusal::permanent(7, 1, "Refused by a filter")),
         Answer::TempFail => Opinion::Refuse(Refusal::transient(7, 1, "A filter asks to come again later")),
-        Answer::Shutdown => Opinion::Refuse(Refusal::transient(7, 1, "A filter ends the session").and_close()),
+        Answer::Shutdown => {
+            Opinion::Refuse(Refusal::transient(7, 1, "A filter ends the session").with_code(421).and_close())
+        }
         Answer::ReplyCode(text) => {
             Opinion::Refuse(refusal(&text).ok_or_else(|| invalid(format!("no reply: {text:?}")))?)
         }
-        other => return Err(invalid(format!("it answers out of turn: {other:?}"))),
+        Answer::ConnectionFails => return Err(invalid("it says that it cannot go on".to_owned())),
+        other => return Err(invalid(format!("it answers out of turn: {}", kind(&other)))),
     })
 }
 
-/// `550 5.7.1 words`, maybe in several lines, as our own refusal: what a filter says is never sent as it is (SECURITY D-50).
-/// `None` of what is neither 4yz nor 5yz.
-fn refusal(text: &str) -> Option<Refusal> {
-    let mut words = Vec::new();
-    let mut first = None;
-    for line in text.lines().map(str::trim_end).filter(|line| !line.is_empty()) {
-        let (code, rest) = line.split_at_checked(3)?;
-        let code: u16 = code.parse().ok().filter(|code| (400..600).contains(code))?;
-        let rest = rest.strip_prefix([' ', '-']).unwrap_or(rest);
-        let (status, rest) = rest.split_once(' ').unwrap_or((rest, ""));
-        let status = status_of(status, code);
-        let rest = if status.is_some() { rest } else { line.get(4..).unwrap_or_default() };
-        first.get_or_insert((code, status));
-        words.push(rest.to_owned());
+/// Without what a filter put into it: that may be of any length.
+fn kind(answer: &Answer) -> &'static str {
+    match answer {
+        Answer::Negotiate { .. } => "negotiation",
+        Answer::Change(_) => "a change",
+        Answer::Skip => "skip",
+        _ => "another answer",
     }
-    let (code, status) = first?;
-    let (subject, detail) = status.unwrap_or((7, 1));
-    let words = words.join(" ");
-    let words = if words.is_empty() { "Refused by a filter".to_owned() } else { words };
-    let refusal = if code < 500 {
-        Refusal::transient(subject, detail, words)
-    } else {
-        Refusal::permanent(subject, detail, words)
-    };
-    let refusal = refusal.with_code(code);
-    Some(if code == 421 { refusal.and_close() } else { refusal })
-}
-
-/// Subject and detail of an enhanced status code of the same class (RFC 3463 §2).
-fn status_of(word: &str, code: u16) -> Option<(u16, u16)> {
-    let mut parts = word.split('.');
-    let class: u16 = parts.next()?.parse().ok()?;
-    let (subject, detail) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-    (class == code / 100 && parts.next().is_none()).then_some((subject, detail))
 }
 
 fn invalid(what: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test] // SECURITY D-50
-    fn d50_replies_of_filters_become_ours() {
-        for (text, expected) in [
-            ("550 5.7.1 No", Some("550 5.7.1 No")),
-            ("451 4.7.1 Later\r\n", Some("451 4.7.1 Later")),
-            ("554 No status", Some("554 5.7.1 No status")),
-            ("550 4.7.1 Of another class", Some("550 5.7.1 4.7.1 Of another class")),
-            ("550-5.7.1 One\r\n550 5.7.1 Two", Some("550 5.7.1 One Two")),
-            ("550 5.7.1 a\u{1b}[1m\u{202e}b", Some("550 5.7.1 a?[1m?b")),
-            ("550", Some("550 5.7.1 Refused by a filter")),
-            ("250 2.0.0 Ok", None),
-            ("354 Go on", None),
-            ("550 5.7.1 a\r\n250 2.0.0 b", None),
-            ("no", None),
-            ("", None),
-        ] {
-            assert_eq!(refusal(text).map(|refusal| refusal.to_string()).as_deref(), expected, "{text:?}");
-        }
-        assert!(refusal("421 4.7.0 Bye").is_some_and(|refusal| refusal.closes()));
-    }
 }

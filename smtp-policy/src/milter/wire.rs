@@ -1,7 +1,7 @@
 //! The milter protocol as octets: what is said to a filter, and what it answers (version 6, as Sendmail 8.14 and Postfix speak
 //! it). Nothing here waits or decides.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use smtp_core::SafeText;
 use thiserror::Error;
@@ -79,8 +79,6 @@ pub(super) enum Command<'a> {
     EndOfBody,
     Abort,
     Quit,
-    /// The next packets are of another connection.
-    QuitForNew,
 }
 
 impl Command<'_> {
@@ -100,7 +98,6 @@ impl Command<'_> {
             Self::EndOfBody => b'E',
             Self::Abort => b'A',
             Self::Quit => b'Q',
-            Self::QuitForNew => b'K',
         }
     }
 
@@ -129,7 +126,7 @@ impl Command<'_> {
                         let address = client.ip().to_canonical();
                         output.push(if address.is_ipv4() { b'4' } else { b'6' });
                         output.extend(client.port().to_be_bytes());
-                        put(output, address.to_string().as_bytes());
+                        put(output, address_text(address).as_bytes());
                     }
                     None => output.push(b'U'),
                 }
@@ -144,11 +141,16 @@ impl Command<'_> {
                 put(output, value);
             }
             Self::Body(octets) => output.extend(octets),
-            Self::Data | Self::EndOfHeader | Self::EndOfBody | Self::Abort | Self::Quit | Self::QuitForNew => {}
+            Self::Data | Self::EndOfHeader | Self::EndOfBody | Self::Abort | Self::Quit => {}
         }
         let octets = u32::try_from(output.len() - start - 4).expect("a chunk or a line of limited length");
         output[start..start + 4].copy_from_slice(&octets.to_be_bytes());
     }
+}
+
+/// An address as Sendmail writes it for filters: that of IPv6 with its tag (RFC 5321 §4.1.3).
+pub(super) fn address_text(address: IpAddr) -> String {
+    if address.is_ipv4() { address.to_string() } else { format!("IPv6:{address}") }
 }
 
 fn put(output: &mut Vec<u8>, text: &[u8]) {
@@ -178,6 +180,8 @@ pub(super) enum Answer {
     Progress,
     /// It asks to end the connection with `421`.
     Shutdown,
+    /// It cannot go on, and asks to be taken for one that is not there.
+    ConnectionFails,
     Change(Change),
 }
 
@@ -199,9 +203,17 @@ pub(super) enum Change {
         name: Vec<u8>,
         value: Vec<u8>,
     },
-    AddRecipient(String),
+    /// Its parameters are those of `RCPT`.
+    AddRecipient {
+        path: String,
+        parameters: String,
+    },
     DeleteRecipient(String),
-    From(String),
+    /// Its parameters are those of `MAIL`.
+    From {
+        path: String,
+        parameters: String,
+    },
     Body(Vec<u8>),
     Quarantine(SafeText),
 }
@@ -247,8 +259,8 @@ fn parse(kind: u8, data: &[u8]) -> Result<Answer, WireError> {
         b't' => Answer::TempFail,
         b's' => Answer::Skip,
         b'p' => Answer::Progress,
-        // `SMFIR_SHUTDOWN` and `SMFIR_CONN_FAIL`.
-        b'4' | b'f' => Answer::Shutdown,
+        b'4' => Answer::Shutdown,
+        b'f' => Answer::ConnectionFails,
         b'y' => Answer::ReplyCode(fields.words().ok_or_else(short)?),
         b'h' => Answer::Change(Change::AddHeader {
             name: fields.text().ok_or_else(short)?,
@@ -264,9 +276,19 @@ fn parse(kind: u8, data: &[u8]) -> Result<Answer, WireError> {
             name: fields.text().ok_or_else(short)?,
             value: fields.text().ok_or_else(short)?,
         }),
-        b'+' | b'2' => Answer::Change(Change::AddRecipient(fields.words().ok_or_else(short)?)),
+        b'+' => {
+            Answer::Change(Change::AddRecipient { path: fields.words().ok_or_else(short)?, parameters: String::new() })
+        }
+        // `SMFIR_ADDRCPT_PAR`; the parameters may be left away, as in `SMFIR_CHGFROM`.
+        b'2' => {
+            let path = fields.words().ok_or_else(short)?;
+            Answer::Change(Change::AddRecipient { path, parameters: fields.words_if_any().ok_or_else(short)? })
+        }
         b'-' => Answer::Change(Change::DeleteRecipient(fields.words().ok_or_else(short)?)),
-        b'e' => Answer::Change(Change::From(fields.words().ok_or_else(short)?)),
+        b'e' => {
+            let path = fields.words().ok_or_else(short)?;
+            Answer::Change(Change::From { path, parameters: fields.words_if_any().ok_or_else(short)? })
+        }
         b'b' => Answer::Change(Change::Body(data.to_vec())),
         b'q' => Answer::Change(Change::Quarantine(SafeText::new(fields.words().ok_or_else(short)?))),
         other => return Err(WireError::Unknown(other.into())),
@@ -294,6 +316,11 @@ impl Fields<'_> {
     fn words(&mut self) -> Option<String> {
         self.text().map(|text| String::from_utf8_lossy(&text).into_owned())
     }
+
+    /// Nothing, where the packet has ended.
+    fn words_if_any(&mut self) -> Option<String> {
+        if self.0.is_empty() { Some(String::new()) } else { self.words() }
+    }
 }
 
 #[cfg(test)]
@@ -319,6 +346,10 @@ mod tests {
             (
                 Command::Connect { name: "mx.example", client: Some("192.0.2.1:37".parse().expect("an address")) },
                 b"\0\0\0\x19Cmx.example\x004\0\x25192.0.2.1\0",
+            ),
+            (
+                Command::Connect { name: "mx.example", client: Some("[2001:db8::1]:37".parse().expect("an address")) },
+                b"\0\0\0\x20Cmx.example\x006\0\x25IPv6:2001:db8::1\0",
             ),
             (Command::Connect { name: "localhost", client: None }, b"\0\0\0\x0cClocalhost\0U"),
             (Command::Mail("<a@b>", &["SIZE=1"]), b"\0\0\0\x0eM<a@b>\0SIZE=1\0"),
@@ -349,6 +380,23 @@ mod tests {
                 Ok(Some((change(Change::ChangeHeader { nth: 2, name: b"A".to_vec(), value: Vec::new() }), 12)))
             }),
             (b"\0\0\0\x06qa\r\nb\0", Ok(Some((change(Change::Quarantine(SafeText::new("a??b"))), 10)))),
+            (b"\0\0\0\x09+<a@b.c>\0", {
+                let (path, parameters) = ("<a@b.c>".to_owned(), String::new());
+                Ok(Some((change(Change::AddRecipient { path, parameters }), 13)))
+            }),
+            (b"\0\0\0\x092<a@b.c>\0", {
+                let (path, parameters) = ("<a@b.c>".to_owned(), String::new());
+                Ok(Some((change(Change::AddRecipient { path, parameters }), 13)))
+            }),
+            (b"\0\0\0\x0b2<a@b.c>\0x\0", {
+                let (path, parameters) = ("<a@b.c>".to_owned(), "x".to_owned());
+                Ok(Some((change(Change::AddRecipient { path, parameters }), 15)))
+            }),
+            (b"\0\0\0\x06e<>\0x\0", {
+                Ok(Some((change(Change::From { path: "<>".to_owned(), parameters: "x".to_owned() }), 10)))
+            }),
+            (b"\0\0\0\x05e<>\0x", Err(WireError::Short('e'))),
+            (b"\0\0\0\x01f", Ok(Some((Answer::ConnectionFails, 5)))),
             (b"\0\0\0\x03bx\0", Ok(Some((change(Change::Body(b"x\0".to_vec())), 7)))),
             (b"", Ok(None)),
             (b"\0\0\0", Ok(None)),

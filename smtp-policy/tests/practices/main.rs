@@ -12,6 +12,8 @@ mod dns;
 mod filters;
 mod greylist;
 mod hostile_dns;
+mod milter;
+mod milter_script;
 mod postsrsd;
 mod rate_limit;
 mod rewriting;

@@ -31,6 +31,8 @@ pub(crate) struct Delivered {
     pub(crate) mailboxes: Vec<String>,
     /// The message as it is stored.
     pub(crate) text: String,
+    /// Where notifications go.
+    pub(crate) reverse_path: String,
     /// Whether a notification may be sent.
     pub(crate) sender_confirmed: bool,
 }
@@ -124,7 +126,8 @@ pub(crate) async fn converse_about(
                 let mailboxes = message.recipients().iter().flat_map(smtp_core::Recipient::mailboxes);
                 let mailboxes = mailboxes.map(ToString::to_string).collect();
                 let sender_confirmed = message.sender_confirmed();
-                let message = Delivered { recipients, mailboxes, text, sender_confirmed };
+                let reverse_path = message.reverse_path().to_string();
+                let message = Delivered { recipients, mailboxes, text, reverse_path, sender_confirmed };
                 delivered.lock().unwrap_or_else(PoisonError::into_inner).push(message);
                 Ok(Accepted::all())
             }
