@@ -73,3 +73,22 @@ fn b2505_8_more_than_the_configured_rate_is_asked_to_come_again() {
     assert!(!third.status.success() && said.contains("451 4.7.1 Too much in a short time"), "{said}");
     assert!(send("carol@client.example").status.success(), "nobody uses up what another has");
 }
+
+#[test] // PRACTICES S40: off, unless the configuration wants them; then they score
+fn s40_callouts_are_made_where_the_configuration_says_so() {
+    for (keys, expected) in [
+        ("", [false, false]),
+        ("callout = [\"sender\"]\ncallouts_per_minute = 6\n", [true, false]),
+        ("callout = [\"sender\", \"client\"]\n", [true, true]),
+    ] {
+        let mta = Mta::with_config(&format!("users = [\"alice@localhost\"]\n[policy]\n{keys}"));
+        let output = crate::common::mta()
+            .args(["policy", "explain", "mta.toml"])
+            .current_dir(mta.directory.path())
+            .output()
+            .expect("it runs");
+        let said = text(&output.stdout);
+        let scores = |name: &str| said.lines().any(|line| line.contains(name) && line.contains(" score "));
+        assert_eq!([scores(" callout-sender "), scores(" callout-client ")], expected, "{said}");
+    }
+}
