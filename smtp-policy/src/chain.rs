@@ -11,6 +11,7 @@ use smtp_core::{
     PolicyFinding, Recipient, Refusal, SafeText, Stages, Transaction, Treatment, Verdict, async_trait,
 };
 
+use crate::access::Exempted;
 use crate::auth_results::{self, FIELD};
 use crate::check::{Check, Observation, Scope, Subject};
 use crate::finding::{Action, Finding};
@@ -380,13 +381,16 @@ impl Policy for Chain {
             write_results(cx, authserv_id, &auth_results::forged(&section, authserv_id), &shared);
         }
         let of_recipients = cx.transaction_extensions().get::<OfRecipients>().cloned().unwrap_or_default();
+        let exempted = cx.transaction_extensions().get::<Exempted>().cloned().unwrap_or_default();
         let recipients = cx.transaction().map(Transaction::recipients).unwrap_or_default();
         let mut strongest = Action::Off;
         let mut judgements = Vec::with_capacity(recipients.len());
         for (place, recipient) in recipients.iter().enumerate() {
             let own = of_recipients.0.iter().find(|(chain, path, _)| *chain == self.id && path == recipient.path());
             let seen = own.map_or_else(|| shared.clone(), |(_, _, own)| [&shared[..], &own[..]].concat());
-            let judgement = self.judge(&seen, Circumstances { content_seen: true, is_role: recipient.is_role() });
+            // An operator spares a recipient as a role mailbox is spared.
+            let is_role = recipient.is_role() || exempted.contains(recipient.path());
+            let judgement = self.judge(&seen, Circumstances { content_seen: true, is_role });
             self.report(cx, recipient.path(), &seen, &judgement, (true, judgement.action()));
             strongest = strongest.max(judgement.action());
             match (judgement.action(), judgement.refusal()) {

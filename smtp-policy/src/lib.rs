@@ -29,9 +29,10 @@
 //!
 //! [`Submission`] is no check: it completes what mail clients submit; nor is [`DkimSigner`], which signs what leaves. [`Srs`]
 //! rewrites the reverse-path of what is forwarded, and finds the way back, [`Batv`] tags those of our own mail, [`Verp`] those of
-//! lists. [`RateLimits`] are a policy of their own: what comes too fast is refused at once (B2505.8). What all of them remember is in
+//! lists. [`AccessRules`] are the operator's own, a policy in front of others (B2505.5–7). [`RateLimits`] are a policy of their own: what comes too fast is refused at once (B2505.8). What all of them remember is in
 //! a [`StateStore`].
 
+mod access;
 mod arc;
 mod auth_results;
 mod batv;
@@ -74,6 +75,9 @@ mod state;
 mod submission;
 mod verp;
 
+pub use access::{
+    AccessAction, AccessRule, AccessRules, AccessSubject, DomainPattern, MailboxPattern, NotAPattern, NotBlockable,
+};
 pub use arc::{ArcChain, ArcResult, Sealed};
 pub use batv::{Batv, BatvError, BatvLookup, BatvSigning};
 pub use callout::{CallForward, Callouts, ClientCallout, SenderCallout};

@@ -5,6 +5,7 @@ mod dns_server;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access;
 mod callout;
 mod chain;
 mod client_checks;
