@@ -193,6 +193,11 @@ impl AccessRule {
         self.action
     }
 
+    /// What a refused client is told, where that was said.
+    pub fn text(&self) -> Option<&SafeText> {
+        self.text.as_ref()
+    }
+
     fn refusal(&self) -> Refusal {
         let text = self.text.as_ref().map(|text| text.as_str().to_owned());
         let text = |ours: &str| text.unwrap_or_else(|| ours.to_owned());

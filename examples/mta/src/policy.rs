@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use smtp_core::{ClientConfig, DnsName, Domain, Host, IpNet, Resolver, ResolverTable, TracingObserver};
 use smtp_policy::{
-    Action, Callouts, Chain, Clamd, DnsList, Dnsbl, Dnswl, FileStateStore, FilterAddress, HickoryResolver,
-    MemoryStateStore, Preset, Rate, RateLimits, Rspamd, Spamd, StateStore, Thresholds, UnknownPractice,
+    AccessRule, AccessRules, Action, Callouts, Chain, Clamd, DnsList, Dnsbl, Dnswl, FileStateStore, FilterAddress,
+    HickoryResolver, MemoryStateStore, Preset, Rate, RateLimits, Rspamd, Spamd, StateStore, Thresholds,
+    UnknownPractice,
 };
 
 use crate::AnyError;
@@ -40,6 +41,8 @@ pub(crate) struct PolicySettings {
     pub(crate) allowlists: Vec<DnsName>,
     /// Lists of bad clients.
     pub(crate) blocklists: Vec<Blocklist>,
+    /// The operator's own rules.
+    pub(crate) access: Vec<AccessRule>,
     /// What is found out by callouts.
     pub(crate) callouts: CalloutSettings,
     /// Other actions than those of the preset, by practice.
@@ -125,6 +128,11 @@ pub(crate) fn rate_limits(settings: &PolicySettings, services: &Services) -> Rat
     settings.rates.iter().fold(none, |limits, rate| rate.add_to(limits))
 }
 
+/// The operator's own rules, which come first.
+pub(crate) fn access_rules(settings: &PolicySettings) -> AccessRules {
+    settings.access.iter().cloned().fold(AccessRules::new(), AccessRules::with)
+}
+
 /// The checks without network and memory: what is looked at, and what is done about it.
 ///
 /// # Errors
@@ -155,8 +163,8 @@ fn chain(
 ) -> Result<Chain, UnknownPractice> {
     let dns = &services.dns;
     let (ours, state) = (domains.iter().cloned(), services.state.clone());
-    let mut chain = smtp_policy::recommended(policy.preset, hostname, ours, dns.clone(), state)
-        .with_thresholds(policy.thresholds);
+    let mut chain =
+        smtp_policy::recommended(policy.preset, hostname, ours, dns.clone(), state).with_thresholds(policy.thresholds);
     chain = policy.trusted.iter().copied().fold(chain, Chain::trusting);
     if !policy.blocklists.is_empty() {
         let lists = policy.blocklists.iter().map(|list| {

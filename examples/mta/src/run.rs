@@ -116,12 +116,10 @@ async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
         builder = builder.listener(if *how == ListenerTls::Implicit { listener.implicit_tls() } else { listener });
     }
     let services = Services::open(&config.policy, config.state_directory())?;
-    builder = builder.policy(policy::rate_limits(&config.policy, &services)).policy(policy::open(
-        &config.hostname,
-        &config.domains,
-        &config.policy,
-        &services,
-    )?);
+    builder = builder
+        .policy(policy::rate_limits(&config.policy, &services))
+        .policy(policy::access_rules(&config.policy))
+        .policy(policy::open(&config.hostname, &config.domains, &config.policy, &services)?);
     let users = passwords.map(PasswordFile::open).transpose()?;
     if let Some(users) = users.clone() {
         builder = builder.authenticate(users);

@@ -1,8 +1,10 @@
 //! What is served, to whom, and within which limits: the configuration, read once and validated whole.
 //!
 //! [`mod@file`] has the keys as they stand in TOML, [`check`] turns them into [`Config`] or into [`problem::Problems`]
-//! with line and column; [`tls_policy`] has what next hops ask for, [`policy`] what is done about mail of strangers.
+//! with line and column; [`tls_policy`] has what next hops ask for, [`policy`] what is done about mail of strangers,
+//! [`access`] the operator's own rules about them.
 
+mod access;
 mod check;
 mod file;
 mod policy;

@@ -11,6 +11,7 @@ use toml::Spanned;
 use crate::policy::{Blocklist, CalloutSettings, PolicySettings};
 
 use super::Config;
+use super::access::{self, AccessTable};
 use super::check::{parsed, set};
 use super::file::{Placed, texts, unplaced};
 use super::problem::Report;
@@ -43,6 +44,8 @@ pub(super) struct PolicyTable {
     blocklist: Vec<BlocklistTable>,
     #[serde(default)]
     rate: Vec<RateTable>,
+    #[serde(default)]
+    access: Vec<AccessTable>,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -101,6 +104,7 @@ pub(super) fn check(report: &mut Report<'_>, table: &PolicyTable) -> PolicySetti
         thresholds,
         allowlists: all(report, "policy.allowlists", "a zone of DNS", table.allowlists.as_deref().unwrap_or_default()),
         blocklists,
+        access: access::check(report, &table.access),
         callouts: callouts(report, table),
         actions: actions(report, "policy.actions", &table.actions),
         unknown: actions(report, "policy.unknown", &table.unknown),
@@ -109,8 +113,9 @@ pub(super) fn check(report: &mut Report<'_>, table: &PolicyTable) -> PolicySetti
     }
 }
 
-/// Names the practices that nobody looks at.
+/// Names the practices that nobody looks at, and rules that would refuse our own domains.
 pub(super) fn check_practices(report: &mut Report<'_>, table: &PolicyTable, config: &Config) {
+    access::check_own_domains(report, &table.access, &config.policy.access, &config.domains);
     let plain =
         PolicySettings { actions: Vec::new(), unknown: Vec::new(), weights: Vec::new(), ..config.policy.clone() };
     let Ok(chain) = crate::policy::plan(&config.hostname, &config.domains, &plain) else { return };
@@ -214,6 +219,7 @@ impl From<&PolicySettings> for PolicyTable {
             actions: words(&config.actions),
             unknown: words(&config.unknown),
             weights: config.weights.iter().map(|(name, weight)| (unplaced(name.clone()), unplaced(*weight))).collect(),
+            access: config.access.iter().map(access::table).collect(),
             blocklist: config
                 .blocklists
                 .iter()

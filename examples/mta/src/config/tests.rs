@@ -36,6 +36,20 @@ fn an_error_names_file_line_column_and_key() {
                 .into(),
         ),
         (
+            "[[policy.access]]\naction = \"block\"\nsender = \"a.example\"\n",
+            "mta.toml:2:10: policy.access.action: only clients can be blocked; others are refused".into(),
+        ),
+        (
+            "[[policy.access]]\naction = \"refuse\"\nsender = \"localhost\"\n",
+            "mta.toml:3:10: policy.access.sender: senders of our own domains are judged by SPF and DMARC, and not refused by \
+             themselves"
+                .into(),
+        ),
+        (
+            "[[policy.access]]\naction = \"refuse\"\n",
+            "mta.toml:2:10: policy.access: a rule is about one of client, greeting, sender and recipient".into(),
+        ),
+        (
             "[policy]\ncallout = [\"sender\", \"all\"]\n",
             "mta.toml:2:22: policy.callout: `all` is not sender or client".into(),
         ),

@@ -92,3 +92,29 @@ fn s40_callouts_are_made_where_the_configuration_says_so() {
         assert_eq!([scores(" callout-sender "), scores(" callout-client ")], expected, "{said}");
     }
 }
+
+#[test] // PRACTICES B2505.5, P3a: the operator's own rules; a configuration that is shown means the same
+fn b2505_5_rules_of_the_operator_come_first() {
+    let rules = "[[policy.access]]\nsender = \".spam.example\"\naction = \"refuse\"\ntext = \"Not you\"\n\
+                 [[policy.access]]\nsender = \"bob@client.example\"\naction = \"defer\"\n";
+    let mta = Mta::with_config(&format!("users = [\"alice@localhost\"]\n{rules}"));
+    for (from, expected) in [
+        ("eve@a.spam.example", "550 5.7.1 Not you"),
+        ("bob@client.example", "451 4.7.1 "),
+        ("<>", ""),
+        ("eve@spam.example", ""),
+    ] {
+        let output = mta.send(from, &["alice@localhost"], MESSAGE);
+        let said = text(&output.stderr) + &text(&output.stdout);
+        assert_eq!(output.status.success(), expected.is_empty(), "{from}: {said}");
+        assert!(said.contains(expected), "{from}: {said}");
+    }
+    assert!(mta.send("eve@a.spam.example", &["postmaster@localhost"], MESSAGE).status.success());
+    let shown = crate::common::mta()
+        .args(["config", "show", "mta.toml"])
+        .current_dir(mta.directory.path())
+        .output()
+        .expect("it runs");
+    let shown = text(&shown.stdout);
+    assert!(shown.contains("sender = \".spam.example\"") && shown.contains("text = \"Not you\""), "{shown}");
+}
