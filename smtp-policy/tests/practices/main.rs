@@ -5,6 +5,7 @@ mod dns_server;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod acceptance;
 mod access;
 mod callout;
 mod chain;
