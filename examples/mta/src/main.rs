@@ -1,7 +1,7 @@
 //! The command line of `mta`, a mail server assembled from the crates of this workspace.
 //!
 //! [`config`] says what is served, [`run`] serves it, [`queue`] keeps and delivers what arrives, [`send`] tries it out,
-//! [`policy`] judges mail of strangers, [`password`] makes users, [`trial`] makes what one needs to try it, [`logging`] says what happened.
+//! [`policy`] judges mail of strangers, [`dmarc_reports`] tells domains of it, [`password`] makes users, [`trial`] makes what one needs to try it, [`logging`] says what happened.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -16,6 +16,7 @@ use crate::run::RunOptions;
 use crate::send::SendOptions;
 
 mod config;
+mod dmarc_reports;
 mod logging;
 mod password;
 mod policy;

@@ -14,6 +14,7 @@ use smtp_policy::{
 
 use crate::AnyError;
 use crate::config::RateConfig;
+use crate::dmarc_reports::DmarcReportSettings;
 
 /// Whom the C library asks where the system names nobody.
 const NAME_SERVER_OF_THIS_HOST: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 53);
@@ -53,6 +54,8 @@ pub(crate) struct PolicySettings {
     pub(crate) weights: Vec<(String, u16)>,
     /// How much may come.
     pub(crate) rates: Vec<RateConfig>,
+    /// Whether domains are told of mail in their name.
+    pub(crate) dmarc_reports: DmarcReportSettings,
 }
 
 /// What is found out by calling others.
@@ -191,6 +194,9 @@ fn chain(
         chain = chain.without_greylisting().with_action("familiar", Action::Off)?;
     }
     chain = with_callouts(chain, hostname, domains, policy.callouts, services)?;
+    if let Some(reports) = policy.dmarc_reports.collected(services) {
+        chain = chain.recorded_by(reports);
+    }
     let rules = chain.rules_mut();
     for (practice, action) in &policy.actions {
         rules.set_action(practice, *action)?;

@@ -120,6 +120,7 @@ async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
         .policy(policy::rate_limits(&config.policy, &services))
         .policy(policy::access_rules(&config.policy))
         .policy(policy::open(&config.hostname, &config.domains, &config.policy, &services)?);
+    let reports = config.policy.dmarc_reports.send(&config.hostname, &services, &queue);
     let users = passwords.map(PasswordFile::open).transpose()?;
     if let Some(users) = users.clone() {
         builder = builder.authenticate(users);
@@ -146,6 +147,9 @@ async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
     tracing::info!(target: "mta", ?addresses, hostname, queued, durability, "started");
     remove_stale(&store)?;
     server.run().await?;
+    if let Some(reports) = reports {
+        reports.abort();
+    }
     queue.shutdown(config.shutdown_grace).await;
     tracing::info!(target: "mta", "stopped");
     Ok(())

@@ -114,7 +114,7 @@ fn config(report: &mut Report<'_>, file: ConfigFile) -> Option<Config> {
         log: file.log,
         domains,
     };
-    policy::check_practices(report, &file.policy, &config);
+    policy::check_with_others(report, &file.policy, &config);
     Some(config)
 }
 

@@ -3,9 +3,11 @@
 //! [`mod@file`] has the keys as they stand in TOML, [`check`] turns them into [`Config`] or into [`problem::Problems`]
 //! with line and column; [`tls_policy`] has what next hops ask for, [`policy`] what is done about mail of strangers,
 //! [`access`] the operator's own rules about them.
+//! [`dmarc_reports`] what domains are told of it.
 
 mod access;
 mod check;
+mod dmarc_reports;
 mod file;
 mod policy;
 mod problem;

@@ -13,6 +13,7 @@ use crate::policy::{Blocklist, CalloutSettings, PolicySettings};
 use super::Config;
 use super::access::{self, AccessTable};
 use super::check::{parsed, set};
+use super::dmarc_reports::{self, DmarcReportsTable};
 use super::file::{Placed, texts, unplaced};
 use super::problem::Report;
 use super::rates::{self, RateTable};
@@ -40,6 +41,8 @@ pub(super) struct PolicyTable {
     unknown: BTreeMap<Spanned<String>, Spanned<String>>,
     #[serde(default)]
     weights: BTreeMap<Spanned<String>, Spanned<u16>>,
+    #[serde(default)]
+    dmarc_reports: DmarcReportsTable,
     #[serde(default)]
     blocklist: Vec<BlocklistTable>,
     #[serde(default)]
@@ -110,12 +113,14 @@ pub(super) fn check(report: &mut Report<'_>, table: &PolicyTable) -> PolicySetti
         unknown: actions(report, "policy.unknown", &table.unknown),
         weights: table.weights.iter().map(|(name, weight)| (name.get_ref().clone(), *weight.get_ref())).collect(),
         rates: rates::check(report, &table.rate),
+        dmarc_reports: dmarc_reports::check(report, &table.dmarc_reports),
     }
 }
 
-/// Names the practices that nobody looks at, and rules that would refuse our own domains.
-pub(super) fn check_practices(report: &mut Report<'_>, table: &PolicyTable, config: &Config) {
+/// Names the practices that nobody looks at, rules that would refuse our own domains, and reports that have no way.
+pub(super) fn check_with_others(report: &mut Report<'_>, table: &PolicyTable, config: &Config) {
     access::check_own_domains(report, &table.access, &config.policy.access, &config.domains);
+    dmarc_reports::check_ways(report, &table.dmarc_reports, config);
     let plain =
         PolicySettings { actions: Vec::new(), unknown: Vec::new(), weights: Vec::new(), ..config.policy.clone() };
     let Ok(chain) = crate::policy::plan(&config.hostname, &config.domains, &plain) else { return };
@@ -220,6 +225,7 @@ impl From<&PolicySettings> for PolicyTable {
             unknown: words(&config.unknown),
             weights: config.weights.iter().map(|(name, weight)| (unplaced(name.clone()), unplaced(*weight))).collect(),
             access: config.access.iter().map(access::table).collect(),
+            dmarc_reports: DmarcReportsTable::from(&config.dmarc_reports),
             blocklist: config
                 .blocklists
                 .iter()

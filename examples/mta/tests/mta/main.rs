@@ -6,6 +6,7 @@ mod common;
 mod commands;
 mod d13_paths;
 mod delivery;
+mod dmarc_reports;
 mod dsn;
 mod durability;
 mod lmtp;
