@@ -57,6 +57,11 @@ fn text(chain: &[String]) -> String {
     format!("{}\r\n\r\n{BODY}", fields.join("\r\n"))
 }
 
+/// A message with so many sets, all of one sealer.
+pub(crate) fn sets(count: usize) -> String {
+    text(&chain(&vec!["one.example"; count], &FIELDS))
+}
+
 async fn verify(dns: &ResolverTable, text: &str) -> Sealed {
     ArcChain::new(dns.clone()).verify(&Content::new(text.to_owned())).await.expect("it is in memory")
 }

@@ -11,4 +11,5 @@ mod dkim;
 mod dkim_signing;
 mod dmarc;
 mod dmarc_reports;
+mod hostile;
 mod spf;
