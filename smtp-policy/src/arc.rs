@@ -20,11 +20,11 @@ const SEALED: Practice = Practice::new("arc-chain", "S39", "The chain of those w
     .for_role_mailboxes(ForRoleMailboxes::Tagged);
 
 /// Sets of fields in a chain (RFC 8617 §4.2.1): 50.
-const SETS_LIMIT: usize = 50;
+pub(crate) const SETS_LIMIT: usize = 50;
 
-const RESULTS: &str = "ARC-Authentication-Results";
-const SIGNATURE: &str = "ARC-Message-Signature";
-const SEAL: &str = "ARC-Seal";
+pub(crate) const RESULTS: &str = "ARC-Authentication-Results";
+pub(crate) const SIGNATURE: &str = "ARC-Message-Signature";
+pub(crate) const SEAL: &str = "ARC-Seal";
 
 /// How a chain came out (RFC 8617 §4.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -62,11 +62,13 @@ pub struct Sealed {
     pub reason: &'static str,
     /// Who sealed, the first one first, where the chain holds.
     pub sealers: Vec<Domain>,
+    /// What the first of them saw, where the chain holds: the value of its `ARC-Authentication-Results`, unfolded.
+    pub first_seen: String,
 }
 
 impl Sealed {
     fn new(result: ArcResult, reason: &'static str) -> Self {
-        Self { result, reason, sealers: Vec::new() }
+        Self { result, reason, sealers: Vec::new(), first_seen: String::new() }
     }
 }
 
@@ -130,7 +132,8 @@ impl ArcChain {
             Err(Flaw::Broken(reason) | Flaw::Unusable(reason)) => Sealed::new(ArcResult::Fail, reason),
             Ok(()) => {
                 let sealers = seals.iter().filter_map(|seal| Domain::parse(&seal.d).ok()).collect();
-                Sealed { result: ArcResult::Pass, reason: "verified", sealers }
+                let first = sets.first().map(|set| String::from_utf8_lossy(set.results.value).replace("\r\n", ""));
+                Sealed { result: ArcResult::Pass, reason: "verified", sealers, first_seen: first.unwrap_or_default() }
             }
         })
     }
@@ -190,9 +193,7 @@ fn sets<'a>(message: &Signed<'a>) -> Result<Vec<Set<'a>>, &'static str> {
     let numbered = |name: &str| {
         let mut found = BTreeMap::new();
         for field in message.named(name).take(SETS_LIMIT + 1) {
-            let number =
-                tag(field.value, "i").and_then(|number| std::str::from_utf8(number).ok()?.parse::<usize>().ok());
-            let number = number.filter(|number| (1..=SETS_LIMIT).contains(number)).ok_or("number out of range")?;
+            let number = number(field.value).ok_or("number out of range")?;
             if found.insert(number, field).is_some() {
                 return Err("number given twice");
             }
@@ -208,20 +209,32 @@ fn sets<'a>(message: &Signed<'a>) -> Result<Vec<Set<'a>>, &'static str> {
     (1..=count).map(|number| set(number).ok_or("a field of a set is missing")).collect()
 }
 
+/// The number of the set that a field belongs to: 1 to 50 (RFC 8617 §4.2.1).
+pub(crate) fn number(value: &[u8]) -> Option<usize> {
+    let number = std::str::from_utf8(tag(value, "i")?).ok()?.parse().ok()?;
+    (1..=SETS_LIMIT).contains(&number).then_some(number)
+}
+
 /// The seals, each of which must say that those before it held.
 fn seals(sets: &[Set<'_>]) -> Result<Vec<Seal>, &'static str> {
     let read = |(place, set): (usize, &Set<'_>)| {
-        let seal =
-            Seal::parse(set.seal.value).ok().filter(|_| is_tag_list(set.seal.value)).ok_or("seal cannot be read")?;
+        let is_whole = is_tag_list(set.seal.value) && has_tags(set.seal, &["a", "b", "cv", "d", "i", "s"]);
+        let seal = Seal::parse(set.seal.value).ok().filter(|_| is_whole).ok_or("seal cannot be read")?;
         let expected = if place == 0 { ChainValidation::None } else { ChainValidation::Pass };
         if seal.cv == expected { Ok(seal) } else { Err("a seal says that the chain does not hold") }
     };
     sets.iter().enumerate().map(read).collect()
 }
 
+/// Whether these tags are there, in small letters: none of them has a default (RFC 8617 §4.1.2, §4.1.3).
+fn has_tags(field: Field<'_>, names: &[&str]) -> bool {
+    names.iter().all(|name| tag(field.value, name).is_some())
+}
+
 /// A signature covers no seal (RFC 8617 §4.1.2), and the whole body.
 fn read_signature(field: Field<'_>) -> Option<Signature> {
-    let signature = Signature::parse(field.value).ok().filter(|_| is_tag_list(field.value))?;
+    let is_whole = is_tag_list(field.value) && has_tags(field, &["a", "b", "bh", "d", "h", "i", "s"]);
+    let signature = Signature::parse(field.value).ok().filter(|_| is_whole)?;
     let covers_seal = signature.h.iter().any(|name| name.trim().eq_ignore_ascii_case(SEAL));
     (!covers_seal && tag(field.value, "l").is_none()).then_some(signature)
 }

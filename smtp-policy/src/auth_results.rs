@@ -38,6 +38,37 @@ pub(crate) fn property_value(text: &str) -> String {
     quoted
 }
 
+/// The results of such a field, without comments; of quoted strings the quotes are left, so that nothing in one passes for a result
+/// (RFC 8601 §2.2). What has no end is left out.
+pub(crate) fn results(value: &str) -> Vec<String> {
+    let (mut parts, mut part, mut depth, mut is_quoted) = (Vec::new(), String::new(), 0_usize, false);
+    let mut characters = value.chars();
+    while let Some(c) = characters.next() {
+        match c {
+            '\\' if is_quoted || depth > 0 => {
+                characters.next();
+            }
+            '"' if depth == 0 => {
+                is_quoted = !is_quoted;
+                part.push('"');
+            }
+            _ if is_quoted => {}
+            '(' => {
+                depth += 1;
+                part.push(' ');
+            }
+            ')' if depth > 0 => depth -= 1,
+            ';' if depth == 0 => parts.push(std::mem::take(&mut part)),
+            _ if depth == 0 => part.push(c),
+            _ => {}
+        }
+    }
+    if depth == 0 && !is_quoted {
+        parts.push(part);
+    }
+    parts.iter().map(|part| part.trim().to_ascii_lowercase()).collect()
+}
+
 /// Which of the arriving fields claim to be ours, by their places among those of the name (RFC 8601 §5; SECURITY D-24).
 pub(crate) fn forged(section: &[u8], authserv_id: &Domain) -> Vec<usize> {
     let own = authserv_id.to_ascii();
@@ -150,6 +181,22 @@ mod tests {
         assert_eq!(written(&own, &[]), "mx.xn--bcher-kva.example; none");
         let results = ["spf=pass smtp.helo=x".to_owned(), "iprev=fail".to_owned()];
         assert_eq!(written(&own, &results), "mx.xn--bcher-kva.example; spf=pass smtp.helo=x; iprev=fail");
+    }
+
+    #[test] // RFC 8601 §2.2; SECURITY D-11
+    fn d11_results_are_what_stands_outside_of_quotes_and_comments() {
+        for (value, expected) in [
+            (
+                " i=1; one.example; SPF=pass smtp.mailfrom=x; arc=none",
+                &["i=1", "one.example", "spf=pass smtp.mailfrom=x", "arc=none"][..],
+            ),
+            (" one.example (a; b) ; spf=fail smtp.helo=\"; dmarc=pass\"", &["one.example", "spf=fail smtp.helo=\"\""]),
+            (" one.example; spf=fail reason=\"a\\\"; dmarc=pass\"", &["one.example", "spf=fail reason=\"\""]),
+            (" one.example; spf=pass; dmarc=pass (", &["one.example", "spf=pass"]),
+            ("", &[""]),
+        ] {
+            assert_eq!(results(value), expected, "{value:?}");
+        }
     }
 
     /// How many results a reader finds: semicolons outside of quotes.

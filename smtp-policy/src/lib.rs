@@ -27,13 +27,15 @@
 //!
 //! [`Milter`] is a policy of its own: it asks filters that speak Sendmail's protocol, and does what they say of a message.
 //!
-//! [`Submission`] is no check: it completes what mail clients submit; nor is [`DkimSigner`], which signs what leaves. [`Srs`]
+//! [`Submission`] is no check: it completes what mail clients submit; nor is [`DkimSigning`], by
+//! which a queue signs what leaves with [`DkimSigner`]s, nor [`ArcSealing`], by which it seals what it hands on. [`Srs`]
 //! rewrites the reverse-path of what is forwarded, and finds the way back, [`Batv`] tags those of our own mail, [`Verp`] those of
 //! lists. [`AccessRules`] are the operator's own, a policy in front of others (B2505.5–7). [`RateLimits`] are a policy of their own: what comes too fast is refused at once (B2505.8). What all of them remember is in
 //! a [`StateStore`].
 
 mod access;
 mod arc;
+mod arc_sealing;
 mod auth_results;
 mod batv;
 mod body_hash;
@@ -43,6 +45,7 @@ mod check;
 mod clock;
 mod dkim;
 mod dkim_signer;
+mod dkim_signing;
 mod dmarc;
 mod dmarc_report;
 mod dns;
@@ -68,6 +71,7 @@ mod rewriting_key;
 mod rules;
 mod sender_domain;
 mod signature;
+mod signing_room;
 mod spf;
 mod srs;
 mod stable_sender;
@@ -79,12 +83,14 @@ pub use access::{
     AccessAction, AccessRule, AccessRules, AccessSubject, DomainPattern, MailboxPattern, NotAPattern, NotBlockable,
 };
 pub use arc::{ArcChain, ArcResult, Sealed};
+pub use arc_sealing::ArcSealing;
 pub use batv::{Batv, BatvError, BatvLookup, BatvSigning};
 pub use callout::{CallForward, Callouts, ClientCallout, SenderCallout};
 pub use chain::{Chain, Greylisting, MARK, Recorder};
 pub use check::{CHECK_LIMIT, Check, Observation, Scope, Subject};
 pub use dkim::{DKIM_SIGNATURES_LIMIT, Dkim, DkimResult, DkimSignature, DkimSignatures};
 pub use dkim_signer::{DkimKey, DkimKeyError, DkimSigner};
+pub use dkim_signing::DkimSigning;
 pub use dmarc::{Dmarc, DmarcResult};
 pub use dmarc_report::{
     DmarcReport, DmarcReportEvent, DmarcReportLimits, DmarcReportOutbox, DmarcReportOutcome, DmarcReporter,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use smtp_core::{Outbound, OutboundPolicy, OutboundRecipient, Transient, async_trait};
+use smtp_core::{HeaderField, Outbound, OutboundContent, OutboundPolicy, OutboundRecipient, Transient, async_trait};
 
 /// Asks outbound policies in the order in which they were given; each sees what those before it have set.
 ///
@@ -48,5 +48,19 @@ impl OutboundPolicy for OutboundChain {
             policy.enqueue(message, recipients).await?;
         }
         Ok(())
+    }
+
+    /// All fields of all policies. Each of these is shown the message without the fields of the others.
+    async fn sign(
+        &self,
+        message: &Outbound<'_>,
+        recipients: &[OutboundRecipient],
+        content: &OutboundContent,
+    ) -> Result<Vec<HeaderField>, Transient> {
+        let mut fields = Vec::new();
+        for policy in &self.policies {
+            fields.extend(policy.sign(message, recipients, content).await?);
+        }
+        Ok(fields)
     }
 }

@@ -6,7 +6,7 @@ use crate::signature::Signed;
 
 /// Whose message it says it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Author {
+pub(crate) enum Author {
     /// All its addresses are of this domain.
     One(DnsName),
     /// Several fields, or addresses of several domains.
@@ -16,7 +16,7 @@ pub(super) enum Author {
 }
 
 /// Reads the `From` fields.
-pub(super) fn author(message: &Signed<'_>) -> Author {
+pub(crate) fn author(message: &Signed<'_>) -> Author {
     let mut fields = message.named("From");
     let Some(field) = fields.next() else { return Author::Unreadable };
     if fields.next().is_some() {

@@ -2,7 +2,7 @@
 //!
 //! `author` reads whose message it says it is, `policy` what that domain wants, and `evaluated` is what reports tell of it.
 
-mod author;
+pub(crate) mod author;
 mod evaluated;
 mod policy;
 
@@ -10,9 +10,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use mail_auth::dmarc::{Alignment, Policy};
-use smtp_core::{Content, DnsName, Resolver, async_trait};
+use smtp_core::{Content, DnsName, Domain, Resolver, async_trait};
 
-use crate::auth_results::property_value;
+use crate::arc::{ArcResult, Sealed};
+use crate::auth_results::{property_value, results};
 use crate::check::{Check, Observation, Scope, Subject};
 use crate::dkim::{DkimResult, DkimSignature, DkimSignatures};
 use crate::finding::{Action, Finding};
@@ -86,15 +87,44 @@ impl DmarcResult {
 
 /// Compares the author's domain with those that SPF and DKIM confirm: what [`Spf`](crate::Spf) and [`Dkim`](crate::Dkim) found.
 /// Without both of them in the chain nothing can be concluded, and nobody is refused. It leaves the [`DmarcResult`].
+///
+/// Whom it [trusts](Dmarc::trusting_sealer) may say that the author's domain stood by the message when it came to them: with an
+/// [`ArcChain`](crate::ArcChain) in the chain of checks that holds.
 #[derive(Clone)]
 pub struct Dmarc {
     resolver: Arc<dyn Resolver>,
+    sealers: Vec<Domain>,
 }
 
 impl Dmarc {
     /// With policies from this resolver.
     pub fn new(resolver: impl Resolver + 'static) -> Self {
-        Self { resolver: Arc::new(resolver) }
+        Self { resolver: Arc::new(resolver), sealers: Vec::new() }
+    }
+
+    /// Believes this sealer (RFC 8617 §7.2.1): where all who sealed a chain that holds are believed, and
+    /// the first of them saw DMARC pass for the author's domain, a failure here is taken for what handing on does to messages. Default:
+    /// nobody.
+    #[must_use]
+    pub fn trusting_sealer(mut self, domain: &Domain) -> Self {
+        self.sealers.push(domain.to_ascii());
+        self
+    }
+
+    /// Whether somebody who is believed saw what we do not see any more.
+    fn is_vouched_for(&self, author: &DnsName, sealed: Option<&Sealed>) -> bool {
+        let Some(sealed) = sealed.filter(|sealed| sealed.result == ArcResult::Pass) else { return false };
+        let is_trusted = |sealer: &Domain| self.sealers.contains(&sealer.to_ascii());
+        let passed = |result: &String| {
+            let mut words = result.split_ascii_whitespace();
+            words.next() == Some("dmarc=pass")
+                && words.any(|word| {
+                    word.strip_prefix("header.from=").is_some_and(|from| from.eq_ignore_ascii_case(author.as_str()))
+                })
+        };
+        !sealed.sealers.is_empty()
+            && sealed.sealers.iter().all(is_trusted)
+            && results(&sealed.first_seen).iter().any(passed)
     }
 
     /// What is to be said of a message of which SPF and DKIM said that.
@@ -103,6 +133,16 @@ impl Dmarc {
         content: &Content,
         spf: Option<&SpfIdentity>,
         dkim: Option<&DkimSignatures>,
+    ) -> Observation {
+        self.examine_sealed(content, spf, dkim, None).await
+    }
+
+    async fn examine_sealed(
+        &self,
+        content: &Content,
+        spf: Option<&SpfIdentity>,
+        dkim: Option<&DkimSignatures>,
+        sealed: Option<&Sealed>,
     ) -> Observation {
         let Ok(section) = header_section(content).await else {
             return Finding::unknown(ALIGNED.name(), "cannot read the content").into();
@@ -126,8 +166,10 @@ impl Dmarc {
             None => "",
         };
         let from = property_value(domain.as_str());
+        let is_vouched_for = result == DmarcResult::Fail && self.is_vouched_for(&domain, sealed);
+        let reason = if is_vouched_for { " reason=\"local_policy: arc=pass\"" } else { "" };
         let mut seen = Observation::new()
-            .with_result(format!("dmarc={} header.from={from}{word}", result.as_str()))
+            .with_result(format!("dmarc={}{reason} header.from={from}{word}", result.as_str()))
             .with_fact(result);
         if let Some(evaluated) = Evaluated::new(&domain, &concluded) {
             seen = seen.with_fact(evaluated);
@@ -140,6 +182,9 @@ impl Dmarc {
         };
         match result {
             DmarcResult::Pass => seen.with(Finding::pass(ALIGNED.name(), domain.to_string())),
+            DmarcResult::Fail if is_vouched_for => {
+                seen.with(Finding::pass(ALIGNED.name(), format!("confirmed by who sealed it: {domain}")))
+            }
             DmarcResult::Fail => seen.with(Finding::fail(failed.name(), format!("not confirmed: {domain}"))),
             DmarcResult::TempError => seen.with(Finding::unknown(REJECT.name(), format!("cannot conclude: {domain}"))),
             DmarcResult::None | DmarcResult::PermError => seen,
@@ -273,6 +318,6 @@ impl Check for Dmarc {
 
     async fn examine(&self, subject: &Subject<'_>) -> Observation {
         let Some(content) = subject.content() else { return Observation::new() };
-        self.examine_message(content, subject.fact(), subject.fact()).await
+        self.examine_sealed(content, subject.fact(), subject.fact(), subject.fact()).await
     }
 }

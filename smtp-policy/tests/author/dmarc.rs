@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use smtp_core::{Domain, ResolverTable};
-use smtp_policy::{Action, Chain, Dkim, Dmarc, Preset, Spf};
+use smtp_core::{
+    Connection, Content, Domain, Outbound, OutboundContent, OutboundPolicy, OutboundRecipient, ResolverTable,
+    ReversePath, SessionId,
+};
+use smtp_policy::{Action, ArcChain, ArcSealing, Chain, Dkim, DkimKey, DkimSigner, Dmarc, Preset, Spf};
 
 use crate::signing::{KEY, Signing};
 use crate::support::{converse, message};
@@ -115,4 +118,58 @@ async fn p5_dmarc_without_spf_and_dkim_concludes_nothing_and_role_mailboxes_are_
     let lines = message(&["RCPT TO:<abuse@example.org>"], &content);
     let seen = converse(vec![Arc::new(chain(Preset::BcpStrict, &dns))], "192.0.2.1", &lines).await;
     assert_eq!(seen.delivered[0].recipients[0].1, "Junk", "a report quotes what it reports");
+}
+
+/// A message as a sealer passes it on, which saw that of it.
+async fn handed_on(sealer: &str, saw: &str) -> String {
+    let key = DkimKey::from_pem("s", include_bytes!("../data/ed25519.pem")).expect("a key");
+    let signer = DkimSigner::new(&sealer.parse().expect("a domain"), key);
+    let sealing = ArcSealing::new(ArcChain::new(ResolverTable::new()), signer, []);
+    let head = format!("Authentication-Results: {sealer}; {saw}\r\nReceived: by {sealer}\r\n");
+    let text = by("client.example") + "\r\n";
+    let content = OutboundContent::new(head.clone(), Content::new(text.clone()), 0);
+    let address = |text: &str| text.parse().expect("an address");
+    let client = Connection::new(SessionId::new(1), address("192.0.2.1:1"), address("192.0.2.25:25"));
+    let to = OutboundRecipient::new("you@example.org".parse().expect("a mailbox"), ReversePath::Null);
+    let set = sealing.sign(&Outbound::received(&ReversePath::Null, &client), &[to], &content).await;
+    let set: Vec<u8> = set.expect("it is in memory").iter().flat_map(|field| field.as_bytes().to_vec()).collect();
+    format!("{}{head}{}", String::from_utf8_lossy(&set), text.trim_end())
+}
+
+#[tokio::test] // RFC 8617 §7.2.1: local policy
+async fn s39_who_is_believed_may_say_that_the_author_stood_by_it() {
+    let key = DkimKey::from_pem("s", include_bytes!("../data/ed25519.pem")).expect("a key").record();
+    let dns = dns("v=spf1 -all", "v=DMARC1; p=reject")
+        .with_txt("s._domainkey.list.example", key.clone())
+        .with_txt("s._domainkey.liar.example", key);
+    let passed = "dmarc=pass header.from=client.example";
+    for (sealer, saw, change, expected) in [
+        ("list.example", passed, ("", ""), "250"),
+        ("list.example", "dmarc=pass (p=reject) header.from=Client.Example", ("", ""), "250"),
+        ("liar.example", passed, ("", ""), "550 5.7.1 "),
+        ("list.example", "dmarc=fail header.from=client.example", ("", ""), "550 5.7.1 "),
+        ("list.example", "dmarc=pass header.from=bank.example", ("", ""), "550 5.7.1 "),
+        ("list.example", "dmarc=pass", ("", ""), "550 5.7.1 "),
+        ("list.example", "spf=fail smtp.helo=\"; dmarc=pass header.from=client.example\"", ("", ""), "550 5.7.1 "),
+        ("list.example", passed, ("Hello", "Hullo"), "550 5.7.1 "),
+    ] {
+        let text = handed_on(sealer, saw).await.replace(change.0, change.1);
+        let chain = Chain::new("author", Preset::Bcp)
+            .with(Spf::new(dns.clone()))
+            .with(Dkim::new(dns.clone()))
+            .with(ArcChain::new(dns.clone()))
+            .with(Dmarc::new(dns.clone()).trusting_sealer(&"LIST.example".parse().expect("a domain")))
+            .reporting_as(&own());
+        let chain = chain.with_action("spf-fail", Action::Observe).expect("it is there");
+        let seen = converse(vec![Arc::new(chain)], "192.0.2.1", &message(&RECIPIENTS, &text)).await;
+        let reply = seen.replies.last().expect("a reply");
+        assert!(reply.starts_with(expected), "{sealer} {saw} {change:?}: {:?}", seen.replies);
+        if let [delivered] = &seen.delivered[..] {
+            let results = delivered.fields("Authentication-Results").join(" ");
+            assert!(
+                results.contains("dmarc=fail reason=\"local_policy: arc=pass\" header.from=client.example"),
+                "{results}"
+            );
+        }
+    }
 }

@@ -6,10 +6,12 @@ mod signing;
 mod support;
 
 mod arc;
+mod arc_suite;
 mod auth_results;
 mod dkim;
 mod dkim_signing;
 mod dmarc;
 mod dmarc_reports;
 mod hostile;
+mod outbound;
 mod spf;
