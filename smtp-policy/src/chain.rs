@@ -126,6 +126,16 @@ impl Chain {
         self
     }
 
+    /// With a check in the place of those that have the same practices: one of [`recommended`](crate::recommended) with other
+    /// settings.
+    #[must_use]
+    pub fn with_instead(mut self, check: impl Check + 'static) -> Self {
+        let names = |check: &dyn Check| check.practices().iter().map(Practice::name).collect::<Vec<_>>();
+        let replaced = names(&check);
+        self.checks.retain(|other| names(&**other) != replaced);
+        self.with(check)
+    }
+
     /// With another action for a practice.
     ///
     /// # Errors

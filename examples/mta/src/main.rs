@@ -1,7 +1,8 @@
 //! The command line of `mta`, a mail server assembled from the crates of this workspace.
 //!
 //! [`config`] says what is served, [`run`] serves it, [`queue`] keeps and delivers what arrives, [`send`] tries it out,
-//! [`policy`] judges mail of strangers, [`dmarc_reports`] tells domains of it, [`password`] makes users, [`trial`] makes what one needs to try it, [`logging`] says what happened.
+//! [`policy`] judges mail of strangers, [`dmarc_reports`] tells domains of it, [`outbound`] rewrites and signs what leaves, by the
+//! keys of [`dkim`], [`password`] makes users, [`trial`] makes what one needs to try it, [`logging`] says what happened.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -10,14 +11,17 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::Config;
+use crate::dkim::DkimCommand;
 use crate::password::PasswordOptions;
 use crate::queue::{QuarantineCommand, QueueCommand};
 use crate::run::RunOptions;
 use crate::send::SendOptions;
 
 mod config;
+mod dkim;
 mod dmarc_reports;
 mod logging;
+mod outbound;
 mod password;
 mod policy;
 mod queue;
@@ -49,6 +53,9 @@ enum Command {
     Quarantine(QuarantineCommand),
     /// Read a password from standard input, and print the line of its user for the file `passwords`
     Password(PasswordOptions),
+    /// Make the keys that sign what leaves, and the records that they need
+    #[command(subcommand)]
+    Dkim(DkimCommand),
     /// What is looked at in mail of strangers, and what is done about it
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -88,6 +95,7 @@ fn main() -> ExitCode {
         Command::Quarantine(command) => queue::run_quarantine(&command),
         Command::Send(options) => send::send(&options),
         Command::Password(options) => password::password(&options),
+        Command::Dkim(command) => dkim::run(&command),
         Command::Policy(PolicyCommand::Explain { file }) => explain(file.as_deref()),
         Command::Config(ConfigCommand::Show { file }) => show(file.as_deref()),
         Command::Config(ConfigCommand::Check { file }) => check(&file),
@@ -116,7 +124,10 @@ fn explain(file: Option<&Path>) -> Result<(), AnyError> {
 }
 
 fn check(file: &Path) -> Result<(), AnyError> {
-    Config::load(Some(file))?;
+    let config = Config::load(Some(file))?;
+    for warning in config.warnings() {
+        writeln!(io::stdout(), "warning: {warning}")?;
+    }
     Ok(writeln!(io::stdout(), "ok")?)
 }
 

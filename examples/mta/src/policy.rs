@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use smtp_core::{ClientConfig, DnsName, Domain, Host, IpNet, Resolver, ResolverTable, TracingObserver};
 use smtp_policy::{
-    AccessRule, AccessRules, Action, Callouts, Chain, Clamd, DnsList, Dnsbl, Dnswl, FileStateStore, FilterAddress,
-    HickoryResolver, MemoryStateStore, Preset, Rate, RateLimits, Rspamd, Spamd, StateStore, Thresholds,
+    AccessRule, AccessRules, Action, Callouts, Chain, Clamd, Dmarc, DnsList, Dnsbl, Dnswl, FileStateStore,
+    FilterAddress, HickoryResolver, MemoryStateStore, Preset, Rate, RateLimits, Rspamd, Spamd, StateStore, Thresholds,
     UnknownPractice,
 };
 
@@ -26,6 +26,8 @@ pub(crate) struct PolicySettings {
     pub(crate) preset: Preset,
     /// Networks whose clients are not looked at.
     pub(crate) trusted: Vec<IpNet>,
+    /// Whose seals are believed where DMARC fails.
+    pub(crate) trusted_sealers: Vec<Domain>,
     /// Whom to ask for DNS; with none, those whom the system asks.
     pub(crate) dns: Vec<SocketAddr>,
     /// Whether strangers may be asked to come again.
@@ -168,6 +170,10 @@ fn chain(
     let (ours, state) = (domains.iter().cloned(), services.state.clone());
     let mut chain =
         smtp_policy::recommended(policy.preset, hostname, ours, dns.clone(), state).with_thresholds(policy.thresholds);
+    if !policy.trusted_sealers.is_empty() {
+        let dmarc = policy.trusted_sealers.iter().fold(Dmarc::new(dns.clone()), Dmarc::trusting_sealer);
+        chain = chain.with_instead(dmarc);
+    }
     chain = policy.trusted.iter().copied().fold(chain, Chain::trusting);
     if !policy.blocklists.is_empty() {
         let lists = policy.blocklists.iter().map(|list| {

@@ -17,6 +17,7 @@ use thiserror::Error;
 use crate::AnyError;
 use crate::config::{Config, ListenerConfig, ListenerService, ListenerTls, Mailboxes, Protocol};
 use crate::logging::{self, LogLines};
+use crate::outbound::Rewriting;
 use crate::policy::{self, Services};
 use crate::queue::{Control, QueueOnDisk, describe_durability};
 use crate::recipients::NoWayOut;
@@ -74,13 +75,19 @@ pub(crate) fn run(options: &RunOptions) -> Result<(), AnyError> {
 async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
     let signals = StopSignals::new()?;
     let store = open_store(config)?;
-    let QueueOnDisk { queue, report } = QueueOnDisk::open(config, &store, Arc::new(TracingObserver)).await?;
+    let services = Services::open(&config.policy, config.state_directory())?;
+    let rewriting = Rewriting::open(config)?;
+    let outbound = Arc::new(rewriting.policy(config, &services)?);
+    for warning in config.warnings() {
+        tracing::warn!(target: "mta", "{warning}");
+    }
+    let QueueOnDisk { queue, report } = QueueOnDisk::open(config, &store, outbound, Arc::new(TracingObserver)).await?;
     let directory = config.queue_directory();
     let _control =
         Control::open(&directory, queue.clone()).map_err(StartError::new("cannot open the control socket"))?;
     let durability = describe_durability(&directory).map_err(StartError::new("cannot write to the queue"))?;
     let mut builder = Server::builder(config.hostname.as_str())
-        .recipients(config.recipients())
+        .recipients(rewriting.recipients(config))
         .postmaster(config.postmaster.to_string())
         .deliver(queue.clone())
         .observer(TracingObserver)
@@ -115,7 +122,6 @@ async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
         }
         builder = builder.listener(if *how == ListenerTls::Implicit { listener.implicit_tls() } else { listener });
     }
-    let services = Services::open(&config.policy, config.state_directory())?;
     builder = builder
         .policy(policy::rate_limits(&config.policy, &services))
         .policy(policy::access_rules(&config.policy))

@@ -13,7 +13,7 @@ use crate::message::content::Content;
 use crate::message::header_field::HeaderField;
 use crate::session::connection::Connection;
 use crate::syntax::address::Mailbox;
-use crate::syntax::path::ReversePath;
+use crate::syntax::path::{ForwardPath, ReversePath};
 
 /// Decides, once for each message, what next hops will see of it: SRS, BATV and VERP live here, DKIM and ARC.
 ///
@@ -136,13 +136,26 @@ impl<'a> Outbound<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutboundRecipient {
     mailbox: Mailbox,
+    path: ForwardPath,
     reverse_path: ReversePath,
 }
 
 impl OutboundRecipient {
     /// A recipient to whom the message leaves under that reverse-path.
     pub fn new(mailbox: Mailbox, reverse_path: ReversePath) -> Self {
-        Self { mailbox, reverse_path }
+        let path = ForwardPath::Mailbox(mailbox.clone());
+        Self { mailbox, path, reverse_path }
+    }
+
+    /// With what the client said in `RCPT`, where that is another mailbox: an alias.
+    #[must_use]
+    pub fn named(self, path: ForwardPath) -> Self {
+        Self { path, ..self }
+    }
+
+    /// The argument of `RCPT` as it was received.
+    pub fn path(&self) -> &ForwardPath {
+        &self.path
     }
 
     /// Where the mail goes.

@@ -14,7 +14,7 @@ use crate::clock::Clock;
 /// Rewrites the reverse-path of mail that arrived here from outside and goes on to others.
 ///
 /// What authenticated clients and relays send is theirs and stays as it is; so does mail of our own domains, mail to them, and
-/// the null reverse-path. One that would become too long stays as well: SPF fails for it at the next hop, as it would without
+/// the null reverse-path, and one that a policy before this has set. One that would become too long stays as well: SPF fails for it at the next hop, as it would without
 /// SRS.
 #[derive(Debug, Clone)]
 pub struct SrsForwarding {
@@ -48,7 +48,8 @@ impl OutboundPolicy for SrsForwarding {
         let (true, Some(sender)) = (came_from_outside, sender) else { return Ok(()) };
         let Ok(rewritten) = self.srs.forward(sender, self.clock.now()) else { return Ok(()) };
         for recipient in recipients {
-            if !self.is_ours(recipient.mailbox().domain()) {
+            let is_as_received = recipient.reverse_path() == message.reverse_path();
+            if is_as_received && !self.is_ours(recipient.mailbox().domain()) {
                 recipient.set_reverse_path(ReversePath::Mailbox(rewritten.clone()));
             }
         }

@@ -32,7 +32,7 @@ impl Shared {
         let as_received = message.reverse_path();
         let mut asked: Vec<_> = recipients
             .iter()
-            .map(|recipient| OutboundRecipient::new(recipient.mailbox.clone(), as_received.clone()))
+            .map(|to| OutboundRecipient::new(to.mailbox.clone(), as_received.clone()).named(to.path.clone()))
             .collect();
         policy.enqueue(message, &mut asked).await?;
         let NewContent { head, content, skipped_octets } = content;

@@ -1,6 +1,6 @@
 //! From keys to a configuration that makes sense, or to all that is wrong with it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use super::file::{
     QueueTable, RelayTable, RelayTls,
 };
 use super::problem::{ConfigError, Report};
-use super::{Config, ListenerConfig, TRIAL_DIRECTORY, policy, tls_policy, unix_path};
+use super::{Config, ListenerConfig, TRIAL_DIRECTORY, aliases, outbound, policy, tls_policy, unix_path};
 
 const DEFAULT_ADDRESS: &str = "127.0.0.1:2525";
 const DEFAULT_DATA: &str = "mta-data";
@@ -81,10 +81,11 @@ fn config(report: &mut Report<'_>, file: ConfigFile) -> Option<Config> {
     let names_domains = file.domains.as_ref().map(Spanned::span);
     let mut directory = Directory { report, domains: &domains, mailboxes, users: Vec::new(), names: HashSet::new() };
     directory.add_users(file.users.as_ref(), names_domains);
-    let aliases = directory.aliases(&file.aliases, limits.alias_mailboxes);
+    let aliases = aliases::check(&mut directory, &file.aliases, limits.alias_mailboxes, smart_host.is_some());
     let postmaster = directory.postmaster(file.postmaster.as_ref());
     let users = directory.users;
-    let data = file.data.map_or_else(|| PathBuf::from(DEFAULT_DATA), Spanned::into_inner);
+    let data = file.data.as_ref().map_or_else(|| PathBuf::from(DEFAULT_DATA), |data| data.get_ref().clone());
+    let outbound = outbound::check(report, (&file.dkim, &file.srs, &file.batv), &domains, &data);
     let config = Config {
         hostname: hostname?,
         // What lies where it lies by default moves with `data`.
@@ -111,6 +112,7 @@ fn config(report: &mut Report<'_>, file: ConfigFile) -> Option<Config> {
         connection_limits,
         shutdown_grace,
         policy: policy_settings,
+        outbound,
         log: file.log,
         domains,
     };
@@ -119,9 +121,9 @@ fn config(report: &mut Report<'_>, file: ConfigFile) -> Option<Config> {
 }
 
 /// Who can get mail.
-struct Directory<'r, 't> {
-    report: &'r mut Report<'t>,
-    domains: &'r [Domain],
+pub(super) struct Directory<'r, 't> {
+    pub(super) report: &'r mut Report<'t>,
+    pub(super) domains: &'r [Domain],
     mailboxes: Mailboxes,
     users: Vec<Mailbox>,
     /// Users and aliases so far, in lower case.
@@ -162,26 +164,6 @@ impl Directory<'_, '_> {
         false
     }
 
-    fn aliases(
-        &mut self,
-        table: &BTreeMap<Spanned<String>, Spanned<Vec<Spanned<String>>>>,
-        most: usize,
-    ) -> Vec<(Mailbox, Vec<Mailbox>)> {
-        let mut aliases = Vec::new();
-        for (name, targets) in table {
-            let alias = self.local_mailbox("aliases", name).filter(|alias| self.is_new_name("aliases", alias, name));
-            let count = targets.get_ref().len();
-            if count == 0 || count > most {
-                let problem = format!("`{}` leads to {count} mailboxes; 1 to {most} are possible", name.get_ref());
-                self.report.add(targets.span(), "aliases", problem);
-            }
-            let texts = targets.get_ref().iter();
-            let targets: Vec<_> = texts.filter_map(|text| self.destination("aliases", text)).collect();
-            aliases.extend(alias.map(|alias| (alias, targets)));
-        }
-        aliases
-    }
-
     /// Where mail for role mailboxes goes in the end (RFC 5321 §4.5.1, RFC 2142).
     fn postmaster(&mut self, text: Option<&Spanned<String>>) -> Option<Mailbox> {
         match text {
@@ -192,7 +174,7 @@ impl Directory<'_, '_> {
     }
 
     /// A mailbox that mail can end in: one of the users, or in a domain where every mailbox exists.
-    fn destination(&mut self, key: &str, text: &Spanned<String>) -> Option<Mailbox> {
+    pub(super) fn destination(&mut self, key: &str, text: &Spanned<String>) -> Option<Mailbox> {
         let mailbox = self.local_mailbox(key, text)?;
         let directory = mailbox_directory(&mailbox).ok();
         let exists = directory.is_some()
@@ -204,7 +186,7 @@ impl Directory<'_, '_> {
         exists.then_some(mailbox)
     }
 
-    fn local_mailbox(&mut self, key: &str, text: &Spanned<String>) -> Option<Mailbox> {
+    pub(super) fn local_mailbox(&mut self, key: &str, text: &Spanned<String>) -> Option<Mailbox> {
         let mailbox: Mailbox = parsed(self.report, key, "a mailbox", text)?;
         let is_local = mailbox.domain().is_some_and(|domain| self.domains.contains(domain));
         if !is_local {
@@ -214,7 +196,7 @@ impl Directory<'_, '_> {
         is_local.then_some(mailbox)
     }
 
-    fn is_new_name(&mut self, key: &str, mailbox: &Mailbox, text: &Spanned<String>) -> bool {
+    pub(super) fn is_new_name(&mut self, key: &str, mailbox: &Mailbox, text: &Spanned<String>) -> bool {
         let is_new = self.names.insert(mailbox.to_string().to_ascii_lowercase());
         if !is_new {
             self.report.add(text.span(), key, format!("`{}` is named twice", text.get_ref()));

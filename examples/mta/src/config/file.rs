@@ -1,12 +1,13 @@
 //! The configuration as it stands in a file: every key, and nothing that is not in this list.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::Config;
+use super::aliases::AliasTable;
+use super::outbound::{self, BatvTable, DkimTable, SrsTable};
 use super::policy::PolicyTable;
 
 /// A value and its place in the file.
@@ -22,7 +23,7 @@ pub(super) struct ConfigFile {
     pub(super) users: Placed<Vec<Spanned<String>>>,
     pub(super) postmaster: Placed<String>,
     #[serde(default)]
-    pub(super) aliases: BTreeMap<Spanned<String>, Spanned<Vec<Spanned<String>>>>,
+    pub(super) aliases: AliasTable,
     #[serde(default)]
     pub(super) queue: QueueTable,
     #[serde(default)]
@@ -43,6 +44,12 @@ pub(super) struct ConfigFile {
     pub(super) certificate: Vec<CertificateTable>,
     #[serde(default)]
     pub(super) tls_policy: Vec<TlsPolicyEntry>,
+    #[serde(default)]
+    pub(super) srs: SrsTable,
+    #[serde(default)]
+    pub(super) batv: BatvTable,
+    #[serde(default)]
+    pub(super) dkim: Vec<DkimTable>,
 }
 
 /// Where messages wait, and for how long.
@@ -242,6 +249,7 @@ impl From<&Config> for ConfigFile {
             proxies: Some(texts(&listener.proxies)),
             protocol: Some(unplaced(listener.protocol)),
         });
+        let (dkim, srs, batv) = outbound::tables(config);
         let certificates =
             config.certificates.iter().map(|(chain, key)| CertificateTable { chain: chain.clone(), key: key.clone() });
         let tls_policy = config.tls_policy.iter().map(|entry| TlsPolicyEntry {
@@ -299,6 +307,9 @@ impl From<&Config> for ConfigFile {
             listener: Some(unplaced(listeners.collect())),
             certificate: certificates.collect(),
             tls_policy: tls_policy.collect(),
+            srs,
+            batv,
+            dkim,
         }
     }
 }

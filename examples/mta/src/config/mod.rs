@@ -1,14 +1,16 @@
 //! What is served, to whom, and within which limits: the configuration, read once and validated whole.
 //!
 //! [`mod@file`] has the keys as they stand in TOML, [`check`] turns them into [`Config`] or into [`problem::Problems`]
-//! with line and column; [`tls_policy`] has what next hops ask for, [`policy`] what is done about mail of strangers,
-//! [`access`] the operator's own rules about them.
+//! with line and column; [`aliases`] has other names of mailboxes, [`outbound`] how mail leaves, [`tls_policy`] what next hops
+//! ask for, [`policy`] what is done about mail of strangers, [`access`] the operator's own rules about them, and
 //! [`dmarc_reports`] what domains are told of it.
 
 mod access;
+mod aliases;
 mod check;
 mod dmarc_reports;
 mod file;
+mod outbound;
 mod policy;
 mod problem;
 mod rates;
@@ -20,6 +22,7 @@ use std::time::Duration;
 use smtp_core::{ConnectionLimits, Domain, IpNet, Limits, LocalDomains, Mailbox, MailboxTable, TlsPolicyTable};
 use smtp_queue::{QuarantineSettings, Schedule};
 
+use crate::outbound::OutboundSettings;
 use crate::policy::PolicySettings;
 use crate::recipients::Recipients;
 
@@ -68,6 +71,8 @@ pub(crate) struct Config {
     pub(super) tls_policy: Vec<TlsPolicyConfig>,
     /// What is looked at in mail of strangers.
     pub(crate) policy: PolicySettings,
+    /// How mail leaves.
+    pub(crate) outbound: OutboundSettings,
     /// Where to listen: at least one.
     pub(crate) listeners: Vec<ListenerConfig>,
     /// The file of users with passwords.

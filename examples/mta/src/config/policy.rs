@@ -24,6 +24,7 @@ use super::rates::{self, RateTable};
 pub(super) struct PolicyTable {
     preset: Placed<String>,
     trusted: Option<Vec<Spanned<String>>>,
+    trusted_sealers: Option<Vec<Spanned<String>>>,
     dns: Option<Vec<Spanned<String>>>,
     greylist: Placed<bool>,
     clamd: Placed<String>,
@@ -94,6 +95,12 @@ pub(super) fn check(report: &mut Report<'_>, table: &PolicyTable) -> PolicySetti
     PolicySettings {
         preset,
         trusted,
+        trusted_sealers: all(
+            report,
+            "policy.trusted_sealers",
+            "a domain",
+            table.trusted_sealers.as_deref().unwrap_or_default(),
+        ),
         dns: all(
             report,
             "policy.dns",
@@ -210,6 +217,7 @@ impl From<&PolicySettings> for PolicyTable {
         Self {
             preset: Some(unplaced(config.preset.as_str().to_owned())),
             trusted: Some(texts(&config.trusted)),
+            trusted_sealers: Some(texts(&config.trusted_sealers)),
             dns: Some(texts(&config.dns)),
             greylist: Some(unplaced(config.greylist)),
             clamd: address(&config.clamd),

@@ -9,7 +9,8 @@ fn errors(text: &str) -> String {
 #[test] // Each row: what is wrong, and the whole message.
 fn an_error_names_file_line_column_and_key() {
     let keys = "expected one of `hostname`, `domains`, `data`, `mailboxes`, `users`, `postmaster`, `aliases`, `queue`, \
-                `relay`, `policy`, `limits`, `log`, `passwords`, `dovecot`, `trial`, `listener`, `certificate`, `tls_policy`";
+                `relay`, `policy`, `limits`, `log`, `passwords`, `dovecot`, `trial`, `listener`, `certificate`, `tls_policy`, \
+                `srs`, `batv`, `dkim`";
     for (text, expected) in [
         ("hostnam = \"mx\"", format!("mta.toml:1:1: unknown key `hostnam`, {keys}")),
         ("# no\n\nrelay_clients = []\n", format!("mta.toml:3:1: unknown key `relay_clients`, {keys}")),
@@ -127,7 +128,6 @@ address = "mx.example.org:25"
         "3:82: users: `a+b@localhost`: a user has no `+`, behind it stands a detail",
         "4:14: postmaster: `root@localhost` is not one of the users",
         "7:45: aliases: `bob@example.net` is in none of the `domains`",
-        "8:20: aliases: `info@localhost` is not one of the users",
         "9:24: aliases: `nobody@localhost` leads to 0 mailboxes; 1 to 1000 are possible",
         "10:1: aliases: `ALICE@localhost` is named twice",
         "13:14: limits.recipients: 10 is not between 100 and 100000",
@@ -484,4 +484,85 @@ async fn the_engine_agrees_with_the_ranges() {
             .await;
         assert!(server.is_ok(), "{server:?}");
     }
+}
+
+#[test] // SECURITY.md D-17, D-18: aliases of aliases, loops, and who is elsewhere
+fn d18_aliases_lead_to_mailboxes_and_never_back() {
+    const RELAY: &str = "[relay]\nsmart_host = \"smtp.example.com:25\"\n";
+    let parse = |aliases: &str| Config::parse("mta.toml", format!("{RELAY}[aliases]\n{aliases}"));
+    let config = parse(
+        "\"a@localhost\" = [\"B@localhost\", \"alice@localhost\", \"x@else.example\"]\n\
+         \"b@localhost\" = [\"c@localhost\", \"y@else.example\"]\n\"c@localhost\" = [\"alice@localhost\"]\n",
+    );
+    let config = config.expect("it makes sense");
+    let written = |name: &str| {
+        let (_, mailboxes) = config.aliases.iter().find(|(alias, _)| alias.to_string() == name).expect("an alias");
+        mailboxes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(written("a@localhost"), "alice@localhost y@else.example x@else.example");
+    assert_eq!(written("c@localhost"), "alice@localhost");
+    assert_eq!(config.forwards().count(), 2);
+    let again = Config::parse("mta.toml", config.to_toml().expect("it can be written")).expect("it makes sense");
+    assert_eq!(again.aliases, config.aliases);
+
+    let error = |aliases: &str| parse(aliases).expect_err("something is wrong").to_string();
+    let own = error("\"a@localhost\" = [\"b@localhost\"]\n\"b@localhost\" = [\"A@localhost\"]\n");
+    assert_eq!(
+        own,
+        "mta.toml:4:17: aliases: `a@localhost` leads back to `a@localhost`\n\
+         mta.toml:5:17: aliases: `b@localhost` leads back to `b@localhost`"
+    );
+    let chain = |length: usize| {
+        let line = |n: usize| format!("\"a{n}@localhost\" = [\"a{}@localhost\"]\n", n + 1);
+        (1..length).map(line).collect::<String>() + &format!("\"a{length}@localhost\" = [\"alice@localhost\"]\n")
+    };
+    assert!(parse(&chain(20)).is_ok());
+    assert!(error(&chain(21)).ends_with("`a1@localhost` leads through more than 20 aliases"), "{}", error(&chain(21)));
+    let many = |count: usize| {
+        let all: Vec<_> = (0..count).map(|n| format!("\"m{n}@else.example\"")).collect();
+        let (one, two) = all.split_at(count / 2);
+        format!(
+            "\"a@localhost\" = [\"b@localhost\", \"c@localhost\"]\n\"b@localhost\" = [{}]\n\"c@localhost\" = [{}]\n",
+            one.join(", "),
+            two.join(", ")
+        )
+    };
+    assert!(parse(&many(1000)).is_ok());
+    assert!(error(&many(1002)).contains("`a@localhost` leads to 1001 mailboxes; 1 to 1000 are possible"));
+    // Doubled at each of 20 steps: looked at once each.
+    let doubled: String =
+        (1..20).map(|n| format!("\"a{n}@localhost\" = [\"a{0}@localhost\", \"a{0}@localhost\"]\n", n + 1)).collect();
+    assert!(parse(&format!("{doubled}\"a20@localhost\" = [\"alice@localhost\"]\n")).is_ok());
+
+    let ten = parse(&many(20)).expect("it makes sense");
+    assert_eq!(ten.warnings().len(), 1, "{:?}", ten.warnings());
+    assert!(ten.warnings()[0].starts_with("`a@localhost` leads to 20 mailboxes elsewhere"), "PRACTICES.md S31");
+}
+
+#[test]
+fn what_leaves_has_its_place_and_its_errors() {
+    for (text, expected) in [
+        ("[[dkim]]\ndomain = \"a b\"\nselector = \"x\"\nkey = \"x\"\n", "2:10: dkim.domain: `a b` is not a domain"),
+        (
+            "[[dkim]]\ndomain = \"a.example\"\nselector = \"x y\"\nkey = \"x\"\n",
+            "3:12: dkim.selector: `x y` is not a selector",
+        ),
+        ("[srs]\ndomain = \"other.example\"\n", "2:10: srs.domain: `other.example` is in none of the `domains`"),
+        ("[batv]\nsign = 1\n", "2:8: batv.sign: invalid type: integer `1`, expected a boolean"),
+        ("[policy]\ntrusted_sealers = [\"a b\"]\n", "2:20: policy.trusted_sealers: `a b` is not a domain"),
+    ] {
+        let error = errors(text);
+        assert!(error.starts_with(&format!("mta.toml:{expected}")), "{error}");
+    }
+    let twice = "[[dkim]]\ndomain = \"a.example\"\nselector = \"x\"\nkey = \"k\"\n".repeat(2);
+    assert_eq!(
+        errors(&twice),
+        "mta.toml:7:12: dkim.selector: `x` of `a.example` is named twice; each key needs a selector of its own"
+    );
+    let text = "[[dkim]]\ndomain = \"a.example\"\nselector = \"x\"\nkey = \"k\"\n[srs]\ndomain = \"localhost\"\n\
+                secret_file = \"s\"\n[batv]\nsign = true\n[policy]\ntrusted_sealers = [\"list.example\"]\n";
+    let config = Config::parse("mta.toml", text).expect("it makes sense");
+    let again = Config::parse("mta.toml", config.to_toml().expect("it can be written")).expect("it makes sense");
+    assert_eq!((&again.outbound, &again.policy), (&config.outbound, &config.policy));
+    assert_eq!((config.srs_secret(), config.batv_secret()), ("s".into(), "mta-data/.batv-secret".into()));
 }

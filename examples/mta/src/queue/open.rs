@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use smtp_core::{ClientConfig, ClientTls, Host, NextHop, Observer, Refusal, TlsError};
+use smtp_core::{ClientConfig, ClientTls, Host, NextHop, Observer, OutboundPolicy, Refusal, TlsError};
 use smtp_queue::{
     FileStorage, MaildirStore, MaildirTransport, OpenError, Outcome, Quarantine, Queue, QueueSettings, RecoveryReport,
     Route, Routing, SegmentSettings, SegmentSpool, SmtpSettings, SmtpTransport, Spool, SpoolAlarm,
@@ -32,6 +32,7 @@ impl QueueOnDisk {
     pub(crate) async fn open(
         config: &Config,
         store: &Arc<MaildirStore>,
+        outbound: Arc<dyn OutboundPolicy>,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, AnyError> {
         let (spool, report) = open_spool(&config.queue_directory(), "queue")?;
@@ -43,6 +44,7 @@ impl QueueOnDisk {
         queue_settings.concurrency_start = queue_settings.concurrency_start.min(config.concurrency);
         let queue = Queue::builder(spool, config.hostname.clone(), routing(config, store)?)
             .postmaster(config.postmaster.clone())
+            .outbound(outbound)
             .observer(observer)
             .quarantine(quarantine)
             .settings(queue_settings)

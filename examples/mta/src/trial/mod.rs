@@ -135,7 +135,7 @@ pub(crate) fn random<const N: usize>() -> io::Result<[u8; N]> {
 }
 
 /// Writes a file that its owner alone can read, whole or not at all.
-fn write(path: &Path, octets: &[u8]) -> Result<(), AnyError> {
+pub(crate) fn write(path: &Path, octets: &[u8]) -> Result<(), AnyError> {
     let new = path.with_extension("new");
     let written = (|| {
         let _ = fs::remove_file(&new);

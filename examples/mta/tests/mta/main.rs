@@ -11,6 +11,7 @@ mod dsn;
 mod durability;
 mod lmtp;
 mod logging;
+mod outbound;
 mod policy;
 mod quarantine;
 mod queue_commands;
