@@ -186,7 +186,18 @@ impl HickoryResolver {
                 let is_clean = matches!(message.metadata.response_code, ResponseCode::NoError | ResponseCode::NXDomain)
                     && !message.metadata.truncation
                     && message.queries == [query];
-                is_clean.then_some(Said::Records(message))
+                if !is_clean {
+                    return None;
+                }
+                // Who asks where a zone begins gets the zone above as an answer; here it says that there is none (RFC 2308 §2.2).
+                let zone = message.authorities.iter().find_map(|record| match &record.data {
+                    RData::SOA(zone) => Some(lifetime(record.ttl.min(zone.minimum))),
+                    _ => None,
+                });
+                Some(match zone.filter(|_| message.answers.is_empty()) {
+                    Some(holds) => Said::Nothing { holds: holds.min(NEGATIVE_TTL_LIMIT) },
+                    None => Said::Records(message),
+                })
             }
             Err(NetError::Dns(DnsError::NoRecordsFound(nothing))) => {
                 let is_clean = matches!(nothing.response_code, ResponseCode::NoError | ResponseCode::NXDomain)

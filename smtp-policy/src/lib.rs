@@ -32,6 +32,8 @@
 //! rewrites the reverse-path of what is forwarded, and finds the way back, [`Batv`] tags those of our own mail, [`Verp`] those of
 //! lists. [`AccessRules`] are the operator's own, a policy in front of others (B2505.5–7). [`RateLimits`] are a policy of their own: what comes too fast is refused at once (B2505.8). What all of them remember is in
 //! a [`StateStore`].
+//!
+//! [`selfcheck`] turns the questions round: whether our own host and domains are such as others want them, and what is to be published.
 
 mod access;
 mod arc;
@@ -69,6 +71,7 @@ mod recommended;
 mod reverse_dns;
 mod rewriting_key;
 mod rules;
+mod selfcheck;
 mod sender_domain;
 mod signature;
 mod signing_room;
@@ -117,6 +120,9 @@ pub use recommended::recommended;
 pub use reverse_dns::{ConfirmedName, ReverseDns};
 pub use rewriting_key::{KeyTooShort, RewritingKey};
 pub use rules::{Rules, Thresholds, UnknownPractice};
+pub use selfcheck::{
+    OwnDomain, OwnHost, OwnTls, SelfFinding, SelfItem, SelfReport, Severity, leads_to, selfcheck, selfcheck_all,
+};
 pub use sender_domain::SenderDomain;
 pub use spf::{Spf, SpfIdentity, SpfResult};
 pub use srs::{Srs, SrsError, SrsForwarding, SrsLookup};

@@ -155,7 +155,7 @@ const GENERIC_WORDS: [&str; 16] = [
 ];
 
 /// What makes a name look as if nobody had chosen it for a mail server.
-fn generic_sign(name: &DnsName, client: IpAddr) -> Option<String> {
+pub(crate) fn generic_sign(name: &DnsName, client: IpAddr) -> Option<String> {
     let host: Vec<&str> = name.as_str().split('.').collect();
     let own = &host[..host.len().saturating_sub(2)];
     let parts: Vec<&str> = own.iter().flat_map(|label| label.split(['-', '_'])).collect();

@@ -138,6 +138,11 @@ async fn key(resolver: &dyn Resolver, selector: &str, domain: &str) -> Result<Ke
     }
 }
 
+/// The bits of a published key, where it can be used for mail.
+pub(crate) fn key_bits(text: &[u8]) -> Option<usize> {
+    usable_key(text).map(|found| found.key.p.public_key_bits())
+}
+
 /// A key that is for mail and for SHA-256, where it says what it is for (RFC 6376 §3.6.1).
 fn usable_key(text: &[u8]) -> Option<Key> {
     let is_for = |name: &str, wanted: &[&[u8]]| match tag(text, name) {

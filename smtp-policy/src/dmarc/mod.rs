@@ -1,9 +1,11 @@
 //! Does the author's domain stand by the message? (PRACTICES S39; RFC 9989)
 //!
-//! `author` reads whose message it says it is, `policy` what that domain wants, and `evaluated` is what reports tell of it.
+//! `author` reads whose message it says it is, `policy` what that domain wants, and `evaluated` is what reports tell of it; `own` is
+//! for who publishes a policy.
 
 pub(crate) mod author;
 mod evaluated;
+pub(crate) mod own;
 mod policy;
 
 use std::fmt;

@@ -1,10 +1,12 @@
 //! Does the domain let this client send in its name? (PRACTICES S34 to S38; RFC 7208)
 //!
-//! `record` reads what a domain publishes, `macros` fills its names, `evaluation` asks DNS. A name that is no
+//! `record` reads what a domain publishes, `macros` fills its names, `evaluation` asks DNS; `own` is for
+//! who publishes a record. A name that is no
 //! [`DnsName`](smtp_core::DnsName) once it is filled, as `%{l}` may make one, is not asked for: nobody matches it.
 
 mod evaluation;
 mod macros;
+pub(crate) mod own;
 mod record;
 #[cfg(test)]
 mod suite;
