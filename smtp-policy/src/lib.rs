@@ -121,7 +121,8 @@ pub use reverse_dns::{ConfirmedName, ReverseDns};
 pub use rewriting_key::{KeyTooShort, RewritingKey};
 pub use rules::{Rules, Thresholds, UnknownPractice};
 pub use selfcheck::{
-    OwnDomain, OwnHost, OwnTls, SelfFinding, SelfItem, SelfReport, Severity, leads_to, selfcheck, selfcheck_all,
+    OwnDomain, OwnHost, OwnTls, SelfFinding, SelfItem, SelfReport, Severity, is_public, leads_to, selfcheck,
+    selfcheck_all,
 };
 pub use sender_domain::SenderDomain;
 pub use spf::{Spf, SpfIdentity, SpfResult};

@@ -2,7 +2,8 @@
 //!
 //! [`config`] says what is served, [`run`] serves it, [`queue`] keeps and delivers what arrives, [`send`] tries it out,
 //! [`policy`] judges mail of strangers, [`dmarc_reports`] tells domains of it, [`outbound`] rewrites and signs what leaves, by the
-//! keys of [`dkim`], [`password`] makes users, [`trial`] makes what one needs to try it, [`logging`] says what happened.
+//! keys of [`dkim`], [`selfcheck`] looks at what others see of us, [`password`] makes users, [`trial`] makes what one needs to try
+//! it, [`logging`] says what happened.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use crate::dkim::DkimCommand;
 use crate::password::PasswordOptions;
 use crate::queue::{QuarantineCommand, QueueCommand};
 use crate::run::RunOptions;
+use crate::selfcheck::CheckOptions;
 use crate::send::SendOptions;
 
 mod config;
@@ -27,6 +29,7 @@ mod policy;
 mod queue;
 mod recipients;
 mod run;
+mod selfcheck;
 mod send;
 mod signals;
 mod trial;
@@ -59,6 +62,9 @@ enum Command {
     /// What is looked at in mail of strangers, and what is done about it
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Look at DNS, ports and mailboxes of the server, and say what is wrong and what to publish: status 0 where nothing is wrong, 1
+    /// where something is, 3 where not everything could be looked at
+    Check(CheckOptions),
     /// Look at a configuration without running it
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -90,6 +96,7 @@ enum ConfigCommand {
 fn main() -> ExitCode {
     let command = CommandLine::parse().command.unwrap_or_else(|| Command::Run(RunOptions::default()));
     let result = match command {
+        Command::Check(options) => return selfcheck::run(&options).unwrap_or_else(|error| complain(&*error)),
         Command::Run(options) => run::run(&options),
         Command::Queue(command) => queue::run(&command),
         Command::Quarantine(command) => queue::run_quarantine(&command),
@@ -102,12 +109,14 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Where nobody reads what is printed, the exit status still says it.
-            let _ = writeln!(io::stderr(), "{}", describe(&*error));
-            ExitCode::FAILURE
-        }
+        Err(error) => complain(&*error),
     }
+}
+
+/// Where nobody reads what is printed, the exit status still says it.
+fn complain(error: &(dyn std::error::Error + 'static)) -> ExitCode {
+    let _ = writeln!(io::stderr(), "{}", describe(error));
+    ExitCode::FAILURE
 }
 
 /// Anything that ends the program.

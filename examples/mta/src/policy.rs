@@ -146,7 +146,11 @@ pub(crate) fn plan(hostname: &Domain, domains: &[Domain], settings: &PolicySetti
     chain(hostname, domains, settings, &Services::of_a_plan())
 }
 
-fn resolver(policy: &PolicySettings) -> Result<HickoryResolver, AnyError> {
+/// Whom to ask for DNS.
+///
+/// # Errors
+/// Where the name servers cannot be used.
+pub(crate) fn resolver(policy: &PolicySettings) -> Result<HickoryResolver, AnyError> {
     if !policy.dns.is_empty() {
         return Ok(HickoryResolver::with_servers(policy.dns.iter().copied())?);
     }

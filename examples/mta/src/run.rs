@@ -21,6 +21,7 @@ use crate::outbound::Rewriting;
 use crate::policy::{self, Services};
 use crate::queue::{Control, QueueOnDisk, describe_durability};
 use crate::recipients::NoWayOut;
+use crate::selfcheck;
 use crate::signals::{StopSignals, reload_on_hangup};
 use crate::trial::Trial;
 
@@ -152,6 +153,7 @@ async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
     let (hostname, queued) = (config.hostname.as_str(), report.messages);
     tracing::info!(target: "mta", ?addresses, hostname, queued, durability, "started");
     remove_stale(&store)?;
+    selfcheck::warn_of_name(config, services.dns.clone());
     server.run().await?;
     if let Some(reports) = reports {
         reports.abort();

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::SystemTime;
 
 use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use smtp_core::DnsName;
 
 use crate::dkim_signer::DkimKey;
@@ -76,6 +77,13 @@ impl OwnHost {
     pub fn with_certificate(mut self, chain: Vec<CertificateDer<'static>>) -> Self {
         self.certificates.push(chain);
         self
+    }
+
+    /// The same from a file in PEM. One without a certificate counts as a certificate that cannot be read.
+    #[must_use]
+    pub fn with_certificate_pem(self, pem: &[u8]) -> Self {
+        let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>();
+        self.with_certificate(chain.unwrap_or_default())
     }
 
     /// With a list of bad clients, on which it should not be.
@@ -166,8 +174,8 @@ impl OwnDomain {
 }
 
 /// Whether an address means the same host everywhere. Those of documentation are taken for such (RFC 5737, RFC 3849).
-fn is_public(address: IpAddr) -> bool {
-    match address {
+pub fn is_public(address: IpAddr) -> bool {
+    match address.to_canonical() {
         IpAddr::V4(address) => {
             let [first, second, ..] = address.octets();
             !(address.is_loopback()

@@ -25,7 +25,7 @@ mod zone;
 use futures_util::future::join_all;
 use smtp_core::{DnsName, Resolver};
 
-pub use facts::{OwnDomain, OwnHost, OwnTls};
+pub use facts::{OwnDomain, OwnHost, OwnTls, is_public};
 pub use report::{SelfFinding, SelfItem, SelfReport, Severity};
 
 use questions::{Addresses, InTime};
