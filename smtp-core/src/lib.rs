@@ -84,7 +84,7 @@ pub use hooks::outbound::{Outbound, OutboundContent, OutboundPolicy, OutboundRec
 pub use hooks::password_users::PasswordFileError;
 pub use hooks::passwords::PasswordFile;
 pub use hooks::policy::{Policy, PolicyContext};
-pub use hooks::policy_event::{PolicyEvent, PolicyFinding};
+pub use hooks::policy_event::{PolicyEvent, PolicyFinding, ShadowVerdict};
 pub use hooks::policy_rewriting::EnvelopeChangeError;
 pub use hooks::recipient_lookup::RecipientLookup;
 pub use hooks::tables::{LocalDomains, MailboxTable, TableError};

@@ -50,6 +50,17 @@ impl Observer for TracingObserver {
                 let (user, seconds) = (user.as_str(), delay.as_secs());
                 tracing::warn!(target: "smtp", %session, %peer, user, seconds, "login delayed");
             }
+            SessionEvent::SenderAccepted { transaction, reverse_path } => {
+                // Written only where somebody reads it.
+                let from = || to_text(reverse_path);
+                tracing::debug!(target: "smtp", %session, %peer, %transaction, from = from(), "sender accepted");
+            }
+            SessionEvent::RecipientAccepted { transaction, recipient } => {
+                let recipient = || to_text(recipient);
+                tracing::debug!(
+                    target: "smtp", %session, %peer, %transaction, recipient = recipient(), "recipient accepted"
+                );
+            }
             SessionEvent::Refused { stage, transaction, subject, reply, policy, held } => {
                 let transaction = transaction.map(|id| id.to_string()).unwrap_or_default();
                 let policy = policy.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -110,9 +121,14 @@ impl Observer for TracingObserver {
         let (policy, action, findings) = (event.policy.as_str(), event.action.as_str(), findings.join("; "));
         let (score, content_seen) = (event.score, event.content_seen);
         let reply = event.reply.as_ref().map(ToString::to_string).unwrap_or_default();
+        // What would have been done if nothing was only observed, where that is something else.
+        let shadow = event.shadow.as_ref().map(|shadow| match &shadow.reply {
+            Some(reply) => format!("{} {reply}", shadow.action),
+            None => shadow.action.to_string(),
+        });
         tracing::info!(
             target: "smtp", %session, %peer, transaction, recipient, policy, action, score, content_seen, findings, reply,
-            "judged"
+            shadow, "judged"
         );
     }
 
@@ -204,7 +220,7 @@ fn write_attempt(attempt: &DeliveryAttempt, result: AttemptResult) {
     }
 }
 fn describe_finding(finding: &PolicyFinding) -> String {
-    let PolicyFinding { practice, outcome, action, weight, evidence } = finding;
+    let PolicyFinding { practice, outcome, action, weight, evidence, .. } = finding;
     let weight = if *weight == 0 { String::new() } else { format!(" {weight}") };
     format!("{practice}={outcome} {action}{weight} ({evidence})")
 }

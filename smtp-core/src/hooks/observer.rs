@@ -51,3 +51,21 @@ impl<O: Observer + ?Sized> Observer for std::sync::Arc<O> {
         (**self).delivery(event);
     }
 }
+
+/// Both are told, the first one first.
+impl<A: Observer, B: Observer> Observer for (A, B) {
+    fn session(&self, connection: &Connection, event: &SessionEvent) {
+        self.0.session(connection, event);
+        self.1.session(connection, event);
+    }
+
+    fn policy(&self, connection: &Connection, event: &PolicyEvent) {
+        self.0.policy(connection, event);
+        self.1.policy(connection, event);
+    }
+
+    fn delivery(&self, event: &DeliveryEvent) {
+        self.0.delivery(event);
+        self.1.delivery(event);
+    }
+}

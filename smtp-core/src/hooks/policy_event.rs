@@ -19,14 +19,37 @@ pub struct PolicyEvent {
     pub recipient: Option<ForwardPath>,
     /// Whether the content had come.
     pub content_seen: bool,
+    /// Whether the recipient is a role mailbox (PRACTICES P4).
+    pub is_role: bool,
     /// What was found.
     pub findings: Vec<PolicyFinding>,
     /// The sum of the weights.
     pub score: u32,
+    /// What the findings came to: a word. It differs from `action` where a client that is asked to come again did.
+    pub judged: SafeText,
     /// What was done: a word, `observe` where it passed.
     pub action: SafeText,
     /// What the client is told, where it was refused.
     pub reply: Option<Reply>,
+    /// What would have been done, if what is only observed had the action of its preset; `None` where that is the same.
+    pub shadow: Option<ShadowVerdict>,
+}
+
+/// What would have been done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShadowVerdict {
+    /// A word.
+    pub action: SafeText,
+    /// What the client would have been told, where it would have been refused.
+    pub reply: Option<Reply>,
+}
+
+impl ShadowVerdict {
+    /// That action, and that reply.
+    pub fn new(action: &'static str, reply: Option<Reply>) -> Self {
+        Self { action: SafeText::new(action), reply }
+    }
 }
 
 impl PolicyEvent {
@@ -37,10 +60,13 @@ impl PolicyEvent {
             transaction: None,
             recipient: None,
             content_seen: false,
+            is_role: false,
             findings: Vec::new(),
             score: 0,
+            judged: SafeText::new("observe"),
             action: SafeText::new("observe"),
             reply: None,
+            shadow: None,
         }
     }
 }
@@ -51,21 +77,30 @@ impl PolicyEvent {
 pub struct PolicyFinding {
     /// Of what.
     pub practice: SafeText,
+    /// Its number in the list of practices; empty where it has none.
+    pub number: SafeText,
     /// `pass`, `fail` or `unknown`.
     pub outcome: SafeText,
     /// What was done about it: a word.
     pub action: SafeText,
     /// What it added to the score.
     pub weight: u16,
+    /// What it would add where it scores, if that is its own and not that of its practice.
+    pub own_weight: Option<u16>,
     /// What it rests on.
     pub evidence: SafeText,
+    /// What a refused client is told besides.
+    pub explanation: Option<SafeText>,
+    /// The action of the preset, where it is only observed and the preset does more.
+    pub shadow: Option<SafeText>,
 }
 
 impl PolicyFinding {
     /// One without a weight.
     pub fn new(practice: &'static str, outcome: &'static str, action: &'static str, evidence: SafeText) -> Self {
         let [practice, outcome, action] = [practice, outcome, action].map(SafeText::new);
-        Self { practice, outcome, action, weight: 0, evidence }
+        let (number, own_weight, explanation, shadow) = (SafeText::default(), None, None, None);
+        Self { practice, number, outcome, action, weight: 0, own_weight, evidence, explanation, shadow }
     }
 
     /// The same with a weight.

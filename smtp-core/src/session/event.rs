@@ -151,6 +151,20 @@ pub enum SessionEvent {
         /// How long.
         delay: Duration,
     },
+    /// A transaction began: `MAIL` was answered with 250.
+    SenderAccepted {
+        /// The transaction.
+        transaction: TransactionId,
+        /// Its reverse-path.
+        reverse_path: ReversePath,
+    },
+    /// `RCPT` was answered with 250.
+    RecipientAccepted {
+        /// The transaction.
+        transaction: TransactionId,
+        /// The recipient.
+        recipient: ForwardPath,
+    },
     /// Something was refused.
     Refused {
         /// Where.

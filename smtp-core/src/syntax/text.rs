@@ -49,6 +49,21 @@ impl fmt::Debug for SafeText {
     }
 }
 
+#[cfg(feature = "serde")]
+impl serde::Serialize for SafeText {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+/// What is read is cleaned as well.
+#[cfg(feature = "serde")]
+impl<'de> serde::Deserialize<'de> for SafeText {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <String as serde::Deserialize>::deserialize(deserializer).map(Self::new)
+    }
+}
+
 /// Neither a control nor one of the characters that reorder or hide text.
 fn is_harmless(c: char) -> bool {
     !c.is_control()

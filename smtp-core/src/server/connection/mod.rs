@@ -309,6 +309,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
                 }
                 Some(Step::Ask(question)) => {
                     self.inbound.consume(consumed);
+                    // What led to the question is reported before what the hooks report.
+                    self.report_events();
                     let asked = self.time;
                     self.answer(question).await;
                     if self.session.output().len() > OUTPUT_OCTETS || self.time - asked > OUTPUT_WAIT {

@@ -439,6 +439,10 @@ impl ServerSession {
         self.transactions += 1;
         self.transaction_id = Some(transaction.id());
         let is_lowered = transaction.is_priority_lowered();
+        self.event(|| SessionEvent::SenderAccepted {
+            transaction: transaction.id(),
+            reverse_path: transaction.reverse_path().clone(),
+        });
         self.transaction = Some(transaction);
         self.state = State::Envelope;
         self.say_fixed(if is_lowered { replies::SENDER_OK_PRIORITY_LOWERED } else { replies::SENDER_OK });

@@ -136,9 +136,13 @@ impl ServerSession {
     }
 
     pub(super) fn accept_recipient(&mut self, recipient: Recipient) {
-        if let Some(transaction) = &mut self.transaction {
-            transaction.add_recipient(recipient);
-            self.say_fixed(replies::RECIPIENT_OK);
+        let Some(transaction) = &mut self.transaction else { return };
+        let id = transaction.id();
+        let path = self.config.observed.then(|| recipient.path().clone());
+        transaction.add_recipient(recipient);
+        if let Some(recipient) = path {
+            self.event(|| SessionEvent::RecipientAccepted { transaction: id, recipient });
         }
+        self.say_fixed(replies::RECIPIENT_OK);
     }
 }
