@@ -8,16 +8,16 @@ use futures_util::future::join_all;
 use ipnet::IpNet;
 use smtp_core::{
     Connection, Content, Disposition, Domain, ForwardPath, Greeting, Observer, Policy, PolicyContext, PolicyEvent,
-    PolicyFinding, Recipient, Refusal, SafeText, Stages, Transaction, Treatment, Verdict, async_trait,
+    PolicyFinding, Recipient, Refusal, SafeText, ShadowVerdict, Stages, Transaction, Treatment, Verdict, async_trait,
 };
 
 use crate::access::Exempted;
 use crate::auth_results::{self, FIELD};
 use crate::check::{Check, Observation, Scope, Subject};
-use crate::finding::{Action, Finding};
+use crate::finding::{Action, Finding, Outcome};
 use crate::header::header_section;
-use crate::judgement::{Circumstances, Judgement};
-use crate::practice::{Practice, Preset};
+use crate::judgement::{Circumstances, Contribution, Judgement};
+use crate::practice::{Practice, Preset, Setting};
 use crate::rules::{Rules, Thresholds, UnknownPractice};
 
 /// The field that marks a message whose action is [`Action::Tag`]; fields of that name that arrive are left out.
@@ -286,34 +286,58 @@ impl Chain {
     fn report(
         &self,
         cx: &PolicyContext<'_>,
-        recipient: &ForwardPath,
+        recipient: &Recipient,
         seen: &[Arc<Observation>],
         judgement: &Judgement,
         (content_seen, action): (bool, Action),
     ) {
         let Some(observer) = &self.observer else { return };
+        let findings = || seen.iter().flat_map(|observation| &observation.findings);
         let mut event = PolicyEvent::new(self.name.clone());
         event.transaction = cx.transaction().map(Transaction::id);
-        event.recipient = Some(recipient.clone());
+        event.recipient = Some(recipient.path().clone());
         event.content_seen = content_seen;
+        event.is_role = recipient.is_role();
         event.score = judgement.score();
+        event.judged = SafeText::new(judgement.action().as_str());
         event.action = SafeText::new(action.as_str());
         event.reply = judgement.refusal().filter(|_| action >= Action::Greylist).map(|refusal| refusal.reply().clone());
-        let evidence = |practice: &str, outcome| {
-            let all = seen.iter().flat_map(|observation| &observation.findings);
-            let mut fitting = all.filter(|finding| finding.practice() == practice && finding.outcome() == outcome);
-            fitting.next().map(|finding| finding.evidence().clone()).unwrap_or_default()
-        };
-        event.findings = judgement
-            .contributions()
-            .iter()
-            .map(|part| {
-                let evidence = evidence(part.practice, part.outcome);
-                PolicyFinding::new(part.practice, part.outcome.as_str(), part.action.as_str(), evidence)
-                    .with_weight(part.weight)
-            })
-            .collect();
+        event.findings = self.explained(findings(), judgement);
+        if event.findings.iter().any(|finding| finding.shadow.is_some()) {
+            let circumstances = Circumstances { content_seen, is_role: recipient.is_role() };
+            let shadow = self.rules.without_shadow().judge(findings(), circumstances);
+            let reply = || shadow.refusal().map(|refusal| refusal.reply().clone());
+            event.shadow =
+                (shadow.action() != judgement.action()).then(|| ShadowVerdict::new(shadow.action().as_str(), reply()));
+        }
         observer.policy(cx.connection(), &event);
+    }
+
+    /// Each finding with what it came to.
+    fn explained<'f>(
+        &self,
+        findings: impl IntoIterator<Item = &'f Finding>,
+        judgement: &Judgement,
+    ) -> Vec<PolicyFinding> {
+        let findings = self.rules.in_order(findings);
+        debug_assert_eq!(
+            findings.len(),
+            judgement.contributions().len(),
+            "both have what the rules know, in one order"
+        );
+        let parts = findings.into_iter().zip(judgement.contributions());
+        let explain = |((practice, setting, finding), part): ((&Practice, Setting, &Finding), &Contribution)| {
+            let (outcome, action) = (part.outcome.as_str(), part.action.as_str());
+            let mut explained = PolicyFinding::new(part.practice, outcome, action, finding.evidence().clone());
+            explained.number = SafeText::new(practice.id());
+            explained.weight = part.weight;
+            explained.own_weight = finding.weight();
+            explained.explanation = finding.explanation().cloned();
+            let shadow = self.rules.shadow_action(practice, setting).filter(|_| part.outcome == Outcome::Fail);
+            explained.shadow = shadow.map(|action| SafeText::new(action.as_str()));
+            explained
+        };
+        parts.map(explain).collect()
     }
 }
 
@@ -359,7 +383,7 @@ impl Policy for Chain {
                 action = Action::Observe;
             }
         }
-        self.report(cx, recipient.path(), &seen, &judgement, (false, action));
+        self.report(cx, recipient, &seen, &judgement, (false, action));
         if !own.is_empty() {
             let OfRecipients(mut all) = cx.transaction_extensions().get().cloned().unwrap_or_default();
             all.push((self.id, recipient.path().clone(), own));
@@ -401,7 +425,7 @@ impl Policy for Chain {
             // An operator spares a recipient as a role mailbox is spared.
             let is_role = recipient.is_role() || exempted.contains(recipient.path());
             let judgement = self.judge(&seen, Circumstances { content_seen: true, is_role });
-            self.report(cx, recipient.path(), &seen, &judgement, (true, judgement.action()));
+            self.report(cx, recipient, &seen, &judgement, (true, judgement.action()));
             strongest = strongest.max(judgement.action());
             match (judgement.action(), judgement.refusal()) {
                 (Action::Tag, _) => cx.dispose(place, Disposition::Junk),

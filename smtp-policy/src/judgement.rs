@@ -67,13 +67,10 @@ impl Rules {
         findings: impl IntoIterator<Item = &'a Finding>,
         circumstances: Circumstances,
     ) -> Judgement {
-        let mut findings: Vec<&Finding> = findings.into_iter().collect();
-        // So that of two refusals of the same strength always the same one is given.
-        findings.sort_by_key(|finding| (finding.practice(), finding.evidence().as_str()));
+        let findings = self.in_order(findings);
         let mut contributions = Vec::with_capacity(findings.len());
         let (mut strongest, mut decisive, mut score) = (Action::Observe, None, 0);
-        for finding in findings {
-            let Some((practice, setting)) = self.get(finding.practice()) else { continue };
+        for (practice, setting, finding) in findings {
             let action = asked(finding, practice, setting, circumstances);
             let weight = if action == Action::Score { finding.weight().unwrap_or(setting.weight) } else { 0 };
             score += u32::from(weight);
@@ -87,6 +84,22 @@ impl Rules {
             (strongest, decisive) = (by_score, None);
         }
         Judgement { action: strongest, refusal: refusal(strongest, decisive), score, contributions }
+    }
+
+    /// The findings of practices that these rules have, each with its practice. Of two refusals of the same strength always the
+    /// same one is given, and the contributions of a judgement stand in this order.
+    pub(crate) fn in_order<'f>(
+        &self,
+        findings: impl IntoIterator<Item = &'f Finding>,
+    ) -> Vec<(&Practice, Setting, &'f Finding)> {
+        let known =
+            |finding: &'f Finding| self.get(finding.practice()).map(|(practice, setting)| (practice, setting, finding));
+        let mut findings: Vec<_> = findings.into_iter().filter_map(known).collect();
+        findings.sort_by_key(|(_, _, finding)| {
+            let explanation = finding.explanation().map(SafeText::as_str);
+            (finding.practice(), finding.evidence().as_str(), explanation)
+        });
+        findings
     }
 
     fn of_score(&self, score: u32, circumstances: Circumstances) -> Action {

@@ -31,6 +31,7 @@
 //! which a queue signs what leaves with [`DkimSigner`]s, nor [`ArcSealing`], by which it seals what it hands on. [`Srs`]
 //! rewrites the reverse-path of what is forwarded, and finds the way back, [`Batv`] tags those of our own mail, [`Verp`] those of
 //! lists. [`AccessRules`] are the operator's own, a policy in front of others (B2505.5–7). [`RateLimits`] are a policy of their own: what comes too fast is refused at once (B2505.8). What all of them remember is in
+//! lists. A [`DecisionTrace`] keeps what was said, found and done, and a [`SessionTrace`] of it is a page for people. [`RateLimits`] are a policy of their own: what comes too fast is refused at once (B2505.8). What all of them remember is in
 //! a [`StateStore`].
 //!
 //! [`selfcheck`] turns the questions round: whether our own host and domains are such as others want them, and what is to be published.
@@ -80,6 +81,7 @@ mod srs;
 mod stable_sender;
 mod state;
 mod submission;
+mod trace;
 mod verp;
 
 pub use access::{
@@ -133,4 +135,8 @@ pub use state::{
     STATE_VALUE_LIMIT_OCTETS, StateError, StateLimits, StateStore,
 };
 pub use submission::Submission;
+pub use trace::entry::{TraceEntry, TraceLineError};
+pub use trace::event::{Judged, JudgedFinding, Traced};
+pub use trace::observer::{DecisionTrace, TRACE_SESSION_LIMIT_OCTETS};
+pub use trace::session::SessionTrace;
 pub use verp::Verp;

@@ -122,6 +122,27 @@ impl Rules {
         practices.iter().any(|practice| self.get(practice.name()).is_some_and(|(_, setting)| !setting.is_off()))
     }
 
+    /// The names of the practices that are looked at.
+    pub fn looked_at(&self) -> impl Iterator<Item = &'static str> {
+        self.practices.iter().filter(|(_, (_, setting))| !setting.is_off()).map(|(name, _)| *name)
+    }
+
+    /// What is only observed here and more by the preset: that action of the preset.
+    pub(crate) fn shadow_action(&self, practice: &Practice, setting: Setting) -> Option<Action> {
+        let preset = practice.setting(self.preset).fails;
+        (setting.fails == Action::Observe && preset > Action::Observe).then_some(preset)
+    }
+
+    /// The same, where all that is only observed has the action of the preset: what shadow mode holds back.
+    #[must_use]
+    pub fn without_shadow(&self) -> Self {
+        let mut rules = self.clone();
+        for (practice, setting) in rules.practices.values_mut() {
+            setting.fails = self.shadow_action(practice, *setting).unwrap_or(setting.fails);
+        }
+        rules
+    }
+
     pub(crate) fn get(&self, practice: &str) -> Option<(&Practice, Setting)> {
         self.practices.get(practice).map(|(practice, setting)| (practice, *setting))
     }

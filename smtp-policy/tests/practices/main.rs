@@ -25,3 +25,4 @@ mod selfcheck_zone;
 mod state;
 mod submission;
 mod table;
+mod trace;

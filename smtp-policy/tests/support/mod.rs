@@ -106,9 +106,21 @@ pub(crate) async fn converse_about(
     peer: &str,
     lines: &[&str],
 ) -> Transcript {
+    converse_observed(Judged::default(), recipients, policies, peer, lines).await
+}
+
+/// The same, where somebody is told what happens.
+pub(crate) async fn converse_observed(
+    observer: impl Observer + 'static,
+    recipients: impl RecipientLookup + 'static,
+    policies: Vec<Arc<dyn Policy>>,
+    peer: &str,
+    lines: &[&str],
+) -> Transcript {
     let inbox = Arc::new(Mutex::new(Vec::new()));
     let delivered = inbox.clone();
     let mut builder = Server::builder("mx.example.org").local_domain("example.org").recipients(recipients);
+    builder = builder.observer(observer);
     for policy in policies {
         builder = builder.policy(policy);
     }
