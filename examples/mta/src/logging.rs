@@ -1,4 +1,5 @@
-//! The log: one line for each event on standard error, each with the ids that join it to others.
+//! The log: one line for each event on standard error, each with the ids that join it to others. The trace takes the same way
+//! to its files.
 //!
 //! Who has something to say formats its line and leaves it in a buffer; a thread writes whatever has gathered with one
 //! call, then pauses, so that under load a call takes hundreds of lines. Nobody waits for a log that is stuck: what does
@@ -26,7 +27,7 @@ const LAST_LINES: Duration = Duration::from_secs(2);
 /// Where there can be no thread for it.
 pub(crate) fn start(log: Log) -> io::Result<LogLines> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(log.level.as_str()));
-    let log_lines = LogLines::new(WAITING_OCTETS, io::stderr())?;
+    let log_lines = LogLines::new("log", WAITING_OCTETS, io::stderr())?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
     let lines = lines.with_writer(log_lines.clone());
     match log.format {
@@ -44,6 +45,7 @@ pub(crate) struct LogLines {
 
 #[derive(Debug)]
 struct Shared {
+    name: &'static str,
     waiting_octets: usize,
     waiting: Mutex<Waiting>,
     /// There are lines, or there is nothing left to write.
@@ -61,10 +63,17 @@ struct Waiting {
 
 impl LogLines {
     /// Lines for `output`, as long as no more than so many octets wait.
-    fn new(waiting_octets: usize, output: impl Write + Send + 'static) -> io::Result<Self> {
-        let shared = Arc::new(Shared { waiting_octets, waiting: Mutex::default(), changed: Condvar::new() });
+    ///
+    /// # Errors
+    /// Where there can be no thread for it.
+    pub(crate) fn new(
+        name: &'static str,
+        waiting_octets: usize,
+        output: impl Write + Send + 'static,
+    ) -> io::Result<Self> {
+        let shared = Arc::new(Shared { name, waiting_octets, waiting: Mutex::default(), changed: Condvar::new() });
         let for_thread = shared.clone();
-        std::thread::Builder::new().name("log".into()).spawn(move || for_thread.write_to(output))?;
+        std::thread::Builder::new().name(name.into()).spawn(move || for_thread.write_to(output))?;
         Ok(Self { shared })
     }
 
@@ -105,16 +114,16 @@ impl Shared {
             lines.clear();
             if lost > 0 {
                 // It gets here as any other line does.
-                tracing::warn!(target: "mta", lines = lost, "the log was stuck, and lines of it are lost");
+                tracing::warn!(target: "mta", lines = lost, "the {} was stuck, and lines of it are lost", self.name);
             }
             std::thread::sleep(GATHERING);
         }
     }
 }
 
-impl Write for &LogLines {
+impl LogLines {
     /// Takes a whole line, or counts it as lost.
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+    pub(crate) fn take(&self, line: &[u8]) {
         let mut waiting = self.shared.lock();
         if waiting.lines.len() + line.len() > self.shared.waiting_octets {
             waiting.lost += 1;
@@ -126,6 +135,12 @@ impl Write for &LogLines {
         if !was_awake {
             self.shared.changed.notify_all();
         }
+    }
+}
+
+impl Write for &LogLines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.take(line);
         Ok(line.len())
     }
 
@@ -168,7 +183,7 @@ mod tests {
     fn stuck() -> (SyncSender<io::Result<()>>, Receiver<String>, LogLines) {
         let (allow, may_write) = sync_channel(100);
         let (written, writes) = sync_channel(100);
-        let lines = LogLines::new(100, Stuck { may_write, written }).expect("a thread");
+        let lines = LogLines::new("log", 100, Stuck { may_write, written }).expect("a thread");
         (allow, writes, lines)
     }
 

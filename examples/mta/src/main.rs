@@ -3,7 +3,7 @@
 //! [`config`] says what is served, [`run`] serves it, [`queue`] keeps and delivers what arrives, [`send`] tries it out,
 //! [`policy`] judges mail of strangers, [`dmarc_reports`] tells domains of it, [`outbound`] rewrites and signs what leaves, by the
 //! keys of [`dkim`], [`selfcheck`] looks at what others see of us, [`password`] makes users, [`trial`] makes what one needs to try
-//! it, [`logging`] says what happened.
+//! it, [`logging`] says what happened, [`trace`] remembers why.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ use crate::queue::{QuarantineCommand, QueueCommand};
 use crate::run::RunOptions;
 use crate::selfcheck::CheckOptions;
 use crate::send::SendOptions;
+use crate::trace::ExplainOptions;
 
 mod config;
 mod dkim;
@@ -32,6 +33,7 @@ mod run;
 mod selfcheck;
 mod send;
 mod signals;
+mod trace;
 mod trial;
 
 /// A mail server that needs no configuration to be tried. Without a command it runs.
@@ -59,6 +61,8 @@ enum Command {
     /// Make the keys that sign what leaves, and the records that they need
     #[command(subcommand)]
     Dkim(DkimCommand),
+    /// Say what happened in a session, what was found, and why it was decided so
+    Explain(ExplainOptions),
     /// What is looked at in mail of strangers, and what is done about it
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -103,6 +107,7 @@ fn main() -> ExitCode {
         Command::Send(options) => send::send(&options),
         Command::Password(options) => password::password(&options),
         Command::Dkim(command) => dkim::run(&command),
+        Command::Explain(options) => trace::explain(&options),
         Command::Policy(PolicyCommand::Explain { file }) => explain(file.as_deref()),
         Command::Config(ConfigCommand::Show { file }) => show(file.as_deref()),
         Command::Config(ConfigCommand::Check { file }) => check(&file),

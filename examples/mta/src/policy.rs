@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use smtp_core::{ClientConfig, DnsName, Domain, Host, IpNet, Resolver, ResolverTable, TracingObserver};
+use smtp_core::{ClientConfig, DnsName, Domain, Host, IpNet, Observer, Resolver, ResolverTable};
 use smtp_policy::{
     AccessRule, AccessRules, Action, Callouts, Chain, Clamd, Dmarc, DnsList, Dnsbl, Dnswl, FileStateStore,
     FilterAddress, HickoryResolver, MemoryStateStore, Preset, Rate, RateLimits, Rspamd, Spamd, StateStore, Thresholds,
@@ -114,7 +114,7 @@ impl Services {
     }
 }
 
-/// The checks.
+/// The checks, which tell that observer what they find.
 ///
 /// # Errors
 /// Where the settings name a practice that nobody looks at.
@@ -123,8 +123,9 @@ pub(crate) fn open(
     domains: &[Domain],
     settings: &PolicySettings,
     services: &Services,
+    observer: Arc<dyn Observer>,
 ) -> Result<Chain, UnknownPractice> {
-    Ok(chain(hostname, domains, settings, services)?.observed_by(TracingObserver))
+    Ok(chain(hostname, domains, settings, services)?.observed_by(observer))
 }
 
 /// How much may come from whom; trusted networks have no limits.

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use clap::Args;
 use smtp_core::{
-    DovecotAuth, DovecotError, Listener, PasswordFile, Server, ServerTls, Service, TlsError, TracingObserver,
+    DovecotAuth, DovecotError, Listener, Observer, PasswordFile, Server, ServerTls, Service, TlsError, TracingObserver,
 };
 use smtp_policy::Submission;
 use smtp_queue::{MaildirStore, mailbox_directory};
@@ -23,6 +23,7 @@ use crate::queue::{Control, QueueOnDisk, describe_durability};
 use crate::recipients::NoWayOut;
 use crate::selfcheck;
 use crate::signals::{StopSignals, reload_on_hangup};
+use crate::trace::TraceOnDisk;
 use crate::trial::Trial;
 
 /// What `mta run` is told.
@@ -82,7 +83,9 @@ async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
     for warning in config.warnings() {
         tracing::warn!(target: "mta", "{warning}");
     }
-    let QueueOnDisk { queue, report } = QueueOnDisk::open(config, &store, outbound, Arc::new(TracingObserver)).await?;
+    let trace = TraceOnDisk::open(config)?;
+    let observer = trace.as_ref().map_or_else(|| Arc::new(TracingObserver) as Arc<dyn Observer>, TraceOnDisk::observer);
+    let QueueOnDisk { queue, report } = QueueOnDisk::open(config, &store, outbound, observer.clone()).await?;
     let directory = config.queue_directory();
     let _control =
         Control::open(&directory, queue.clone()).map_err(StartError::new("cannot open the control socket"))?;
@@ -91,7 +94,7 @@ async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
         .recipients(rewriting.recipients(config))
         .postmaster(config.postmaster.to_string())
         .deliver(queue.clone())
-        .observer(TracingObserver)
+        .observer(observer.clone())
         .limits(config.limits.clone())
         .connection_limits(config.connection_limits.clone())
         .shutdown_grace(config.shutdown_grace)
@@ -126,7 +129,7 @@ async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
     builder = builder
         .policy(policy::rate_limits(&config.policy, &services))
         .policy(policy::access_rules(&config.policy))
-        .policy(policy::open(&config.hostname, &config.domains, &config.policy, &services)?);
+        .policy(policy::open(&config.hostname, &config.domains, &config.policy, &services, observer)?);
     let reports = config.policy.dmarc_reports.send(&config.hostname, &services, &queue);
     let users = passwords.map(PasswordFile::open).transpose()?;
     if let Some(users) = users.clone() {
@@ -159,6 +162,9 @@ async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
         reports.abort();
     }
     queue.shutdown(config.shutdown_grace).await;
+    if let Some(trace) = trace {
+        trace.finish();
+    }
     tracing::info!(target: "mta", "stopped");
     Ok(())
 }

@@ -16,7 +16,7 @@ use super::file::{
     QueueTable, RelayTable, RelayTls,
 };
 use super::problem::{ConfigError, Report};
-use super::{Config, ListenerConfig, TRIAL_DIRECTORY, aliases, outbound, policy, tls_policy, unix_path};
+use super::{Config, ListenerConfig, TRIAL_DIRECTORY, aliases, outbound, policy, tls_policy, trace, unix_path};
 
 const DEFAULT_ADDRESS: &str = "127.0.0.1:2525";
 const DEFAULT_DATA: &str = "mta-data";
@@ -73,6 +73,7 @@ fn config(report: &mut Report<'_>, file: ConfigFile) -> Option<Config> {
     }
     let tls_policy = tls_policy::check(report, file.tls_policy, smart_host.is_some());
     let policy_settings = policy::check(report, &file.policy);
+    let trace = trace::check(report, file.trace);
     let (queue, schedule, concurrency) = queue(report, file.queue);
     let quarantine = quarantine(report, file.quarantine);
     let mailboxes = file.mailboxes.unwrap_or(Mailboxes::Listed);
@@ -114,6 +115,7 @@ fn config(report: &mut Report<'_>, file: ConfigFile) -> Option<Config> {
         policy: policy_settings,
         outbound,
         log: file.log,
+        trace,
         domains,
     };
     policy::check_with_others(report, &file.policy, &config);

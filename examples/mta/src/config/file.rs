@@ -9,6 +9,7 @@ use super::Config;
 use super::aliases::AliasTable;
 use super::outbound::{self, BatvTable, DkimTable, SrsTable};
 use super::policy::PolicyTable;
+use super::trace::TraceTable;
 
 /// A value and its place in the file.
 pub(super) type Placed<T> = Option<Spanned<T>>;
@@ -36,6 +37,8 @@ pub(super) struct ConfigFile {
     pub(super) limits: LimitsTable,
     #[serde(default)]
     pub(super) log: Log,
+    #[serde(default)]
+    pub(super) trace: TraceTable,
     pub(super) passwords: Placed<PathBuf>,
     pub(super) dovecot: Placed<PathBuf>,
     pub(super) trial: Placed<bool>,
@@ -301,6 +304,7 @@ impl From<&Config> for ConfigFile {
                 shutdown_grace_seconds: Some(unplaced(config.shutdown_grace.as_secs())),
             },
             log: config.log,
+            trace: TraceTable::from(config.trace),
             passwords: config.passwords.clone().map(unplaced),
             dovecot: config.dovecot.clone().map(unplaced),
             trial: Some(unplaced(config.trial)),

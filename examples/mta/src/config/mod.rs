@@ -2,8 +2,8 @@
 //!
 //! [`mod@file`] has the keys as they stand in TOML, [`check`] turns them into [`Config`] or into [`problem::Problems`]
 //! with line and column; [`aliases`] has other names of mailboxes, [`outbound`] how mail leaves, [`tls_policy`] what next hops
-//! ask for, [`policy`] what is done about mail of strangers, [`access`] the operator's own rules about them, and
-//! [`dmarc_reports`] what domains are told of it.
+//! ask for, [`policy`] what is done about mail of strangers, [`access`] the operator's own rules about them, [`dmarc_reports`]
+//! what domains are told of it, and [`trace`] how long it is remembered.
 
 mod access;
 mod aliases;
@@ -15,6 +15,7 @@ mod policy;
 mod problem;
 mod rates;
 mod tls_policy;
+mod trace;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,6 +26,7 @@ use smtp_queue::{QuarantineSettings, Schedule};
 use crate::outbound::OutboundSettings;
 use crate::policy::PolicySettings;
 use crate::recipients::Recipients;
+use crate::trace::TraceSettings;
 
 pub(crate) use self::file::{ListenerService, ListenerTls, Log, LogFormat, Mailboxes, Protocol, RelayTls};
 pub(crate) use self::problem::ConfigError;
@@ -91,6 +93,8 @@ pub(crate) struct Config {
     pub(crate) shutdown_grace: Duration,
     /// What is logged, and how.
     pub(crate) log: Log,
+    /// How long the trace of decisions is kept.
+    pub(crate) trace: TraceSettings,
 }
 
 /// An address to listen on.
@@ -187,6 +191,11 @@ impl Config {
     /// Where what is known of clients is kept. No domain has a directory that starts with a dot.
     pub(crate) fn state_directory(&self) -> PathBuf {
         self.data.join(".state")
+    }
+
+    /// Where the trace of decisions is kept.
+    pub(crate) fn trace_directory(&self) -> PathBuf {
+        self.data.join(".trace")
     }
 
     /// What next hops ask of those who send to them, by name.

@@ -9,7 +9,7 @@ fn errors(text: &str) -> String {
 #[test] // Each row: what is wrong, and the whole message.
 fn an_error_names_file_line_column_and_key() {
     let keys = "expected one of `hostname`, `domains`, `data`, `mailboxes`, `users`, `postmaster`, `aliases`, `queue`, \
-                `relay`, `policy`, `limits`, `log`, `passwords`, `dovecot`, `trial`, `listener`, `certificate`, `tls_policy`, \
+                `relay`, `policy`, `limits`, `log`, `trace`, `passwords`, `dovecot`, `trial`, `listener`, `certificate`, `tls_policy`, \
                 `srs`, `batv`, `dkim`";
     for (text, expected) in [
         ("hostnam = \"mx\"", format!("mta.toml:1:1: unknown key `hostnam`, {keys}")),
@@ -149,6 +149,10 @@ longest_wait_seconds = 604801
 lifetime_hours = 0
 concurrency = 10001
 
+[trace]
+keep_days = 3651
+max_megabytes = 7
+
 [relay]
 smart_host = "smtp.example.com"
 clients = ["127.0.0.1", "10.0.0.0/8", "10.0.0.0/33",
@@ -159,10 +163,12 @@ clients = ["127.0.0.1", "10.0.0.0/8", "10.0.0.0/33",
         "4:24: queue.longest_wait_seconds: 604801 is not between 1 and 604800",
         "5:18: queue.lifetime_hours: 0 is not between 1 and 8760",
         "6:15: queue.concurrency: 10001 is not between 1 and 10000",
-        "9:14: relay.smart_host: `smtp.example.com` is not `host:port`, for example `smtp.example.org:25`",
-        "10:12: relay.clients: `127.0.0.1` is not a network like `10.0.0.0/8`: invalid IP address syntax",
-        "10:39: relay.clients: `10.0.0.0/33` is not a network like `10.0.0.0/8`: invalid IP address syntax",
-        "11:3: relay.clients: `localhost` is not a network like `10.0.0.0/8`: invalid IP address syntax",
+        "9:13: trace.keep_days: 3651 is not between 0 and 3650",
+        "10:17: trace.max_megabytes: 7 is not between 8 and 1048576",
+        "13:14: relay.smart_host: `smtp.example.com` is not `host:port`, for example `smtp.example.org:25`",
+        "14:12: relay.clients: `127.0.0.1` is not a network like `10.0.0.0/8`: invalid IP address syntax",
+        "14:39: relay.clients: `10.0.0.0/33` is not a network like `10.0.0.0/8`: invalid IP address syntax",
+        "15:3: relay.clients: `localhost` is not a network like `10.0.0.0/8`: invalid IP address syntax",
     ];
     let expected: Vec<_> = expected.iter().map(|line| format!("mta.toml:{line}")).collect();
     assert_eq!(errors(text).lines().collect::<Vec<_>>(), expected);
@@ -464,6 +470,7 @@ fn the_example_shows_the_defaults() {
     assert_eq!(example.concurrency, default.concurrency);
     assert_eq!((default.smart_host, default.relay_clients), (None, Vec::new()));
     assert_eq!((example.shutdown_grace, example.log), (default.shutdown_grace, default.log));
+    assert_eq!(example.trace, default.trace);
     assert_eq!(default.listeners, [ListenerConfig::new("127.0.0.1:2525", ListenerTls::None)]);
 }
 

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use smtp_queue::{FileStorage, OpenError, SegmentSpool};
 
 use crate::AnyError;
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 
 use super::control::socket;
 
@@ -71,12 +71,20 @@ pub(crate) struct QueuePlace {
 }
 
 impl QueuePlace {
-    pub(super) fn directory(&self) -> Result<PathBuf, AnyError> {
+    /// The configuration, with that place for its mail.
+    ///
+    /// # Errors
+    /// Where it cannot be read or makes no sense.
+    pub(crate) fn config(&self) -> Result<Config, ConfigError> {
         let mut config = Config::load(self.config.as_deref())?;
         if let Some(data) = &self.data {
             config.data.clone_from(data);
         }
-        Ok(config.queue_directory())
+        Ok(config)
+    }
+
+    pub(super) fn directory(&self) -> Result<PathBuf, ConfigError> {
+        Ok(self.config()?.queue_directory())
     }
 }
 

@@ -15,7 +15,7 @@ mod open;
 mod quarantine;
 mod report;
 
-pub(crate) use self::client::{QueueCommand, run};
+pub(crate) use self::client::{QueueCommand, QueuePlace, run};
 pub(crate) use self::control::Control;
 pub(crate) use self::open::{QueueOnDisk, describe_durability};
 pub(crate) use self::quarantine::{QuarantineCommand, run as run_quarantine};

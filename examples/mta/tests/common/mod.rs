@@ -41,7 +41,11 @@ impl Mta {
 
     /// With a configuration, `[[listener]]` excepted.
     pub(crate) fn with_config(config: &str) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
+        Self::in_directory(config, tempfile::tempdir().expect("a directory"))
+    }
+
+    /// The same, where something lies already.
+    pub(crate) fn in_directory(config: &str, directory: tempfile::TempDir) -> Self {
         fs::write(directory.path().join("mta.toml"), config).expect("written");
         Self::spawn(&["run", "--config", "mta.toml", "--listen", "127.0.0.1:0"], directory.into())
     }
@@ -207,7 +211,7 @@ pub(crate) fn text(octets: &[u8]) -> String {
 /// All files beneath a directory, links included; none where there is no such directory. The content of queued messages
 /// is among them, wherever it lies; what the queue and the checks have for themselves is not.
 pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
-    const OUR_OWN: [&str; 5] = [".queue/log", ".queue/snapshots", ".queue/lock", ".queue/control", ".state"];
+    const OUR_OWN: [&str; 6] = [".queue/log", ".queue/snapshots", ".queue/lock", ".queue/control", ".state", ".trace"];
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let path = entry.path();

@@ -1,0 +1,119 @@
+//! `mta explain`: why a message was taken or refused, by each of its names, while the server runs and afterwards.
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use crate::common::{Mta, mta, text, wait_until};
+
+/// With a name server that nobody is: all that DNS knows is unknown.
+const STRANGERS: &str = "users = [\"alice@localhost\"]\n[policy]\ntrusted = []\ndns = [\"127.0.0.1:1\"]\n";
+const MESSAGE: &[u8] = b"From: <bob@client.example>\nSubject: x\n\nx\n";
+
+fn run(directory: &Path, arguments: &[&str]) -> Output {
+    mta().args(arguments).current_dir(directory).output().expect("it runs")
+}
+
+/// What `mta explain` says, once it says these words.
+fn explained(directory: &Path, id: &str, words: &str) -> String {
+    let mut said = String::new();
+    wait_until(words, || {
+        let output = run(directory, &["explain", id, "--config", "mta.toml"]);
+        said = text(&output.stdout) + &text(&output.stderr);
+        output.status.success() && said.contains(words)
+    });
+    said
+}
+
+/// The value of a field of the first line of the log with that word.
+fn field(mta: &Mta, word: &str, name: &str) -> String {
+    mta.logged(word);
+    let log = mta.log();
+    let line = log.lines().find(|line| line.contains(word)).expect("it is logged");
+    let value = line.split_once(&format!(" {name}=")).expect("a field").1;
+    value.split(' ').next().unwrap_or_default().trim_matches('"').to_owned()
+}
+
+#[test] // PRACTICES P9, S41; B2505.2 to 4
+fn p9_a_message_is_explained_by_each_of_its_names_while_the_server_runs_and_afterwards() {
+    let mut server = Mta::with_config(STRANGERS);
+    assert!(server.send("<>", &["alice@localhost"], MESSAGE).status.success());
+    server.until_idle();
+    let directory = server.directory.clone();
+    let id = field(&server, " accepted ", "id");
+    let transaction = field(&server, " accepted ", "transaction");
+    let session = field(&server, " accepted ", "session");
+    let page = explained(directory.path(), &id, " delivered: ");
+    assert!(page.starts_with(&format!("session {session}\n")), "{page}");
+    for line in [
+        "connected: 127.0.0.1:",
+        &format!("MAIL <>: ok (transaction {transaction})"),
+        "`policy` on <alice@localhost>, at RCPT: let pass\n",
+        "reverse-name",
+        "unknown",
+        "RCPT <alice@localhost>: ok\n",
+        &format!("queued: {id} of <>, recipients: 1\n"),
+        &format!("recipients: 1, queue id {id}\n"),
+        "closed: quit\n",
+        &format!("delivered: {id} to <alice@localhost> by local, attempt 1: 250 "),
+    ] {
+        assert!(page.contains(line), "{line}: {page}");
+    }
+    assert_eq!(explained(directory.path(), &transaction, " delivered: "), page);
+    assert_eq!(explained(directory.path(), &session, " delivered: "), page);
+    server.terminate();
+    assert_eq!(explained(directory.path(), &id, " delivered: "), page, "also when it is stopped");
+    let restarted = server.restarted();
+    assert_eq!(explained(directory.path(), &id, " delivered: "), page, "and after another start");
+    drop(restarted);
+}
+
+#[test]
+fn a_refusal_is_explained_with_the_practice_and_the_reply() {
+    let server = Mta::with_config(STRANGERS);
+    assert!(!server.send("bob@client.example", &["alice@localhost"], MESSAGE).status.success());
+    let session = field(&server, " refused ", "session");
+    let page = explained(server.directory.path(), &session, " closed: ");
+    assert!(page.contains("at RCPT: asked to come again: 451 4.1.8 "), "{page}");
+    assert!(page.contains("because of sender-domain\n"), "{page}");
+    assert!(page.contains("refused at recipient: <alice@localhost>: 451 4.1.8 "), "{page}");
+    assert!(page.contains(" (by `policy`)\n"), "{page}");
+}
+
+#[test]
+fn what_is_not_in_the_trace_is_an_error_with_the_reason() {
+    let server = Mta::with_config(STRANGERS);
+    let directory = server.directory.clone();
+    let explain = |id: &str, data: &str| run(directory.path(), &["explain", id, "--data", data]);
+    let output = explain("0123456789abcdef", "mta-data");
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), String::new()));
+    assert!(text(&output.stderr).starts_with("there is no trace in mta-data/.trace"), "{output:?}");
+    let mut session = server.connect();
+    session.send(b"QUIT\r\n");
+    session.reply();
+    wait_until("the trace has it", || server.data.join(".trace").exists());
+    let output = explain("0123456789abc\u{1b}[1m", "mta-data");
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), String::new()));
+    let said = text(&output.stderr);
+    assert!(said.contains("nothing of `0123456789abc\\u{1b}[1m`: it is unknown, or too old"), "{said}");
+    assert_eq!(explain("x", "elsewhere").status.code(), Some(1));
+}
+
+#[test] // A trace that cannot be written never stops mail.
+fn mail_goes_on_where_the_trace_cannot_be_written() {
+    let directory = tempfile::tempdir().expect("a directory");
+    fs::create_dir(directory.path().join("mta-data")).expect("made");
+    fs::write(directory.path().join("mta-data/.trace"), "in the way").expect("written");
+    let server = Mta::in_directory(STRANGERS, directory);
+    assert!(server.send("<>", &["alice@localhost"], MESSAGE).status.success());
+    assert_eq!(server.delivered("localhost/alice").len(), 1);
+    server.logged("the trace cannot be written; mail goes on");
+}
+
+#[test] // `keep_days = 0`
+fn nothing_is_traced_where_nobody_wants_it() {
+    let mut server = Mta::with_config(&format!("{STRANGERS}[trace]\nkeep_days = 0\n"));
+    assert!(server.send("<>", &["alice@localhost"], MESSAGE).status.success());
+    server.terminate();
+    assert!(!server.data.join(".trace").exists());
+}
