@@ -255,6 +255,10 @@ impl Check for ArcChain {
         Scope::Content
     }
 
+    fn asks_dns(&self) -> bool {
+        true
+    }
+
     fn examines_submission(&self) -> bool {
         false
     }

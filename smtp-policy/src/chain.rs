@@ -203,9 +203,40 @@ impl Chain {
         &mut self.rules
     }
 
-    /// What runs when and in which mode, for people.
+    /// What is done about each practice, for people: [`Rules::explain`].
     pub fn explain(&self) -> String {
         self.rules.explain()
+    }
+
+    /// What runs when, what that costs, and in which mode, for people: the scopes in their order, in each its checks, and of each
+    /// check its practices.
+    pub fn explain_chain(&self) -> String {
+        let mut lines = vec![self.rules.explain_preset()];
+        for (scope, when) in SCOPES {
+            let checks: Vec<_> = self.checks.iter().filter(|check| check.scope() == scope).collect();
+            if checks.is_empty() {
+                continue;
+            }
+            lines.push(format!("\n{when}"));
+            for check in checks {
+                lines.push(self.explain_check(&**check));
+                let practices = check.practices().iter();
+                let practices = practices.filter_map(|practice| self.rules.explain_practice(practice.name()));
+                lines.extend(practices.map(|line| format!("    {line}")));
+            }
+        }
+        let greylisting = if self.greylisting.is_some() { "" } else { "; nobody is asked to come again" };
+        lines.push(format!("\n{}{greylisting}", self.rules.explain_thresholds()));
+        lines.join("\n")
+    }
+
+    fn explain_check(&self, check: &dyn Check) -> String {
+        if !self.wants(check) {
+            return "  a check that does not run, since all of its practices are off".into();
+        }
+        let dns = if check.asks_dns() { "DNS is asked" } else { "no DNS" };
+        let whom = if check.examines_submission() { "mail of everybody" } else { "mail of strangers" };
+        format!("  a check of {whom}: {dns}, at most {} s", check.time_limit().as_secs())
     }
 
     fn wants(&self, check: &dyn Check) -> bool {
@@ -340,6 +371,15 @@ impl Chain {
         parts.map(explain).collect()
     }
 }
+
+/// When the checks of each scope run.
+const SCOPES: [(Scope, &str); 5] = [
+    (Scope::Client, "client: at the first RCPT of a session, all at the same time, with those of the sender"),
+    (Scope::Sender, "sender: at the first RCPT of a transaction, all at the same time"),
+    (Scope::Recipient, "recipient: at each RCPT behind those, all at the same time"),
+    (Scope::Content, "content: when it has come, all at the same time"),
+    (Scope::Conclusion, "conclusion: from what the others found, all at the same time"),
+];
 
 impl fmt::Debug for Chain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -71,6 +71,11 @@ pub trait Check: Send + Sync {
         self.scope() >= Scope::Content
     }
 
+    /// Whether it asks DNS, for [`Chain::explain_chain`](crate::Chain::explain_chain). Default: no.
+    fn asks_dns(&self) -> bool {
+        false
+    }
+
     /// How long it may take; then what it looks at is unknown. Default: [`CHECK_LIMIT`](crate::CHECK_LIMIT), 20 s. The stage of
     /// the content has 2 min in all.
     fn time_limit(&self) -> Duration {
@@ -93,6 +98,10 @@ impl<C: Check + ?Sized> Check for Arc<C> {
 
     fn examines_submission(&self) -> bool {
         (**self).examines_submission()
+    }
+
+    fn asks_dns(&self) -> bool {
+        (**self).asks_dns()
     }
 
     fn time_limit(&self) -> Duration {

@@ -280,6 +280,10 @@ impl Check for Dkim {
         Scope::Content
     }
 
+    fn asks_dns(&self) -> bool {
+        true
+    }
+
     fn examines_submission(&self) -> bool {
         false
     }

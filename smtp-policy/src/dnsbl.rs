@@ -195,6 +195,10 @@ impl Check for Dnsbl {
         Scope::Client
     }
 
+    fn asks_dns(&self) -> bool {
+        true
+    }
+
     async fn examine(&self, subject: &Subject<'_>) -> Observation {
         self.examine_address(subject.connection().peer().ip()).await
     }
@@ -208,6 +212,10 @@ impl Check for DomainDnsbl {
 
     fn scope(&self) -> Scope {
         Scope::Sender
+    }
+
+    fn asks_dns(&self) -> bool {
+        true
     }
 
     async fn examine(&self, subject: &Subject<'_>) -> Observation {

@@ -117,6 +117,10 @@ impl Check for Dnswl {
         Scope::Client
     }
 
+    fn asks_dns(&self) -> bool {
+        true
+    }
+
     async fn examine(&self, subject: &Subject<'_>) -> Observation {
         self.examine_address(subject.connection().peer().ip()).await
     }

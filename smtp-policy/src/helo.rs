@@ -176,6 +176,10 @@ impl Check for Helo {
         Scope::Client
     }
 
+    fn asks_dns(&self) -> bool {
+        true
+    }
+
     async fn examine(&self, subject: &Subject<'_>) -> Observation {
         self.examine_connection(subject.connection()).await
     }

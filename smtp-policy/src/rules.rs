@@ -149,20 +149,34 @@ impl Rules {
 
     /// A line for each practice: its number, name, what is done about it, and what it asks.
     pub fn explain(&self) -> String {
-        let mut lines = vec![format!("preset {}", self.preset.as_str())];
-        for (practice, setting) in self.practices.values() {
-            let weight = if setting.fails == Action::Score { format!(" {}", setting.weight) } else { String::new() };
-            let unknown = match setting.unknown {
-                Action::Off | Action::Observe => String::new(),
-                action => format!(", unknown: {action}"),
-            };
-            let action = format!("{}{weight}{unknown}", setting.fails);
-            lines.push(format!("{:<5} {:<28} {action:<24} {}", practice.id(), practice.name(), practice.about()));
-        }
+        let mut lines = vec![self.explain_preset()];
+        lines.extend(self.practices.keys().filter_map(|name| self.explain_practice(name)));
+        lines.push(self.explain_thresholds());
+        lines.join("\n")
+    }
+
+    pub(crate) fn explain_preset(&self) -> String {
+        format!("preset {}", self.preset.as_str())
+    }
+
+    /// What is only observed has the action of the preset behind it.
+    pub(crate) fn explain_practice(&self, name: &str) -> Option<String> {
+        let (practice, setting) = self.get(name)?;
+        let weight = if setting.fails == Action::Score { format!(" {}", setting.weight) } else { String::new() };
+        let shadow = self.shadow_action(practice, setting);
+        let shadow = shadow.map(|action| format!(", in shadow: {action}")).unwrap_or_default();
+        let unknown = match setting.unknown {
+            Action::Off | Action::Observe => String::new(),
+            action => format!(", unknown: {action}"),
+        };
+        let action = format!("{}{weight}{shadow}{unknown}", setting.fails);
+        Some(format!("{:<7} {:<28} {action:<28} {}", practice.id(), practice.name(), practice.about()))
+    }
+
+    pub(crate) fn explain_thresholds(&self) -> String {
         let threshold = |score: Option<u32>| score.map_or_else(|| "off".to_owned(), |score| score.to_string());
         let Thresholds { greylist, tag, reject } = self.thresholds;
         let [greylist, tag, reject] = [greylist, tag, reject].map(threshold);
-        lines.push(format!("score: greylist {greylist}, tag {tag}, reject {reject}"));
-        lines.join("\n")
+        format!("score: greylist {greylist}, tag {tag}, reject {reject}")
     }
 }

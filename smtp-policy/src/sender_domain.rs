@@ -93,6 +93,10 @@ impl Check for SenderDomain {
         Scope::Sender
     }
 
+    fn asks_dns(&self) -> bool {
+        true
+    }
+
     async fn examine(&self, subject: &Subject<'_>) -> Observation {
         match subject.transaction() {
             Some(transaction) => self.examine_reverse_path(transaction.reverse_path()).await,

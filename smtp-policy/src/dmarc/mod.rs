@@ -314,6 +314,10 @@ impl Check for Dmarc {
         Scope::Conclusion
     }
 
+    fn asks_dns(&self) -> bool {
+        true
+    }
+
     fn examines_submission(&self) -> bool {
         false
     }

@@ -253,6 +253,10 @@ impl Check for Spf {
         Scope::Sender
     }
 
+    fn asks_dns(&self) -> bool {
+        true
+    }
+
     async fn examine(&self, subject: &Subject<'_>) -> Observation {
         let (Some(transaction), Some(greeting)) = (subject.transaction(), subject.connection().greeting()) else {
             return Observation::new();

@@ -248,3 +248,38 @@ impl Greylisting for Never {
         false
     }
 }
+
+#[test] // DESIGN: what runs where, in which mode
+fn the_chain_says_what_runs_when_what_it_asks_and_what_is_in_shadow() -> Result<(), smtp_policy::UnknownPractice> {
+    let mut content = Planned::new(Scope::Content, Action::Score);
+    content.practice = Practice::new("filtered", "X2", "What a filter says").fails([Action::Score; 3], [6; 3]);
+    let mut off = Planned::new(Scope::Recipient, Action::Off);
+    off.practice = Practice::new("unwanted", "X3", "What nobody wants").fails([Action::Off; 3], [0; 3]);
+    let chain = Chain::new("all", Preset::Bcp)
+        .with(content)
+        .with(off)
+        .with(Planned::new(Scope::Sender, Action::Reject))
+        .with(smtp_policy::SenderDomain::new(ResolverTable::new()))
+        .with_action("planned", Action::Observe)?;
+    let expected = "\
+preset bcp
+
+sender: at the first RCPT of a transaction, all at the same time
+  a check of mail of strangers: no DNS, at most 20 s
+    X1      planned                      observe, in shadow: reject   What the test wants
+  a check of mail of strangers: DNS is asked, at most 20 s
+    B2505.9 sender-domain                reject, unknown: defer       The domain of the reverse-path exists
+    B2505.9 sender-null-mx               reject                       The domain of the reverse-path does not say that it takes no mail
+
+recipient: at each RCPT behind those, all at the same time
+  a check that does not run, since all of its practices are off
+    X3      unwanted                     off                          What nobody wants
+
+content: when it has come, all at the same time
+  a check of mail of everybody: no DNS, at most 20 s
+    X2      filtered                     score 6                      What a filter says
+
+score: greylist 2, tag 5, reject 10; nobody is asked to come again";
+    assert_eq!(chain.explain_chain(), expected);
+    Ok(())
+}
