@@ -32,6 +32,8 @@
 //! rewrites the reverse-path of what is forwarded, and finds the way back, [`Batv`] tags those of our own mail, [`Verp`] those of
 //! lists. [`AccessRules`] are the operator's own, a policy in front of others (B2505.5–7). [`RateLimits`] are a policy of their own: what comes too fast is refused at once (B2505.8). What all of them remember is in
 //! lists. A [`DecisionTrace`] keeps what was said, found and done, and a [`SessionTrace`] of it is a page for people. [`RateLimits`] are a policy of their own: what comes too fast is refused at once (B2505.8). What all of them remember is in
+//! lists. A [`DecisionTrace`] keeps what was said, found and done, and a [`SessionTrace`] of it is a page for people; [`Replay`]
+//! judges it by other rules, and [`TraceSummary`] counts. [`RateLimits`] are a policy of their own: what comes too fast is refused at once (B2505.8). What all of them remember is in
 //! a [`StateStore`].
 //!
 //! [`selfcheck`] turns the questions round: whether our own host and domains are such as others want them, and what is to be published.
@@ -69,6 +71,7 @@ mod outbound_chain;
 mod practice;
 mod rate_limit;
 mod recommended;
+mod replay;
 mod reverse_dns;
 mod rewriting_key;
 mod rules;
@@ -119,6 +122,7 @@ pub use outbound_chain::OutboundChain;
 pub use practice::{ForRoleMailboxes, Practice, Preset};
 pub use rate_limit::{Rate, RateBy, RateLimits, Rated};
 pub use recommended::recommended;
+pub use replay::{Replay, VerdictChange};
 pub use reverse_dns::{ConfirmedName, ReverseDns};
 pub use rewriting_key::{KeyTooShort, RewritingKey};
 pub use rules::{Rules, Thresholds, UnknownPractice};
@@ -139,4 +143,5 @@ pub use trace::entry::{TraceEntry, TraceLineError};
 pub use trace::event::{Judged, JudgedFinding, Traced};
 pub use trace::observer::{DecisionTrace, TRACE_SESSION_LIMIT_OCTETS};
 pub use trace::session::SessionTrace;
+pub use trace::summary::TraceSummary;
 pub use verp::Verp;

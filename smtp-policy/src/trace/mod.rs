@@ -3,10 +3,11 @@
 //! [`DecisionTrace`](observer::DecisionTrace) is an observer; it makes a [`TraceEntry`](entry::TraceEntry) of each event and
 //! writes it as one line of JSON. What keeps the lines, and for how long, is the application's: a file, a table, memory. Read
 //! again they are a [`SessionTrace`](session::SessionTrace), which is shown as a page; a
-//! [`TraceSummary`](summary::TraceSummary) counts those of a day, and [`Replay`](crate::replay::Replay) judges them anew.
+//! [`TraceSummary`](summary::TraceSummary) counts them, and [`Replay`](crate::replay::Replay) judges them anew.
 
 pub(crate) mod entry;
 pub(crate) mod event;
 pub(crate) mod observer;
-mod page;
+pub(crate) mod page;
 pub(crate) mod session;
+pub(crate) mod summary;
