@@ -18,7 +18,7 @@ use crate::queue::{QuarantineCommand, QueueCommand};
 use crate::run::RunOptions;
 use crate::selfcheck::CheckOptions;
 use crate::send::SendOptions;
-use crate::trace::ExplainOptions;
+use crate::trace::{ExplainOptions, LogCommand, ReplayOptions};
 
 mod config;
 mod dkim;
@@ -63,6 +63,9 @@ enum Command {
     Dkim(DkimCommand),
     /// Say what happened in a session, what was found, and why it was decided so
     Explain(ExplainOptions),
+    /// What happened, from the trace
+    #[command(subcommand)]
+    Log(LogCommand),
     /// What is looked at in mail of strangers, and what is done about it
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -76,11 +79,13 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum PolicyCommand {
-    /// Print each practice by its number, what is done about it, and the scores
+    /// Print what is looked at when: each practice by its number, what is done about it, and the scores
     Explain {
         /// The configuration; without it, what holds when there is none
         file: Option<PathBuf>,
     },
+    /// Print which verdicts of the trace would be others under a configuration, and why; nobody is asked
+    Replay(ReplayOptions),
 }
 
 #[derive(Debug, Subcommand)]
@@ -108,6 +113,8 @@ fn main() -> ExitCode {
         Command::Password(options) => password::password(&options),
         Command::Dkim(command) => dkim::run(&command),
         Command::Explain(options) => trace::explain(&options),
+        Command::Log(command) => trace::log(&command),
+        Command::Policy(PolicyCommand::Replay(options)) => trace::replay(&options),
         Command::Policy(PolicyCommand::Explain { file }) => explain(file.as_deref()),
         Command::Config(ConfigCommand::Show { file }) => show(file.as_deref()),
         Command::Config(ConfigCommand::Check { file }) => check(&file),
@@ -134,7 +141,7 @@ fn show(file: Option<&Path>) -> Result<(), AnyError> {
 fn explain(file: Option<&Path>) -> Result<(), AnyError> {
     let config = Config::load(file)?;
     let chain = policy::plan(&config.hostname, &config.domains, &config.policy)?;
-    Ok(writeln!(io::stdout(), "{}", chain.explain())?)
+    Ok(writeln!(io::stdout(), "{}", chain.explain_chain())?)
 }
 
 fn check(file: &Path) -> Result<(), AnyError> {

@@ -3,7 +3,10 @@
 //! ```text
 //! files     where the lines go, and which are removed
 //! read      the entries in those files
+//!   since   from when on
 //! explain   a session as a page
+//! replay    the verdicts under another configuration
+//! summary   what happened, in numbers
 //! ```
 //!
 //! A trace that cannot be written holds up nobody; the log says so.
@@ -11,6 +14,9 @@
 mod explain;
 mod files;
 mod read;
+mod replay;
+mod since;
+mod summary;
 
 use std::io;
 use std::sync::Arc;
@@ -27,6 +33,8 @@ use crate::policy;
 use self::files::TraceFiles;
 
 pub(crate) use self::explain::{ExplainOptions, explain};
+pub(crate) use self::replay::{ReplayOptions, replay};
+pub(crate) use self::summary::{LogCommand, log};
 
 /// The most octets that wait to be written: 1 MiB.
 const WAITING_OCTETS: usize = 1 << 20;

@@ -57,7 +57,14 @@ fn p1_the_configuration_says_what_is_done() {
         .expect("it runs");
     let said = text(&output.stdout);
     let line = said.lines().find(|line| line.contains(" sender-domain ")).expect("a line");
-    assert!(line.starts_with("B2505.9 sender-domain") && line.contains("reject") && !line.contains("defer"), "{line}");
+    assert!(
+        line.trim_start().starts_with("B2505.9 sender-domain") && line.contains("reject") && !line.contains("defer"),
+        "{line}"
+    );
+    assert!(
+        said.contains("\nsender: at the first RCPT of a transaction")
+            && said.contains(": DNS is asked, at most 20 s\n")
+    );
     assert!(said.starts_with("preset bcp\n") && said.ends_with("score: greylist 2, tag 5, reject 10\n"), "{said}");
 }
 

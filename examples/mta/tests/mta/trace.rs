@@ -1,4 +1,5 @@
-//! `mta explain`: why a message was taken or refused, by each of its names, while the server runs and afterwards.
+//! `mta explain`: why a message was taken or refused, by each of its names, while the server runs and afterwards; `mta policy
+//! replay`: what another configuration would make of it; `mta log summary`: how often.
 
 use std::fs;
 use std::path::Path;
@@ -116,4 +117,77 @@ fn nothing_is_traced_where_nobody_wants_it() {
     assert!(server.send("<>", &["alice@localhost"], MESSAGE).status.success());
     server.terminate();
     assert!(!server.data.join(".trace").exists());
+}
+
+/// Two sessions: one is let pass, one has to come again.
+fn some_traffic() -> Mta {
+    let server = Mta::with_config(STRANGERS);
+    assert!(server.send("<>", &["alice@localhost"], MESSAGE).status.success());
+    assert!(!server.send("bob@client.example", &["alice@localhost"], MESSAGE).status.success());
+    server.until_idle();
+    for (word, last) in [(" accepted ", " delivered: "), (" refused ", " closed: ")] {
+        explained(server.directory.path(), &field(&server, word, "session"), last);
+    }
+    server
+}
+
+#[test] // PRACTICES P9: replaying gives the same verdict
+fn p9_replay_says_what_another_configuration_would_change_and_of_its_own_nothing() {
+    let server = some_traffic();
+    let directory = server.directory.path();
+    let replay = |arguments: &[&str]| {
+        let output = run(directory, &[&["policy", "replay"], arguments].concat());
+        assert!(output.status.success(), "{output:?}");
+        text(&output.stdout)
+    };
+    assert_eq!(replay(&["--config", "mta.toml"]), "judgements 3, of which 0 would be others\n");
+    fs::write(directory.join("new.toml"), format!("{STRANGERS}[policy.unknown]\nsender-domain = \"observe\"\n"))
+        .expect("written");
+    let said = replay(&["--config", "new.toml"]);
+    for line in [
+        "  <alice@localhost>, at RCPT\n    from     asked to come again: 451 4.1.8 ",
+        "\n    to       let pass\n    because  sender-domain: defer, now observe\n",
+        "    unknown  what the content would come to: it was not sent\n",
+        "judgements 3, of which 1 would be others\n",
+        "       1  asked to come again -> let pass\n",
+    ] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    let with_clamd = STRANGERS.replace("[policy]", "[policy]\nclamd = \"127.0.0.1:1\"");
+    fs::write(directory.join("new.toml"), with_clamd).expect("written");
+    let said = replay(&["--config", "new.toml", "--since", "1d"]);
+    assert!(said.contains("not known: what `malware` would have found in 3 of them; nobody looked\n"), "{said}");
+    assert_eq!(replay(&["--config", "mta.toml", "--since", "0m"]), "judgements 0, of which 0 would be others\n");
+    let output = run(directory, &["policy", "replay", "--since", "soon"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
+#[test] // PRACTICES S41
+fn s41_the_summary_counts_what_came_and_what_was_refused_by_which_practice() {
+    let server = some_traffic();
+    let output = run(server.directory.path(), &["log", "summary", "--config", "mta.toml"]);
+    assert!(output.status.success(), "{output:?}");
+    let said = text(&output.stdout);
+    let (period, numbers) = said.split_once("\n\n").expect("a heading");
+    assert!(period.starts_with("from ") && period.contains("\nto   "), "{said}");
+    let octets = numbers.split(" with ").nth(1).and_then(|rest| rest.split(' ').next()).expect("octets");
+    let expected = format!(
+        // The client had sent `DATA` before it knew of the refusal.
+        "\
+connections           2
+messages in           1  with {octets} octets
+refusals              2
+delivered             1  recipients
+failed                0  recipients
+notifications         0
+
+refused by
+       1  content: 554 5.5.1 No valid recipients
+       1  defer: sender-domain
+
+clients (connections, messages, refusals)
+       2        1        2  127.0.0.1
+"
+    );
+    assert_eq!(numbers, expected);
 }
