@@ -228,7 +228,7 @@ async fn after_kill_9_what_was_flushed_is_there_and_nothing_is_missing_in_betwee
     let mut before = 0;
     for round in 0..3 {
         let mut child = Command::new(std::env::current_exe()?)
-            .args(["child_of_the_next", "--exact", "--nocapture"])
+            .args(["state::child_of_the_next", "--exact", "--nocapture"])
             .env(CHILD, root.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
