@@ -13,7 +13,7 @@ use smtp_policy::{
 };
 
 use crate::AnyError;
-use crate::config::RateConfig;
+use crate::config::{MilterConfig, RateConfig};
 use crate::dmarc_reports::DmarcReportSettings;
 
 /// Whom the C library asks where the system names nobody.
@@ -38,6 +38,8 @@ pub(crate) struct PolicySettings {
     pub(crate) spamd: Option<FilterAddress>,
     /// Where rspamd does.
     pub(crate) rspamd: Option<FilterAddress>,
+    /// Filters that speak the milter protocol, in the order in which they are asked.
+    pub(crate) milters: Vec<MilterConfig>,
     /// What a score means.
     pub(crate) thresholds: Thresholds,
     /// Lists of good servers.

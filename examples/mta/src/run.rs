@@ -15,7 +15,7 @@ use smtp_queue::{MaildirStore, mailbox_directory};
 use thiserror::Error;
 
 use crate::AnyError;
-use crate::config::{Config, ListenerConfig, ListenerService, ListenerTls, Mailboxes, Protocol};
+use crate::config::{Config, ListenerConfig, ListenerService, ListenerTls, Mailboxes, Protocol, milter_policy};
 use crate::logging::{self, LogLines};
 use crate::outbound::Rewriting;
 use crate::policy::{self, Services};
@@ -142,6 +142,10 @@ async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
         if config.smart_host.is_none() {
             builder = builder.policy(NoWayOut { domains: config.domains.clone() });
         }
+    }
+    // Behind all others: what is refused anyway costs no filter.
+    if let Some(filters) = milter_policy(&config.policy.milters, &config.hostname) {
+        builder = builder.policy(filters);
     }
     if tls.is_some() || users.is_some() {
         reload_on_hangup(tls.clone(), users)?;

@@ -2,7 +2,7 @@
 //!
 //! [`mod@file`] has the keys as they stand in TOML, [`check`] turns them into [`Config`] or into [`problem::Problems`]
 //! with line and column; [`aliases`] has other names of mailboxes, [`outbound`] how mail leaves, [`tls_policy`] what next hops
-//! ask for, [`policy`] what is done about mail of strangers, [`access`] the operator's own rules about them, [`dmarc_reports`]
+//! ask for, [`policy`] what is done about mail of strangers, [`access`] the operator's own rules about them, [`milters`] which filters are asked, [`dmarc_reports`]
 //! what domains are told of it, and [`trace`] how long it is remembered.
 
 mod access;
@@ -10,6 +10,7 @@ mod aliases;
 mod check;
 mod dmarc_reports;
 mod file;
+mod milters;
 mod outbound;
 mod policy;
 mod problem;
@@ -29,6 +30,7 @@ use crate::recipients::Recipients;
 use crate::trace::TraceSettings;
 
 pub(crate) use self::file::{ListenerService, ListenerTls, Log, LogFormat, Mailboxes, Protocol, RelayTls};
+pub(crate) use self::milters::{MilterConfig, policy as milter_policy};
 pub(crate) use self::problem::ConfigError;
 pub(crate) use self::rates::RateConfig;
 use self::tls_policy::TlsPolicyConfig;

@@ -15,6 +15,7 @@ use super::access::{self, AccessTable};
 use super::check::{parsed, set};
 use super::dmarc_reports::{self, DmarcReportsTable};
 use super::file::{Placed, texts, unplaced};
+use super::milters::{self, MilterTable};
 use super::problem::Report;
 use super::rates::{self, RateTable};
 
@@ -44,6 +45,8 @@ pub(super) struct PolicyTable {
     weights: BTreeMap<Spanned<String>, Spanned<u16>>,
     #[serde(default)]
     dmarc_reports: DmarcReportsTable,
+    #[serde(default)]
+    milter: Vec<MilterTable>,
     #[serde(default)]
     blocklist: Vec<BlocklistTable>,
     #[serde(default)]
@@ -111,6 +114,7 @@ pub(super) fn check(report: &mut Report<'_>, table: &PolicyTable) -> PolicySetti
         clamd: filter(report, "policy.clamd", &table.clamd),
         spamd: filter(report, "policy.spamd", &table.spamd),
         rspamd: filter(report, "policy.rspamd", &table.rspamd),
+        milters: milters::check(report, &table.milter),
         thresholds,
         allowlists: all(report, "policy.allowlists", "a zone of DNS", table.allowlists.as_deref().unwrap_or_default()),
         blocklists,
@@ -234,6 +238,7 @@ impl From<&PolicySettings> for PolicyTable {
             weights: config.weights.iter().map(|(name, weight)| (unplaced(name.clone()), unplaced(*weight))).collect(),
             access: config.access.iter().map(access::table).collect(),
             dmarc_reports: DmarcReportsTable::from(&config.dmarc_reports),
+            milter: config.milters.iter().map(MilterTable::from).collect(),
             blocklist: config
                 .blocklists
                 .iter()

@@ -62,6 +62,14 @@ fn an_error_names_file_line_column_and_key() {
             "[policy]\nclamd = \"there\"\n",
             "mta.toml:2:9: policy.clamd: `there` is not the address of a filter, `host:port` or `unix:/path`: `there` is neither host:port nor unix:/path".into(),
         ),
+        (
+            "[[policy.milter]]\naddress = \"inet:8891\"\n",
+            "mta.toml:2:11: policy.milter.address: `inet:8891` is not the address of a filter, `inet:host:port` or `unix:/path`: `8891` is neither host:port nor unix:/path".into(),
+        ),
+        (
+            "[[policy.milter]]\naddress = \"unix:/x\"\ntimeout_seconds = 0\n",
+            "mta.toml:3:19: policy.milter.timeout_seconds: 0 is not between 1 and 100".into(),
+        ),
         ("[tls]\n", format!("mta.toml:1:2: unknown key `tls`, {keys}")),
         ("[log]\nlevle = \"info\"\n", "mta.toml:2:1: in `log`: unknown key `levle`, expected `format` or `level`".into()),
         (

@@ -125,3 +125,25 @@ fn b2505_5_rules_of_the_operator_come_first() {
     let shown = text(&shown.stdout);
     assert!(shown.contains("sender = \".spam.example\"") && shown.contains("text = \"Not you\""), "{shown}");
 }
+}
+
+#[test] // SECURITY D-49: the operator's choice while a milter is away, of mail of this host too
+fn d49_mail_waits_for_a_milter_that_is_away_unless_it_may_pass() {
+    let milter = |more: &str| {
+        // Nobody listens there.
+        format!("users = [\"alice@localhost\"]\n[[policy.milter]]\naddress = \"inet:127.0.0.1:1\"\n{more}\n")
+    };
+    let mta = Mta::with_config(&milter(""));
+    let output = mta.send("bob@client.example", &["alice@localhost"], MESSAGE);
+    let said = text(&output.stderr) + &text(&output.stdout);
+    assert!(!output.status.success() && said.contains("451 4.7.1"), "{said}");
+    mta.logged("milter");
+    let mta = Mta::with_config(&milter("fallback = \"accept\""));
+    assert!(mta.send("bob@client.example", &["alice@localhost"], MESSAGE).status.success());
+    assert!(stored(&mta).ends_with("\r\nX-Spam-Flag: NO\r\n\r\nx\r\n"));
+    let show = crate::common::mta().args(["config", "show", "mta.toml"]).current_dir(mta.directory.path()).output();
+    let shown = text(&show.expect("it runs").stdout);
+    for line in ["[[policy.milter]]", "timeout_seconds = 60", "message_octets = 33554432", "malware = false"] {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
+}
