@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use smtp_core::{Content, ContentSource, ForwardPath, Greeting, Refusal, StoredContent, Transaction, TransactionId};
 
-use super::Filter;
 use super::draft::Draft;
 use super::facts::{Facts, Macros, mail_parameters};
+use super::settings::Filter;
 use super::talk::{Lost, Opinion, Talk};
 use super::wire::{BODY_CHUNK_OCTETS, Command, protocol};
 
@@ -33,6 +33,11 @@ pub(super) struct Conversation {
 }
 
 impl Conversation {
+    /// Whether there is a connection to it.
+    pub(super) fn is_open(&self) -> bool {
+        self.talk.is_some()
+    }
+
     /// Whether the filter was lost while this was talked about.
     pub(super) fn is_lost(&self, facts: &Facts<'_>) -> bool {
         self.lost_in == Some(facts.transaction.map(Transaction::id))

@@ -1,12 +1,13 @@
 //! Filters that speak Sendmail's milter protocol, version 6: asked at each stage, and what they change is applied at once or not.
 //!
 //! [`wire`] has the octets, [`talk`] one connection, [`reply`] what a filter wants the client to read, [`facts`] the macros,
-//! [`conversation`] what a filter was told, and [`draft`] the message as filters change it.
+//! [`conversation`] what a filter was told, [`settings`] what one may cost, and [`draft`] the message as filters change it.
 
 mod conversation;
 mod draft;
 mod facts;
 mod reply;
+mod settings;
 mod talk;
 mod wire;
 
@@ -30,42 +31,14 @@ use crate::practice::ForRoleMailboxes;
 use conversation::Conversation;
 use draft::Draft;
 use facts::Facts;
+use settings::Filter;
+pub use settings::MilterFallback;
 use talk::{Lost, Opinion};
 
 /// How long all filters together may take for a command: less than the engine waits for its policies.
 const STAGE_LIMIT: Duration = Duration::from_secs(25);
 /// The same for a message.
 const MESSAGE_LIMIT: Duration = Duration::from_secs(110);
-
-/// What becomes of mail while a filter is away, or says what nobody understands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum MilterFallback {
-    /// The client is asked to come again: `451 4.7.1`.
-    #[default]
-    TempFail,
-    /// It passes without this filter. A filter that was lost while it said what it changes has the client come again all the same,
-    /// and so has one whose changes are impossible (SECURITY D-49).
-    Accept,
-}
-
-impl MilterFallback {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::TempFail, Self::Accept];
-
-    /// The word for it in a configuration.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::TempFail => "tempfail",
-            Self::Accept => "accept",
-        }
-    }
-
-    /// The one of that word.
-    pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|fallback| fallback.as_str() == word)
-    }
-}
 
 /// Asks filters that speak the milter protocol, one after another, and does what they say.
 ///
@@ -101,29 +74,12 @@ pub struct Milter {
     observer: Option<Arc<dyn Observer>>,
 }
 
-/// One filter.
-#[derive(Debug, Clone)]
-struct Filter {
-    address: FilterAddress,
-    time: Duration,
-    octets: u64,
-    fallback: MilterFallback,
-    for_role_mailboxes: ForRoleMailboxes,
-}
-
 impl Milter {
     /// The filter that listens there; `hostname` is what it is told of ours.
     pub fn new(address: FilterAddress, hostname: &Domain) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let filter = Filter {
-            address,
-            time: Duration::from_secs(60),
-            octets: 32 << 20,
-            fallback: MilterFallback::default(),
-            for_role_mailboxes: ForRoleMailboxes::Tagged,
-        };
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { id, hostname: hostname.to_ascii(), filters: vec![filter], observer: None }
+        Self { id, hostname: hostname.to_ascii(), filters: vec![Filter::new(address)], observer: None }
     }
 
     /// How long it may take to judge a complete message. Default: 60 s; each word of the filter that it still works gives it as much
@@ -201,7 +157,7 @@ impl Milter {
                 put(&shared, place, conversation);
                 continue;
             }
-            let told = timeout_at(deadline, conversation.catch_up(filter, &facts)).await;
+            let told = timeout_at(deadline, Self::tell(&mut conversation, filter, &facts)).await;
             let opinion = match told.unwrap_or_else(|_elapsed| Err(timed_out())) {
                 Ok(()) => look(&conversation).clone(),
                 Err(cause) => {
@@ -217,6 +173,19 @@ impl Milter {
             }
         }
         Verdict::Continue
+    }
+
+    /// Has one filter told of what it was not told of. One that went away since the last message, to be started anew, is told all
+    /// of it again.
+    async fn tell(conversation: &mut Conversation, filter: &Filter, facts: &Facts<'_>) -> io::Result<()> {
+        let was_there = conversation.is_open();
+        match conversation.catch_up(filter, facts).await {
+            Err(_) if was_there => {
+                *conversation = Conversation::default();
+                conversation.catch_up(filter, facts).await
+            }
+            told => told,
+        }
     }
 
     /// What one filter says of a recipient.

@@ -313,9 +313,10 @@ async fn a_filter_that_died_is_found_again_with_the_next_message() {
     let first = message(&[USER], "Subject: 1\r\n\r\nx");
     let lines: Vec<&str> = first.iter().chain(&first[1..]).copied().collect();
     let seen = converse(vec![Arc::new(milter(&filter))], "192.0.2.1", &lines).await;
-    assert_eq!(seen.delivered.len() + seen.replies.iter().filter(|reply| reply.starts_with("451 4.7.1")).count(), 2);
-    let letters = filter.letters();
-    assert!(letters.starts_with("OCHMRTLNBEA") && letters.matches('O').count() <= 2, "{letters}");
+    assert_eq!(seen.delivered.len(), 2, "{:?}", seen.replies);
+    let letters = filter.letters().replace('Q', "");
+    assert_eq!(letters.matches('O').count(), 2, "{letters}");
+    assert!(letters.starts_with("OCHMRTLNBEA") && letters.contains("OCHMRTLNBE"), "{letters}");
 }
 
 #[tokio::test] // PRACTICES P4
