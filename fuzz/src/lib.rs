@@ -20,6 +20,7 @@
 //! | [`received`] | a generated trace field parses back to what went in |
 //! | [`dsn`] | a strict reader finds in a notification what went in, and nothing else |
 //! | [`dns_list`] | an answer of a list in DNS counts as a slow reading says; what a list says stays one line of a reply |
+//! | [`milter_reply`] | whatever a filter says, a message is delivered if and only if the client reads `250`, and is canonical |
 //! | [`client_reply`] | the reader of replies equals a slow reading of RFC 5321 §4.2, however the octets are cut |
 //! | [`client_session`] | whatever a server says, each recipient has one result, and none is delivered by mistake |
 //! | [`spool_record`] | a reader of stored records does not panic, takes little memory, and undoes the writer |
@@ -35,6 +36,7 @@ pub mod control;
 pub mod dns_list;
 pub mod dsn;
 pub mod line;
+pub mod milter_reply;
 mod moment;
 pub mod parameter;
 pub mod path;
@@ -52,7 +54,7 @@ pub mod text;
 pub type Law = fn(&[u8]);
 
 /// All laws, by the name of their target and of their folder in `corpus/`.
-pub const LAWS: [(&str, Law); 18] = [
+pub const LAWS: [(&str, Law); 19] = [
     ("line", line::law),
     ("command", command::law),
     ("path", path::law),
@@ -66,6 +68,7 @@ pub const LAWS: [(&str, Law); 18] = [
     ("received", received::law),
     ("dsn", dsn::law),
     ("dns_list", dns_list::law),
+    ("milter_reply", milter_reply::law),
     ("client_reply", client_reply::law),
     ("client_session", client_session::law),
     ("spool_record", spool_record::law),

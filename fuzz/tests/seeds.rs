@@ -15,6 +15,8 @@ use fuzz::{LAWS, Law};
 const MUTATIONS: usize = 20_000;
 const MUTATIONS_OF_SESSIONS: usize = 4_000;
 const MUTATIONS_OF_NOTIFICATIONS: usize = 4_000;
+/// Each is a session with a socket.
+const MUTATIONS_OF_MILTERS: usize = 2_000;
 /// Each builds a spool, and opens it five times.
 const MUTATIONS_OF_SPOOLS: usize = 1_000;
 /// Longer inputs are cut; `cargo fuzz` goes further.
@@ -101,6 +103,7 @@ mutation_tests! {
     t16_no_mutation_breaks_the_law_of_client_sessions: "client_session", MUTATIONS_OF_SESSIONS;
     t16_no_mutation_breaks_the_law_of_spool_records: "spool_record", MUTATIONS;
     t16_no_mutation_breaks_the_law_of_spool_recovery: "spool_recovery", MUTATIONS_OF_SPOOLS;
+    t16_no_mutation_breaks_the_law_of_milters: "milter_reply", MUTATIONS_OF_MILTERS;
     t16_no_mutation_breaks_the_law_of_rewritten_addresses: "srs", MUTATIONS;
 }
 
