@@ -29,6 +29,8 @@
 //!
 //! [`Submission`] is no check: it completes what mail clients submit; nor is [`DkimSigning`], by
 //! which a queue signs what leaves with [`DkimSigner`]s, nor [`ArcSealing`], by which it seals what it hands on. [`Srs`]
+//! [`Submission`] is no check: it completes what mail clients submit; nor are [`Receipts`], which takes their requests for receipts
+//! out, and [`DkimSigner`], which signs what leaves. [`Srs`]
 //! rewrites the reverse-path of what is forwarded, and finds the way back, [`Batv`] tags those of our own mail, [`Verp`] those of
 //! lists. [`AccessRules`] are the operator's own, a policy in front of others (B2505.5–7). [`RateLimits`] are a policy of their own: what comes too fast is refused at once (B2505.8). What all of them remember is in
 //! lists. A [`DecisionTrace`] keeps what was said, found and done, and a [`SessionTrace`] of it is a page for people. [`RateLimits`] are a policy of their own: what comes too fast is refused at once (B2505.8). What all of them remember is in
@@ -70,6 +72,7 @@ mod null_sender;
 mod outbound_chain;
 mod practice;
 mod rate_limit;
+mod receipts;
 mod recommended;
 mod replay;
 mod reverse_dns;
@@ -121,6 +124,7 @@ pub use null_sender::NullSender;
 pub use outbound_chain::OutboundChain;
 pub use practice::{ForRoleMailboxes, Practice, Preset};
 pub use rate_limit::{Rate, RateBy, RateLimits, Rated};
+pub use receipts::{RECEIPT_FIELDS, Receipts};
 pub use recommended::recommended;
 pub use replay::{Replay, VerdictChange};
 pub use reverse_dns::{ConfirmedName, ReverseDns};

@@ -1,5 +1,6 @@
 //! The header section of a stored content, read without the rest.
 
+use std::borrow::Cow;
 use std::io;
 
 use memchr::memmem;
@@ -44,6 +45,28 @@ impl HeaderSection {
     /// Whether there is no more of it.
     pub(crate) fn is_complete(&self) -> bool {
         self.is_complete
+    }
+
+    /// The octets without the fields of these names and what continues them.
+    pub(crate) fn without(&self, names: &[String]) -> Cow<'_, [u8]> {
+        let is_named = |line: &[u8]| {
+            let name = line.split(|octet| *octet == b':').next().filter(|name| name.len() < line.len());
+            name.is_some_and(|name| names.iter().any(|one| name.trim_ascii_end().eq_ignore_ascii_case(one.as_bytes())))
+        };
+        let lines = || self.octets.split_inclusive(|octet| *octet == b'\n');
+        if !lines().any(is_named) {
+            return Cow::Borrowed(&self.octets);
+        }
+        let (mut kept, mut is_left_out) = (Vec::with_capacity(self.octets.len()), false);
+        for line in lines() {
+            if !matches!(line, [b' ' | b'\t', ..]) {
+                is_left_out = is_named(line);
+            }
+            if !is_left_out {
+                kept.extend_from_slice(line);
+            }
+        }
+        Cow::Owned(kept)
     }
 
     /// The values of the fields of that name, unfolded and without white space around them.

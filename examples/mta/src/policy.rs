@@ -32,6 +32,8 @@ pub(crate) struct PolicySettings {
     pub(crate) dns: Vec<SocketAddr>,
     /// Whether strangers may be asked to come again.
     pub(crate) greylist: bool,
+    /// Whether requests for receipts stop here.
+    pub(crate) strips_receipts: bool,
     /// Where ClamAV looks for malware.
     pub(crate) clamd: Option<FilterAddress>,
     /// Where SpamAssassin looks for spam.

@@ -8,9 +8,10 @@ use std::time::SystemTime;
 
 use clap::Args;
 use smtp_core::{
-    DovecotAuth, DovecotError, Listener, Observer, PasswordFile, Server, ServerTls, Service, TlsError, TracingObserver,
+    DovecotAuth, DovecotError, DsnOffer, Listener, Observer, PasswordFile, Server, ServerTls, Service, TlsError,
+    TracingObserver,
 };
-use smtp_policy::Submission;
+use smtp_policy::{Receipts, Submission};
 use smtp_queue::{MaildirStore, mailbox_directory};
 use thiserror::Error;
 
@@ -121,6 +122,9 @@ async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
             ListenerService::Submission => Service::Submission,
             ListenerService::Mixed => Service::Mixed,
         });
+        if Receipts::dsn_offer(config.policy.preset) == DsnOffer::Everybody {
+            listener = listener.dsn(DsnOffer::Everybody);
+        }
         if let Some(domain) = qualify {
             listener = listener.qualify_with(domain.as_str());
         }
@@ -139,6 +143,9 @@ async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
     }
     if users.is_some() || config.dovecot.is_some() {
         builder = builder.policy(Submission::new(&config.hostname));
+        if config.policy.strips_receipts {
+            builder = builder.policy(Receipts);
+        }
         if config.smart_host.is_none() {
             builder = builder.policy(NoWayOut { domains: config.domains.clone() });
         }

@@ -19,6 +19,7 @@ mod milter;
 mod milter_script;
 mod postsrsd;
 mod rate_limit;
+mod receipts;
 mod replay;
 mod rewriting;
 mod selfcheck;

@@ -38,6 +38,7 @@ const CHUNK_OCTETS: usize = 256 << 10;
 pub struct MaildirTransport {
     store: Arc<MaildirStore>,
     report: Arc<Report>,
+    left_out: Arc<[String]>,
 }
 
 type Report = dyn Fn(&Attempt, &MaildirError) + Send + Sync;
@@ -45,7 +46,7 @@ type Report = dyn Fn(&Attempt, &MaildirError) + Send + Sync;
 impl MaildirTransport {
     /// Delivers to the Maildirs of that store.
     pub fn new(store: Arc<MaildirStore>) -> Self {
-        Self { store, report: Arc::new(|_, _| {}) }
+        Self { store, report: Arc::new(|_, _| {}), left_out: Arc::new([]) }
     }
 
     /// Tells `report` of each failure in full, for the log: outcomes say what went wrong, but not with which file. It is
@@ -53,6 +54,15 @@ impl MaildirTransport {
     #[must_use]
     pub fn on_failure(mut self, report: impl Fn(&Attempt, &MaildirError) + Send + Sync + 'static) -> Self {
         self.report = Arc::new(report);
+        self
+    }
+
+    /// Leaves out the header fields of these names, in any case of letters: final delivery is where what asks for receipts
+    /// stops, behind every verification (PRACTICES.md S22). Of a header section over 1 MiB only the first 1 MiB is looked
+    /// at.
+    #[must_use]
+    pub fn leaving_out(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.left_out = names.into_iter().map(Into::into).collect();
         self
     }
 
@@ -64,8 +74,7 @@ impl MaildirTransport {
         let visited: HashSet<_> = header.values("Delivered-To").into_iter().filter_map(visited).collect();
         let mut copies = Copies::default();
         let plans: Vec<_> = attempt.recipients().map(|recipient| copies.plan(recipient, &visited)).collect();
-        let begins_with_space = matches!(header.octets(), [b' ' | b'\t', ..]);
-        let outcomes = self.deliver_copies(attempt, &copies, begins_with_space);
+        let outcomes = self.deliver_copies(attempt, &copies, &header);
         let outcome = |plan| match plan {
             Plan::Copy(place) => outcomes[place].clone(),
             Plan::Decided(outcome) => outcome,
@@ -74,7 +83,10 @@ impl MaildirTransport {
     }
 
     /// One outcome for each copy.
-    fn deliver_copies(&self, attempt: &Attempt, copies: &Copies<'_>, begins_with_space: bool) -> Vec<Outcome> {
+    fn deliver_copies(&self, attempt: &Attempt, copies: &Copies<'_>, header: &HeaderSection) -> Vec<Outcome> {
+        let shown = header.without(&self.left_out);
+        let begins_with_space = matches!(*shown, [b' ' | b'\t', ..]);
+        let body = header.octets().len() as u64;
         let write = |place: usize, file: &mut dyn Write| {
             file.write_all(return_path(&attempt.envelope().reverse_path).as_bytes())?;
             file.write_all(delivered_to(copies.mailboxes[place]).as_bytes())?;
@@ -82,7 +94,8 @@ impl MaildirTransport {
                 // Its first line is no field, and must not continue ours.
                 file.write_all(b"\r\n")?;
             }
-            write_content(attempt.content(), file)
+            file.write_all(&shown)?;
+            write_content(attempt.content(), body, file)
         };
         let deliver = |places: std::ops::Range<usize>| {
             let first = places.start;
@@ -170,8 +183,8 @@ fn visited(value: Vec<u8>) -> Option<String> {
     Mailbox::parse(value).ok().map(|mailbox| caseless(&mailbox))
 }
 
-fn write_content(content: &StoredContent, file: &mut dyn Write) -> io::Result<()> {
-    let mut place = 0;
+/// From that place on.
+fn write_content(content: &StoredContent, mut place: u64, file: &mut dyn Write) -> io::Result<()> {
     while let Some(chunk) = content.chunk(place, CHUNK_OCTETS)? {
         file.write_all(&chunk)?;
         place += chunk.len() as u64;
@@ -270,6 +283,29 @@ mod tests {
             .map(reply)
             .map(|text| text.split_once(" as ").map_or(text.clone(), |(all, _)| all.into()))
             .collect()
+    }
+
+    #[tokio::test] // PRACTICES.md S22: each field, arriving; and nothing but these fields.
+    async fn s22_requests_for_receipts_end_at_the_mailbox() {
+        let names = ["Return-Receipt-To", "Disposition-Notification-To", "X-Confirm-Reading-To"];
+        let content = "Received: x\r\nreturn-receipt-to : <a@b>\r\nSubject: x\r\nDISPOSITION-NOTIFICATION-TO:\r\n <a@b>,\r\n\t<c@d>\r\n\
+                       X-Confirm-Reading-To: <a@b>\r\nX-Return-Receipt-To: stays\r\nReturn-Receipt-To no field\r\n\r\n\
+                       Return-Receipt-To: body\r\n";
+        let without = "Received: x\r\nSubject: x\r\nX-Return-Receipt-To: stays\r\nReturn-Receipt-To no field\r\n\r\n\
+                       Return-Receipt-To: body\r\n";
+        for (left_out, expected) in [(&names[..], without), (&[], content)] {
+            // Wherever the head ends and the content begins.
+            for cut in [0, 13, 40, content.len()] {
+                let (root, transport) = store();
+                let (head, body) = content.split_at(cut);
+                let content = StoredContent::in_memory(Bytes::from(head.to_owned()), Bytes::from(body.to_owned()));
+                let transport = transport.leaving_out(left_out.iter().copied());
+                transport.deliver(attempt(&[("alice@example.org", Disposition::Deliver)], content)).await;
+                let delivered = delivered_files(root.path()).remove("example.org/alice").expect("a copy").remove(0);
+                let (_, shown) = delivered.split_once("Delivered-To: alice@example.org\r\n").expect("ours");
+                assert_eq!(shown, expected);
+            }
+        }
     }
 
     #[tokio::test]

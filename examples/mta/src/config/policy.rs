@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use smtp_policy::{Action, FilterAddress, Preset};
+use smtp_policy::{Action, FilterAddress, Preset, Receipts};
 use toml::Spanned;
 
 use crate::policy::{Blocklist, CalloutSettings, PolicySettings};
@@ -28,6 +28,7 @@ pub(super) struct PolicyTable {
     trusted_sealers: Option<Vec<Spanned<String>>>,
     dns: Option<Vec<Spanned<String>>>,
     greylist: Placed<bool>,
+    receipts: Placed<String>,
     clamd: Placed<String>,
     spamd: Placed<String>,
     rspamd: Placed<String>,
@@ -63,6 +64,18 @@ struct BlocklistTable {
     refuse: Placed<bool>,
 }
 
+/// What becomes of requests for receipts.
+const STRIP: &str = "strip";
+const KEEP: &str = "keep";
+
+fn receipts_of_word(word: &str) -> Option<bool> {
+    match word {
+        STRIP => Some(true),
+        KEEP => Some(false),
+        _ => None,
+    }
+}
+
 /// Networks whose clients are not looked at unless others are named: this host.
 const TRUSTED: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 
@@ -71,6 +84,7 @@ pub(super) fn check(report: &mut Report<'_>, table: &PolicyTable) -> PolicySetti
     let preset =
         word(report, "policy.preset", "rfc-strict, bcp or bcp-strict", table.preset.as_ref(), Preset::from_word);
     let preset = preset.unwrap_or_default();
+    let receipts = word(report, "policy.receipts", "strip or keep", table.receipts.as_ref(), receipts_of_word);
     let trusted = match &table.trusted {
         Some(texts) => all(report, "policy.trusted", "a network like `10.0.0.0/8`", texts),
         None => TRUSTED.iter().filter_map(|text| text.parse().ok()).collect(),
@@ -111,6 +125,7 @@ pub(super) fn check(report: &mut Report<'_>, table: &PolicyTable) -> PolicySetti
             table.dns.as_deref().unwrap_or_default(),
         ),
         greylist: table.greylist.as_ref().is_none_or(|on| *on.get_ref()),
+        strips_receipts: receipts.unwrap_or_else(|| Receipts::are_stripped(preset)),
         clamd: filter(report, "policy.clamd", &table.clamd),
         spamd: filter(report, "policy.spamd", &table.spamd),
         rspamd: filter(report, "policy.rspamd", &table.rspamd),
@@ -224,6 +239,7 @@ impl From<&PolicySettings> for PolicyTable {
             trusted_sealers: Some(texts(&config.trusted_sealers)),
             dns: Some(texts(&config.dns)),
             greylist: Some(unplaced(config.greylist)),
+            receipts: Some(unplaced(if config.strips_receipts { STRIP } else { KEEP }.to_owned())),
             clamd: address(&config.clamd),
             spamd: address(&config.spamd),
             rspamd: address(&config.rspamd),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use smtp_core::{ClientConfig, ClientTls, Host, NextHop, Observer, OutboundPolicy, Refusal, TlsError};
+use smtp_policy::RECEIPT_FIELDS;
 use smtp_queue::{
     FileStorage, MaildirStore, MaildirTransport, OpenError, Outcome, Quarantine, Queue, QueueSettings, RecoveryReport,
     Route, Routing, SegmentSettings, SegmentSpool, SmtpSettings, SmtpTransport, Spool, SpoolAlarm,
@@ -76,7 +77,9 @@ fn routing(config: &Config, store: &Arc<MaildirStore>) -> Result<Routing, AnyErr
     let report = |_: &smtp_queue::Attempt, error: &smtp_queue::MaildirError| {
         tracing::error!(target: "mta", %error, "a Maildir cannot be written to");
     };
-    let local = Route::new("local", MaildirTransport::new(store.clone()).on_failure(report));
+    let left_out: &[&str] = if config.policy.strips_receipts { &RECEIPT_FIELDS } else { &[] };
+    let maildirs = MaildirTransport::new(store.clone()).on_failure(report).leaving_out(left_out.iter().copied());
+    let local = Route::new("local", maildirs);
     let elsewhere = match &config.smart_host {
         Some(host) => {
             let protocol = if config.relay_protocol == Protocol::Lmtp { "lmtp" } else { "smtp" };

@@ -125,7 +125,6 @@ fn b2505_5_rules_of_the_operator_come_first() {
     let shown = text(&shown.stdout);
     assert!(shown.contains("sender = \".spam.example\"") && shown.contains("text = \"Not you\""), "{shown}");
 }
-}
 
 #[test] // SECURITY D-49: the operator's choice while a milter is away, of mail of this host too
 fn d49_mail_waits_for_a_milter_that_is_away_unless_it_may_pass() {
@@ -145,5 +144,27 @@ fn d49_mail_waits_for_a_milter_that_is_away_unless_it_may_pass() {
     let shown = text(&show.expect("it runs").stdout);
     for line in ["[[policy.milter]]", "timeout_seconds = 60", "message_octets = 33554432", "malware = false"] {
         assert!(shown.contains(line), "{line}: {shown}");
+    }
+}
+
+#[test] // PRACTICES S22: at final delivery; and `DSN` for known clients, where the preset does not say otherwise
+fn s22_receipts_stop_here_and_strangers_are_told_nothing() {
+    let message =
+        b"From: <bob@client.example>\nReturn-Receipt-To: <bob@client.example>\nSubject: x\n\nReturn-Receipt-To: y\n";
+    for (policy, is_stripped, dsn, notify) in [
+        ("", true, false, "555 5.5.4"),
+        ("receipts = \"keep\"\n", false, false, "555 5.5.4"),
+        ("preset = \"rfc-strict\"\n", false, true, "250 2.1.5"),
+        ("preset = \"rfc-strict\"\nreceipts = \"strip\"\n", true, true, "250 2.1.5"),
+    ] {
+        let mta = Mta::with_config(&format!("users = [\"alice@localhost\"]\n[policy]\n{policy}"));
+        let mut session = mta.connect();
+        assert_eq!(session.command("EHLO client.example").contains("DSN"), dsn, "{policy}");
+        let rcpt = "RCPT TO:<alice@localhost> NOTIFY=SUCCESS";
+        session.expect(&[("MAIL FROM:<bob@client.example>", "250"), (rcpt, notify), ("QUIT", "221")]);
+        assert!(mta.send("bob@client.example", &["alice@localhost"], message).status.success());
+        let stored = stored(&mta);
+        assert_eq!(stored.contains("\r\nReturn-Receipt-To: <bob@client.example>\r\n"), !is_stripped, "{stored}");
+        assert!(stored.ends_with("Subject: x\r\n\r\nReturn-Receipt-To: y\r\n"), "{stored}");
     }
 }
