@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::message::edits::{Insertion, Replacement};
 use crate::message::header_field::HeaderField;
-use crate::session::transaction::Recipient;
+use crate::session::transaction::{Recipient, Transaction};
 use crate::syntax::address::Mailbox;
 use crate::syntax::chunk::TextCheck;
 use crate::syntax::content::Defect;
@@ -74,13 +74,11 @@ impl PolicyContext<'_> {
         let mut check = TextCheck::default();
         check.look(&body);
         check.end();
-        match check.defect() {
-            Some(defect) => Err(defect),
-            None => {
-                self.body = Some(body);
-                Ok(())
-            }
+        if let Some(defect) = check.defect() {
+            return Err(defect);
         }
+        self.body = Some(body);
+        Ok(())
     }
 
     /// Adds a recipient of whom the client knows nothing: what becomes of its copy is no part of any answer. Nobody looks it up,
@@ -92,7 +90,7 @@ impl PolicyContext<'_> {
     /// [`EnvelopeChangeError`].
     pub fn add_recipient(&mut self, mailbox: Mailbox, dsn: RecipientDsn) -> Result<(), EnvelopeChangeError> {
         self.check_smtputf8(mailbox.is_ascii())?;
-        let known = self.transaction.map(|transaction| transaction.recipients()).unwrap_or_default();
+        let known = self.transaction.map(Transaction::recipients).unwrap_or_default();
         let dropped = &self.changes.rewriting.dropped;
         let is_kept = |(place, _): &(usize, &Recipient)| !dropped.contains(place);
         let known = known.iter().enumerate().filter(is_kept).map(|(_, recipient)| recipient);

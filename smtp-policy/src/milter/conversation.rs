@@ -28,8 +28,17 @@ pub(super) struct Conversation {
     of_message: Opinion,
     /// Who was named, in the order of `RCPT`, and what was thought of it.
     recipients: Vec<(ForwardPath, Option<Refusal>)>,
-    /// While what was talked about when it was lost; `None` in the transaction: before `MAIL`.
-    lost_in: Option<Option<TransactionId>>,
+    lost_in: Option<Place>,
+}
+
+/// What is talked about: a transaction, or what comes before `MAIL`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place(Option<TransactionId>);
+
+impl Place {
+    fn of(facts: &Facts<'_>) -> Self {
+        Self(facts.transaction.map(Transaction::id))
+    }
 }
 
 impl Conversation {
@@ -40,12 +49,12 @@ impl Conversation {
 
     /// Whether the filter was lost while this was talked about.
     pub(super) fn is_lost(&self, facts: &Facts<'_>) -> bool {
-        self.lost_in == Some(facts.transaction.map(Transaction::id))
+        self.lost_in == Some(Place::of(facts))
     }
 
     /// It is lost, and asked again with the next message.
     pub(super) fn lose(facts: &Facts<'_>) -> Self {
-        Self { lost_in: Some(facts.transaction.map(Transaction::id)), ..Self::default() }
+        Self { lost_in: Some(Place::of(facts)), ..Self::default() }
     }
 
     /// What it thinks of the connection.
@@ -193,9 +202,9 @@ impl Conversation {
         let most = usize::try_from(filter.octets).unwrap_or(usize::MAX).saturating_add(CHANGES_BESIDES_OCTETS);
         let (changes, opinion) = talk.conclude(most, filter.time).await?;
         if matches!(opinion, Opinion::Continue | Opinion::Accept) {
-            let changed = draft.changed(changes, with_leading_space);
+            let after = draft.changed(changes, with_leading_space);
             let lost = |error| Lost { cause: io::Error::new(io::ErrorKind::InvalidData, error), was_changing: true };
-            *draft = changed.map_err(lost)?;
+            *draft = after.map_err(lost)?;
         }
         self.of_message = opinion;
         Ok(())
@@ -276,19 +285,18 @@ async fn show(
     if opinion != Opinion::Continue || talk.is_without(protocol::NO_BODY) {
         return Ok(opinion);
     }
-    let opinion = match draft.body() {
-        Some(body) => show_body(talk, body, time).await?,
-        None => {
-            let mut before = header_octets;
-            let mut source = StoredContent::from(content);
-            let mut opinion = Opinion::Continue;
-            while let (Opinion::Continue, Some(chunk)) = (&opinion, source.next_chunk().await?) {
-                let skipped = before.min(chunk.len());
-                before -= skipped;
-                opinion = show_body(talk, &chunk[skipped..], time).await?;
-            }
-            opinion
+    let opinion = if let Some(body) = draft.body() {
+        show_body(talk, body, time).await?
+    } else {
+        let mut before = header_octets;
+        let mut source = StoredContent::from(content);
+        let mut opinion = Opinion::Continue;
+        while let (Opinion::Continue, Some(chunk)) = (&opinion, source.next_chunk().await?) {
+            let skipped = before.min(chunk.len());
+            before -= skipped;
+            opinion = show_body(talk, &chunk[skipped..], time).await?;
         }
+        opinion
     };
     Ok(if opinion == Opinion::Skip { Opinion::Continue } else { opinion })
 }

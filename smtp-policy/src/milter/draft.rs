@@ -125,7 +125,7 @@ impl Draft {
                     let field = Field::written(field(&name, &value, with_leading_space)?);
                     draft.insert(usize::try_from(place).unwrap_or(usize::MAX), field);
                 }
-                Change::ChangeHeader { nth, name, value } => draft.change(nth, &name, &value, with_leading_space)?,
+                Change::SetHeader { nth, name, value } => draft.change(nth, &name, &value, with_leading_space)?,
                 Change::AddRecipient { path, parameters } => draft.add_recipient(&path, &parameters)?,
                 Change::DeleteRecipient(path) => draft.delete_recipient(&path)?,
                 Change::From { path, parameters } => {
@@ -280,7 +280,7 @@ mod tests {
     }
 
     fn change(nth: u32, name: &str, value: &str) -> Change {
-        Change::ChangeHeader { nth, name: name.into(), value: value.into() }
+        Change::SetHeader { nth, name: name.into(), value: value.into() }
     }
 
     fn told(draft: &Draft, with_leading_space: bool) -> Vec<String> {

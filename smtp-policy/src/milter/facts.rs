@@ -85,7 +85,7 @@ impl Facts<'_> {
 fn host(mailbox: &Mailbox) -> String {
     match mailbox.host() {
         Host::Domain(domain) => domain.to_string(),
-        literal => literal.to_string(),
+        Host::Literal(literal) => literal.to_string(),
     }
 }
 

@@ -374,7 +374,7 @@ impl Policy for Milter {
             if let Some(reason) = draft.take_quarantine() {
                 self.report(cx, filter, ("fail", "quarantine"), reason.as_str());
                 dispose(cx, filter, &|cx, place| {
-                    cx.dispose(place, Disposition::Quarantine(reason.as_str().to_owned()))
+                    cx.dispose(place, Disposition::Quarantine(reason.as_str().to_owned()));
                 });
             }
             match self.conclude(cx, filter, judged) {

@@ -179,7 +179,7 @@ impl Talk {
     fn may(&self, change: &Change) -> bool {
         let flag = match change {
             Change::AddHeader { .. } | Change::InsertHeader { .. } => action::ADD_HEADERS | action::CHANGE_HEADERS,
-            Change::ChangeHeader { .. } => action::CHANGE_HEADERS,
+            Change::SetHeader { .. } => action::CHANGE_HEADERS,
             Change::AddRecipient { .. } => action::ADD_RECIPIENT | action::ADD_RECIPIENT_WITH_PARAMETERS,
             Change::DeleteRecipient(_) => action::DELETE_RECIPIENT,
             Change::From { .. } => action::CHANGE_FROM,
@@ -223,7 +223,7 @@ fn size(change: &Change) -> usize {
     16 + match change {
         Change::AddHeader { name, value }
         | Change::InsertHeader { name, value, .. }
-        | Change::ChangeHeader { name, value, .. } => name.len() + value.len(),
+        | Change::SetHeader { name, value, .. } => name.len() + value.len(),
         Change::AddRecipient { path, parameters } | Change::From { path, parameters } => path.len() + parameters.len(),
         Change::DeleteRecipient(text) => text.len(),
         Change::Body(octets) => octets.len(),

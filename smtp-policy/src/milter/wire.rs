@@ -134,7 +134,9 @@ impl Command<'_> {
             Self::Helo(name) => put(output, name.as_bytes()),
             Self::Mail(path, parameters) | Self::Rcpt(path, parameters) => {
                 put(output, path.as_bytes());
-                parameters.iter().for_each(|parameter| put(output, parameter.as_bytes()));
+                for parameter in parameters {
+                    put(output, parameter.as_bytes());
+                }
             }
             Self::Header { name, value } => {
                 put(output, name);
@@ -198,7 +200,7 @@ pub(super) enum Change {
         value: Vec<u8>,
     },
     /// The nth field of that name, from 1; without a value it goes.
-    ChangeHeader {
+    SetHeader {
         nth: u32,
         name: Vec<u8>,
         value: Vec<u8>,
@@ -271,7 +273,7 @@ fn parse(kind: u8, data: &[u8]) -> Result<Answer, WireError> {
             name: fields.text().ok_or_else(short)?,
             value: fields.text().ok_or_else(short)?,
         }),
-        b'm' => Answer::Change(Change::ChangeHeader {
+        b'm' => Answer::Change(Change::SetHeader {
             nth: fields.number().ok_or_else(short)?,
             name: fields.text().ok_or_else(short)?,
             value: fields.text().ok_or_else(short)?,
@@ -377,7 +379,7 @@ mod tests {
                 Ok(Some((change(Change::AddHeader { name: b"A".to_vec(), value: b"b".to_vec() }), 9)))
             }),
             (b"\0\0\0\x08m\0\0\0\x02A\0\0", {
-                Ok(Some((change(Change::ChangeHeader { nth: 2, name: b"A".to_vec(), value: Vec::new() }), 12)))
+                Ok(Some((change(Change::SetHeader { nth: 2, name: b"A".to_vec(), value: Vec::new() }), 12)))
             }),
             (b"\0\0\0\x06qa\r\nb\0", Ok(Some((change(Change::Quarantine(SafeText::new("a??b"))), 10)))),
             (b"\0\0\0\x09+<a@b.c>\0", {

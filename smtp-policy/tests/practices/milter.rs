@@ -288,7 +288,7 @@ async fn a_filter_that_says_that_it_works_has_more_time() {
         let act = if times == 0 { Act::Hangs } else { Act::Works(400, times, go_on()) };
         let filter = Script::new().on(b'E', act).start().await;
         // Less than the filter takes in all, and more than between two of its words, on a busy machine too.
-        let (said, _) = outcome(milter(&filter).with_time(Duration::from_millis(2000)), &[USER]).await;
+        let (said, _) = outcome(milter(&filter).with_time(Duration::from_secs(2)), &[USER]).await;
         assert!(said.starts_with(expected), "{said}");
     }
 }
@@ -394,7 +394,7 @@ async fn large_content_is_not_shown_and_more_than_that_is_not_taken() {
     let (said, _) = outcome(milter(&filter).with_octets(10), &[USER]).await;
     assert!(said.starts_with("250 "), "{said}");
     assert_eq!(filter.letters().trim_end_matches(['A', 'Q']), "OCHMR");
-    let parts: Vec<u8> = (0..20).flat_map(|_| packet(b'b', &[b'x'; 60_000])).collect();
+    let parts: Vec<u8> = (0..20).flat_map(|_| packet(b'b', &vec![b'x'; 60_000])).collect();
     for (octets, reply) in [(100_u64, "451 4.7.1 "), (1 << 20, "250 ")] {
         let filter = Script::new().says(b'E', [parts.clone(), packet(b'a', b"")].concat()).start().await;
         let (said, _) = outcome(milter(&filter).with_octets(octets), &[USER]).await;
