@@ -7,6 +7,7 @@
 //! | What | Check | Practices |
 //! |---|---|---|
 //! | the client's address and its name | [`ReverseDns`] | S1 to S3, S5 |
+//! | whether the header section is well formed | [`HeaderSanity`] | RFC 5322 §3.6, RFC 7103 |
 //! | malware, by ClamAV | [`Clamd`] | S18 |
 //! | spam, by SpamAssassin or rspamd | [`Spamd`], [`Rspamd`] | S33 |
 //! | the name in `EHLO` or `HELO` | [`Helo`] | S8, S10 to S12a |
@@ -64,6 +65,7 @@ mod filter;
 mod finding;
 mod greylist;
 mod header;
+mod header_sanity;
 mod helo;
 mod judgement;
 mod milter;
@@ -117,6 +119,7 @@ pub use filter::spamd::Spamd;
 pub use filter::{FilterAddress, FilterLimits, NotAFilterAddress};
 pub use finding::{Action, Finding, Outcome};
 pub use greylist::{Attempt, Greylist};
+pub use header_sanity::HeaderSanity;
 pub use helo::Helo;
 pub use judgement::{Circumstances, Contribution, Judgement};
 pub use milter::{Milter, MilterFallback};

@@ -9,6 +9,7 @@ use crate::chain::Chain;
 use crate::dkim::Dkim;
 use crate::dmarc::Dmarc;
 use crate::greylist::Greylist;
+use crate::header_sanity::HeaderSanity;
 use crate::helo::Helo;
 use crate::null_sender::NullSender;
 use crate::practice::Preset;
@@ -18,7 +19,7 @@ use crate::spf::Spf;
 use crate::state::StateStore;
 
 /// Everything that needs nobody but DNS and a memory: the client's names, its greeting, the reverse-path, SPF, DKIM, ARC, DMARC,
-/// and greylisting of strangers who score. What is found of the author is written into `Authentication-Results`, with the name
+/// the header section, and greylisting of strangers who score. What is found of the author is written into `Authentication-Results`, with the name
 /// of `host`.
 ///
 /// `host` is the name of the server, `domains` are those that it takes mail for: no stranger may claim them in its greeting.
@@ -57,6 +58,7 @@ pub fn recommended(
         .with(domains.into_iter().fold(helo, Helo::with_domain))
         .with(SenderDomain::new(dns.clone()))
         .with(NullSender)
+        .with(HeaderSanity)
         .with(Spf::new(dns.clone()).named(host))
         .with(Dkim::new(dns.clone()))
         .with(ArcChain::new(dns.clone()))
