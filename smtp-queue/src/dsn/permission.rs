@@ -107,6 +107,8 @@ pub enum Withheld {
     Discarded,
     /// It was a notification to postmaster: there is nobody left to tell (STANDARDS.md Q5).
     ToPostmaster,
+    /// The sender was told of too much within an hour (SECURITY.md D-17).
+    TooMany,
     /// The envelope has no such recipient: the record is not what was written.
     UnknownRecipient,
 }
@@ -120,6 +122,7 @@ impl fmt::Display for Withheld {
             Self::JunkOrQuarantine => "the copy was taken for junk or set aside",
             Self::Discarded => "the copy was discarded by a policy",
             Self::ToPostmaster => "it was a notification to postmaster",
+            Self::TooMany => "the sender was told of too much within an hour",
             Self::UnknownRecipient => "the envelope has no such recipient",
         })
     }

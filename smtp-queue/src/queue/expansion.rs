@@ -61,7 +61,8 @@ impl Shared {
     /// answered, and gets it again. Trouble with the store here does not undo what was taken; it is reported.
     pub(super) async fn tell_expansion(self: &Arc<Self>, expansion: Option<Expansion>) {
         let Some(Expansion { envelope, recipients, returned }) = expansion else { return };
-        let mut notified = self.report(&envelope, Action::Expanded, &recipients, &returned).notify();
+        let mut notified =
+            self.within_rate(self.report(&envelope, Action::Expanded, &recipients, &returned).notify(), &recipients);
         let mut caused = Vec::new();
         if let Some(notification) = notified.notification.take() {
             let message = self.notification(notification).await;

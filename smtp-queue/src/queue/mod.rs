@@ -9,6 +9,7 @@
 //!   ready     a window for each site, attempts at a time, turns
 //!   attempt   one pair of message and site: load, try, record
 //!   outcomes  what came of it: who waits on, who has failed, what is caused
+//!   notification_rate how many notifications one sender gets
 //! quarantined what was set aside is released, removed or forgotten
 //! inspection  what there is, why it does not move, and what an operator does about it
 //! accounts    what became of every recipient, in numbers
@@ -24,6 +25,7 @@ mod dispatcher;
 mod expansion;
 mod future_release;
 mod inspection;
+mod notification_rate;
 mod outcomes;
 mod outgoing;
 mod quarantined;

@@ -266,13 +266,27 @@ impl Shared {
             let is_whole = action == Action::Failed && envelope.dsn.ret != Some(Ret::Headers) && !envelope.requires_tls;
             let returned =
                 if may_be_told { returned(content.clone(), is_whole).await } else { ReturnedContent::nothing() };
-            let mut notified = self.report(envelope, action, recipients, &returned).notify();
+            let mut notified =
+                self.within_rate(self.report(envelope, action, recipients, &returned).notify(), recipients);
             if let Some(notification) = notified.notification.take() {
                 caused.push(self.notification(notification).await);
             }
             told.push(notified);
         }
         (caused, told)
+    }
+
+    /// The same, or nothing where the sender was told of too much already (SECURITY.md D-17).
+    pub(super) fn within_rate(&self, mut notified: Notified, recipients: &[ReportedRecipient]) -> Notified {
+        let told = notified.notification.as_ref().and_then(|notification| notification.envelope.recipients.first());
+        if told.is_some_and(|told| !self.notification_rates.admit(&told.mailbox)) {
+            notified.notification = None;
+            let is_told = |index: u32| notified.withheld.iter().all(|(other, _)| *other != index);
+            let untold: Vec<_> =
+                recipients.iter().map(|reported| reported.index).filter(|index| is_told(*index)).collect();
+            notified.withheld.extend(untold.into_iter().map(|index| (index, Withheld::TooMany)));
+        }
+        notified
     }
 
     /// What is said of some recipients of a message.

@@ -33,6 +33,9 @@ pub struct QueueSettings {
     /// How long an attempt may take: 1 h (ours). It is longer than everything that RFC 5321 §4.5.3.2 allows for a usual
     /// message, so it ends only what would never end.
     pub attempt_timeout: Duration,
+    /// Notifications to one mailbox at once, and within each hour: 1,000 (ours; SECURITY.md D-17). Of more nobody is told but
+    /// the observer.
+    pub notifications_per_hour: u32,
     /// For how long nothing expires after a start or a jump of the clock: 1 h (SECURITY.md D-36).
     pub expiry_suspension: Duration,
     /// How long a message may be due without being tried before it is reported: 1 h (ours).
@@ -51,6 +54,7 @@ impl Default for QueueSettings {
             total_window: 20_000,
             window_octets: 64 << 20,
             attempt_timeout: HOUR,
+            notifications_per_hour: 1000,
             expiry_suspension: HOUR,
             past_due_after: HOUR,
         }

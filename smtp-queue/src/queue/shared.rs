@@ -19,6 +19,7 @@ use crate::spool::{Spool, SpoolError};
 
 use super::accounts::{Accounts, add};
 use super::attempt;
+use super::notification_rate::NotificationRates;
 use super::ready::{Ready, Sites};
 use super::settings::QueueSettings;
 
@@ -56,6 +57,7 @@ pub(super) struct Shared {
     pub(super) settings: QueueSettings,
     pub(super) clock: QueueClock,
     pub(super) ids: QueueIds,
+    pub(super) notification_rates: NotificationRates,
     pub(super) accounts: Accounts,
     observer: Option<Arc<dyn Observer>>,
     rng: Mutex<fastrand::Rng>,
@@ -86,6 +88,7 @@ impl Shared {
             clock: QueueClock::new(parts.clock, parts.settings.expiry_suspension),
             ids: parts.seed.map_or_else(QueueIds::new, QueueIds::with_seed),
             rng: Mutex::new(parts.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed)),
+            notification_rates: NotificationRates::new(parts.settings.notifications_per_hour),
             accounts,
             spool: parts.spool,
             router: parts.router,

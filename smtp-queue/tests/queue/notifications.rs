@@ -136,3 +136,26 @@ async fn without_an_answer_of_the_outbound_policy_nothing_is_taken_and_no_outcom
     assert_eq!(world.hops.times("alice@client.example").len(), 1, "the notification leaves all the same");
     world.assert_balanced();
 }
+
+#[tokio::test(start_paused = true)] // SECURITY.md D-17; PRACTICES.md S21
+async fn d17_a_sender_is_told_of_so_much_within_an_hour_and_the_rest_is_logged() {
+    let mut settings = smtp_queue::QueueSettings::default();
+    settings.notifications_per_hour = 5;
+    let world = World::with(settings);
+    world.hops.set("b@one.example", Does::Refuse);
+    for _ in 0..20 {
+        world.submit(&["b@one.example"]).await;
+    }
+    world.submit_from("<other@client.example>", &["b@one.example"]).await;
+    world.pass(MINUTE).await;
+    assert_eq!(world.hops.times("alice@client.example").len(), 5);
+    assert_eq!(world.hops.times("other@client.example").len(), 1);
+    assert_eq!(world.events.count("withheld b@one.example: the sender was told of too much within an hour"), 15);
+    let totals = world.queue.totals();
+    assert_eq!((totals.mail.failed, totals.notifications.taken), (21, 6));
+    world.pass(HOUR).await;
+    world.submit(&["b@one.example"]).await;
+    world.pass(MINUTE).await;
+    assert_eq!(world.hops.times("alice@client.example").len(), 6);
+    world.assert_balanced();
+}
