@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | the client's address and its name | [`ReverseDns`] | S1 to S3, S5 |
 //! | whether the header section is well formed | [`HeaderSanity`] | RFC 5322 §3.6, RFC 7103 |
+//! | whether the same comes again and again | [`LoopWindow`] | SECURITY.md D-18 |
 //! | malware, by ClamAV | [`Clamd`] | S18 |
 //! | spam, by SpamAssassin or rspamd | [`Spamd`], [`Rspamd`] | S33 |
 //! | the name in `EHLO` or `HELO` | [`Helo`] | S8, S10 to S12a |
@@ -69,6 +70,7 @@ mod header_sanity;
 mod helo;
 mod judgement;
 mod milter;
+mod loop_window;
 mod network;
 mod null_sender;
 mod outbound_chain;
@@ -123,6 +125,7 @@ pub use header_sanity::HeaderSanity;
 pub use helo::Helo;
 pub use judgement::{Circumstances, Contribution, Judgement};
 pub use milter::{Milter, MilterFallback};
+pub use loop_window::LoopWindow;
 pub use null_sender::NullSender;
 pub use outbound_chain::OutboundChain;
 pub use practice::{ForRoleMailboxes, Practice, Preset};

@@ -11,6 +11,7 @@ use crate::dmarc::Dmarc;
 use crate::greylist::Greylist;
 use crate::header_sanity::HeaderSanity;
 use crate::helo::Helo;
+use crate::loop_window::LoopWindow;
 use crate::null_sender::NullSender;
 use crate::practice::Preset;
 use crate::reverse_dns::ReverseDns;
@@ -19,7 +20,7 @@ use crate::spf::Spf;
 use crate::state::StateStore;
 
 /// Everything that needs nobody but DNS and a memory: the client's names, its greeting, the reverse-path, SPF, DKIM, ARC, DMARC,
-/// the header section, and greylisting of strangers who score. What is found of the author is written into `Authentication-Results`, with the name
+/// the header section, loops, and greylisting of strangers who score. What is found of the author is written into `Authentication-Results`, with the name
 /// of `host`.
 ///
 /// `host` is the name of the server, `domains` are those that it takes mail for: no stranger may claim them in its greeting.
@@ -51,7 +52,8 @@ pub fn recommended(
 ) -> Chain {
     let dns: Arc<dyn Resolver> = Arc::new(resolver);
     let helo = Helo::new(dns.clone()).with_domain(host.clone());
-    let greylist = Greylist::new(memory);
+    let memory: Arc<dyn StateStore> = Arc::new(memory);
+    let greylist = Greylist::new(memory.clone());
     Chain::new("recommended", preset)
         .reporting_as(host)
         .with(ReverseDns::new(dns.clone()))
@@ -59,6 +61,7 @@ pub fn recommended(
         .with(SenderDomain::new(dns.clone()))
         .with(NullSender)
         .with(HeaderSanity)
+        .with(LoopWindow::new(memory))
         .with(Spf::new(dns.clone()).named(host))
         .with(Dkim::new(dns.clone()))
         .with(ArcChain::new(dns.clone()))

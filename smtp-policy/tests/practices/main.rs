@@ -17,6 +17,7 @@ mod greylist;
 mod hostile_dns;
 mod milter;
 mod milter_script;
+mod loops;
 mod postsrsd;
 mod rate_limit;
 mod receipts;
