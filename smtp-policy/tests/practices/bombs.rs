@@ -7,26 +7,30 @@ use smtp_policy::{ArcChain, Dkim, Dmarc, HeaderSanity};
 
 use crate::support::{converse, message};
 
-/// What is read of a content, whoever reads it.
-async fn read_by_all(content: &Content) {
-    HeaderSanity::examine_content(content, false).expect("in memory");
-    Dkim::new(ResolverTable::new()).verify(content).await.expect("in memory");
-    ArcChain::new(ResolverTable::new()).verify(content).await.expect("in memory");
-    Dmarc::new(ResolverTable::new()).examine_message(content, None, None).await;
+/// Who reads content.
+const READERS: [&str; 4] = ["header sanity", "DKIM", "ARC", "DMARC"];
+
+async fn read(reader: &str, content: &Content) {
+    match reader {
+        "header sanity" => drop(HeaderSanity::examine_content(content, false).expect("in memory")),
+        "DKIM" => drop(Dkim::new(ResolverTable::new()).verify(content).await.expect("in memory")),
+        "ARC" => drop(ArcChain::new(ResolverTable::new()).verify(content).await.expect("in memory")),
+        _ => drop(Dmarc::new(ResolverTable::new()).examine_message(content, None, None).await),
+    }
 }
 
 /// The least of some runs: others use the machine as well.
-async fn time(content: &Content) -> Duration {
+async fn time(reader: &str, content: &Content) -> Duration {
     let mut least = Duration::MAX;
     for _ in 0..5 {
         let start = Instant::now();
-        read_by_all(content).await;
+        read(reader, content).await;
         least = least.min(start.elapsed());
     }
     least
 }
 
-#[tokio::test] // SECURITY D-25: four times as much takes not more than sixteen times as long, which a square would by far.
+#[tokio::test] // SECURITY D-25: four times as much takes at most eight times as long; squared it would be sixteen.
 async fn d25_the_time_is_in_proportion_to_the_size() {
     type Bomb = (&'static str, fn(usize) -> String);
     let bombs: [Bomb; 8] = [
@@ -41,15 +45,19 @@ async fn d25_the_time_is_in_proportion_to_the_size() {
     ];
     for (name, bomb) in bombs {
         let (small, large) = (Content::new(bomb(5_000)), Content::new(bomb(20_000)));
-        let (small, large) = (time(&small).await, time(&large).await);
-        assert!(large < small * 16 + Duration::from_millis(20), "{name}: {small:?} and {large:?}");
+        for reader in READERS {
+            let (small, large) = (time(reader, &small).await, time(reader, &large).await);
+            assert!(large < small * 8 + Duration::from_millis(20), "{name}, {reader}: {small:?} and {large:?}");
+        }
     }
 }
 
 #[tokio::test] // SECURITY D-25: 100,000 parts, also in each other; nobody descends.
 async fn d25_a_hundred_thousand_parts_are_octets() {
     let nested: String = (0..100_000).map(|n| format!("--{n}\r\nContent-Type: message/rfc822\r\n\r\n")).collect();
-    read_by_all(&Content::new(format!("From: a@b.example\r\n\r\n{nested}"))).await;
+    for reader in READERS {
+        read(reader, &Content::new(format!("From: a@b.example\r\n\r\n{nested}"))).await;
+    }
 }
 
 #[tokio::test] // SECURITY D-25; LI8: the session ends it before any check sees it, and the client is still understood.
