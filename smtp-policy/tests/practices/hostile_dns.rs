@@ -4,9 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::dns_server::{DnsServer, Way, address, alias, alone, answer, asked_for, record};
+use futures_util::future::join_all;
 use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::{Name, RData, RecordType, rdata};
-use smtp_policy::{Chain, DnsList, Dnsbl, Dnswl, DomainDnsbl, Helo, HickoryResolver, Preset, ReverseDns, SenderDomain};
+use smtp_core::ClientConfig;
+use smtp_policy::{
+    Action, ArcChain, Callouts, Chain, Dkim, Dmarc, DnsList, Dnsbl, Dnswl, DomainDnsbl, Helo, HickoryResolver,
+    MemoryStateStore, Preset, ReverseDns, SenderDomain, Spf,
+};
 
 use crate::support::{converse, message};
 
@@ -69,6 +74,69 @@ async fn p5_a_name_server_that_fails_or_lies_refuses_nobody_for_good() {
             assert!(user.starts_with("250 ") || user.starts_with('4'), "{what} {preset:?}: {seen:?}");
             assert!(sender.starts_with("250 ") && postmaster.starts_with("250 "), "{what} {preset:?}: {seen:?}");
         }
+    }
+}
+
+/// A chain with one check.
+type Alone = fn(HickoryResolver, Chain) -> Chain;
+
+fn refusing(zone: &str) -> DnsList {
+    DnsList::new(zone.parse().expect("a name")).refusing()
+}
+
+/// Each check that asks DNS.
+const CHECKS: [(&str, Alone); 12] = [
+    ("reverse DNS", |dns, chain| chain.with(ReverseDns::new(dns))),
+    ("HELO", |dns, chain| chain.with(Helo::new(dns))),
+    ("sender domain", |dns, chain| chain.with(SenderDomain::new(dns))),
+    ("DNSBL", |dns, chain| chain.with(Dnsbl::new(dns).with(refusing("bad.example")))),
+    ("DNSBL of domains", |dns, chain| chain.with(DomainDnsbl::new(dns).with(refusing("domains.example")))),
+    ("DNSWL", |dns, chain| chain.with(Dnswl::new(dns).with(refusing("good.example")))),
+    ("SPF", |dns, chain| chain.with(Spf::new(dns))),
+    ("DKIM", |dns, chain| chain.with(Dkim::new(dns))),
+    ("ARC", |dns, chain| chain.with(ArcChain::new(dns))),
+    ("DMARC", |dns, chain| chain.with(Spf::new(dns.clone())).with(Dkim::new(dns.clone())).with(Dmarc::new(dns))),
+    ("callout of the sender", |dns, chain| {
+        let callouts = callouts(dns);
+        chain.with(callouts.of_senders()).with_action("callout-sender", Action::Defer).expect("a practice")
+    }),
+    ("callout of the client", |dns, chain| {
+        let callouts = callouts(dns);
+        chain.with(callouts.of_clients()).with_action("callout-client", Action::Defer).expect("a practice")
+    }),
+];
+
+/// Where nobody listens.
+fn callouts(dns: HickoryResolver) -> Callouts {
+    let config = ClientConfig::new("mx.example.org").expect("a name");
+    Callouts::new(dns, MemoryStateStore::new(), config).to_address("127.0.0.1:1".parse().expect("an address"))
+}
+
+/// Signed, as far as one can tell without the key.
+const SIGNED: &str = "DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d=client.example; s=one; h=from; \
+    bh=47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=; b=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n\
+    From: <sender@client.example>\r\n\r\nx";
+
+#[tokio::test(flavor = "multi_thread")] // SECURITY D-34, PRACTICES P5: each check alone, by each way to do harm
+async fn d34_no_check_makes_trouble_with_dns_permanent() {
+    for (what, harm) in HARMS {
+        let server = DnsServer::start(harm).await;
+        let each = CHECKS.iter().map(|(check, with)| {
+            let dns = HickoryResolver::with_servers([server.address]).expect("one server");
+            let dns = dns.with_limit(Duration::from_millis(300));
+            let chain = with(dns, Chain::new(*check, Preset::BcpStrict));
+            async move {
+                let lines = message(&["RCPT TO:<user@example.org>", "RCPT TO:<postmaster>"], SIGNED);
+                let seen = converse(vec![Arc::new(chain)], "192.0.2.1", &lines).await;
+                // Whose addresses are all over the world does not have the client's: that is an answer.
+                let is_answer = what == "a list of everybody" && *check == "HELO";
+                let permanent = seen.replies.iter().find(|reply| reply.starts_with('5'));
+                assert!(permanent.is_none() || is_answer, "{what}, {check}: {seen:?}");
+                assert!(seen.replies[2].starts_with("250 "), "{what}, {check}: {seen:?}");
+                assert_eq!(seen.delivered.len(), 1, "{what}, {check}: the postmaster has it: {seen:?}");
+            }
+        });
+        join_all(each).await;
     }
 }
 
