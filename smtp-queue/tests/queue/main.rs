@@ -1,6 +1,7 @@
 //! The queue from acceptance to outcome, on virtual time.
 
 mod accept;
+mod backscatter;
 mod deliver_by;
 mod delivery;
 mod faulty_spool;
