@@ -134,7 +134,7 @@ fn secrets(path: &Path) -> Result<Vec<RewritingKey>, AnyError> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let text: String = random::<16>()?.iter().map(|octet| format!("{octet:02x}")).collect();
+            let text = format!("{:032x}", u128::from_le_bytes(random()?));
             write(path, format!("{text}\n").as_bytes())?;
             text
         }
