@@ -78,6 +78,8 @@ pub(crate) fn run(options: &RunOptions) -> Result<(), AnyError> {
 async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
     let signals = StopSignals::new()?;
     let store = open_store(config)?;
+    // First of all, so that a second process says so, and changes nothing.
+    let on_disk = QueueOnDisk::open(config).await?;
     let services = Services::open(&config.policy, config.state_directory())?;
     let rewriting = Rewriting::open(config)?;
     let outbound = Arc::new(rewriting.policy(config, &services)?);
@@ -86,7 +88,8 @@ async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
     }
     let trace = TraceOnDisk::open(config)?;
     let observer = trace.as_ref().map_or_else(|| Arc::new(TracingObserver) as Arc<dyn Observer>, TraceOnDisk::observer);
-    let QueueOnDisk { queue, report } = QueueOnDisk::open(config, &store, outbound, observer.clone()).await?;
+    let queue = on_disk.start(config, &store, outbound, observer.clone())?;
+    let report = &on_disk.report;
     let directory = config.queue_directory();
     let _control =
         Control::open(&directory, queue.clone()).map_err(StartError::new("cannot open the control socket"))?;

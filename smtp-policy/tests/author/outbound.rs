@@ -1,16 +1,21 @@
 //! What leaves us is signed or sealed, as a queue asks for it.
 
-use std::sync::Arc;
+use std::io::Read;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use smtp_core::{
-    Connection, Content, Domain, Mailbox, Outbound, OutboundContent, OutboundPolicy, OutboundRecipient, ResolverTable,
-    ReversePath, SessionId, Treatment,
+    Accepted, Connection, Content, Domain, Listener, Mailbox, Message, Outbound, OutboundContent, OutboundPolicy,
+    OutboundRecipient, ResolverTable, ReversePath, Server, SessionId, Treatment,
 };
 use smtp_policy::{
     ArcChain, ArcResult, ArcSealing, Dkim, DkimKey, DkimResult, DkimSigner, DkimSigning, OutboundChain, Sealed,
+    Submission,
 };
+use tokio::io::{AsyncWriteExt, duplex};
+
+use crate::support::Anybody;
 
 const RSA: &[u8] = include_bytes!("../data/rsa2048.pem");
 const ED25519: &[u8] = include_bytes!("../data/ed25519.pem");
@@ -97,6 +102,58 @@ async fn s39_our_own_mail_is_signed_by_the_domain_of_its_author() {
         assert!(verified.0.iter().all(|signature| signature.result == DkimResult::Pass), "{verified:?}");
         assert_eq!(verified.0.len(), expected.len());
     }
+}
+
+/// What a server that asks to sign whatever it is given has put in front of this message, and all of it.
+async fn delivered(authenticates: bool, text: &str) -> (String, String) {
+    let inbox = Arc::new(Mutex::new(None));
+    let kept = inbox.clone();
+    let policy = Arc::new(DkimSigning::new().with(signer("client.example")));
+    let deliver = move |message: Message| {
+        let (kept, policy) = (kept.clone(), policy.clone());
+        async move {
+            let (head, skipped) = message.head().expect("it is in memory");
+            let content = OutboundContent::new(head, message.content().clone(), skipped);
+            let outbound = Outbound::received(message.reverse_path(), message.connection());
+            let fields = policy.sign(&outbound, &[], &content).await.expect("it is in memory");
+            let fields: String = fields.iter().map(|field| String::from_utf8_lossy(field.as_bytes())).collect();
+            let mut whole = fields.clone();
+            content.reader().and_then(|mut reader| reader.read_to_string(&mut whole)).expect("it can be read");
+            *kept.lock().expect("no panic") = Some((fields, whole));
+            Ok(Accepted::all())
+        }
+    };
+    let server = Server::builder("mx.client.example")
+        .local_domain("example.org")
+        .policy(Submission::new(&domain("mx.client.example")))
+        .authenticate(Anybody)
+        .listener(Listener::new("127.0.0.1:0").dangerously_authenticate_in_clear().refuse_early_talkers(false))
+        .deliver(deliver)
+        .bind()
+        .await
+        .expect("a valid configuration");
+    let (mut client, stream) = duplex(1 << 20);
+    let auth = if authenticates { "AUTH PLAIN AGFsaWNlAHg=\r\n" } else { "" };
+    let said = format!(
+        "EHLO x.example\r\n{auth}MAIL FROM:<me@client.example>\r\nRCPT TO:<you@example.org>\r\nDATA\r\n{text}.\r\nQUIT\r\n"
+    );
+    client.write_all(said.as_bytes()).await.expect("it reads");
+    client.shutdown().await.expect("a pipe");
+    let address = "192.0.2.1:1".parse().expect("an address");
+    server.serve_connection(stream, address, address).await;
+    let found = inbox.lock().expect("no panic").take();
+    found.expect("it was taken")
+}
+
+#[tokio::test] // PRACTICES S39: who has authenticated, and the fields that a submission server adds
+async fn s39_what_users_submit_is_signed_with_what_was_added() {
+    let text = "From: me@client.example\r\nSubject: x\r\n\r\nHello\r\n";
+    let (fields, whole) = delivered(true, text).await;
+    assert_eq!(signers(&fields), ["client.example"; 2]);
+    assert!(fields.contains("date : date") && fields.contains("message-id : message-id"), "{fields}");
+    let verified = Dkim::new(dns()).verify(&Content::new(whole.clone())).await.expect("it is in memory");
+    assert!(verified.0.iter().all(|signature| signature.result == DkimResult::Pass), "{verified:?} {whole}");
+    assert_eq!(delivered(false, text).await.0, "", "a stranger may say what he likes");
 }
 
 #[tokio::test] // RFC 6376 §3.1: a selector for each key, so that keys can be changed

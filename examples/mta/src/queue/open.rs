@@ -18,10 +18,10 @@ use smtp_queue::{
 use crate::AnyError;
 use crate::config::{Config, Protocol, RelayTls};
 
-/// The queue, and what its spool found.
-#[derive(Debug)]
+/// What the queue keeps, and what was found of it: this process owns it, and nothing is delivered yet.
 pub(crate) struct QueueOnDisk {
-    pub(crate) queue: Queue,
+    spool: Arc<dyn Spool>,
+    quarantine: Quarantine,
     pub(crate) report: RecoveryReport,
 }
 
@@ -30,27 +30,35 @@ impl QueueOnDisk {
     ///
     /// # Errors
     /// What kept it from opening, with the directory.
-    pub(crate) async fn open(
+    pub(crate) async fn open(config: &Config) -> Result<Self, AnyError> {
+        let (spool, report) = open_spool(&config.queue_directory(), "queue")?;
+        let (aside, _) = open_spool(&config.quarantine_directory(), "quarantine")?;
+        let quarantine = Quarantine::open(aside, config.quarantine.clone()).await?;
+        Ok(Self { spool, quarantine, report })
+    }
+
+    /// Starts delivering.
+    ///
+    /// # Errors
+    /// What is wrong with the way to other hosts.
+    pub(crate) fn start(
+        &self,
         config: &Config,
         store: &Arc<MaildirStore>,
         outbound: Arc<dyn OutboundPolicy>,
         observer: Arc<dyn Observer>,
-    ) -> Result<Self, AnyError> {
-        let (spool, report) = open_spool(&config.queue_directory(), "queue")?;
-        let (aside, _) = open_spool(&config.quarantine_directory(), "quarantine")?;
-        let quarantine = Quarantine::open(aside, config.quarantine.clone()).await?;
+    ) -> Result<Queue, AnyError> {
         let mut queue_settings = QueueSettings::default();
         queue_settings.schedule = config.schedule.clone();
         queue_settings.concurrency_limit = config.concurrency;
         queue_settings.concurrency_start = queue_settings.concurrency_start.min(config.concurrency);
-        let queue = Queue::builder(spool, config.hostname.clone(), routing(config, store)?)
+        Ok(Queue::builder(self.spool.clone(), config.hostname.clone(), routing(config, store)?)
             .postmaster(config.postmaster.clone())
             .outbound(outbound)
             .observer(observer)
-            .quarantine(quarantine)
+            .quarantine(self.quarantine.clone())
             .settings(queue_settings)
-            .start();
-        Ok(Self { queue, report })
+            .start())
     }
 }
 
