@@ -10,6 +10,7 @@ use std::io::{self, BufReader, Read};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use sha2::{Digest, Sha256};
 use smtp_core::{Content, Transaction, async_trait};
 
@@ -136,8 +137,7 @@ fn read_known_by(content: impl Read) -> io::Result<Option<String>> {
     let id = String::from_utf8_lossy(id.value.trim_ascii()).into_owned();
     let mut hash = Sha256::new();
     io::copy(&mut content, &mut Hashing(&mut hash))?;
-    let digest: String = hash.finalize().iter().map(|octet| format!("{octet:02x}")).collect();
-    Ok(Some(format!("{digest} {id}")))
+    Ok(Some(format!("{} {id}", BASE64_STANDARD.encode(hash.finalize()))))
 }
 
 /// What is written is hashed.

@@ -54,7 +54,7 @@ async fn d25_the_time_is_in_proportion_to_the_size() {
 
 #[tokio::test] // SECURITY D-25: 100,000 parts, also in each other; nobody descends.
 async fn d25_a_hundred_thousand_parts_are_octets() {
-    let nested: String = (0..100_000).map(|n| format!("--{n}\r\nContent-Type: message/rfc822\r\n\r\n")).collect();
+    let nested = "--b\r\nContent-Type: message/rfc822\r\n\r\n".repeat(100_000);
     for reader in READERS {
         read(reader, &Content::new(format!("From: a@b.example\r\n\r\n{nested}"))).await;
     }

@@ -10,6 +10,7 @@
 //! Before a queue delivers anything, it looks at what is marked. Where the queue has the message, step 3 is made up for;
 //! where it has not, step 2 has not happened, because nothing leaves the queue before step 3, and the mark is taken away.
 
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -118,7 +119,7 @@ impl Shared {
         let mut leaving = quarantine.leaving().await;
         let Some(entry) = quarantine.show(id).await? else { return Ok(None) };
         let name = released_name(id);
-        if !leaving.contains_key(&id) {
+        if let Entry::Vacant(vacant) = leaving.entry(id) {
             let content = quarantine.new_content(&quarantine.content(id).await?).await?;
             quarantine.spool().set_held(id, true).await?;
             let is_there = self.spool.show(name).await?.is_some();
@@ -132,7 +133,7 @@ impl Shared {
                 add(&self.accounts.mail.taken, entry.envelope.recipients.len() as u64);
                 leases
             };
-            leaving.insert(id, leases);
+            vacant.insert(leases);
         }
         self.leave_quarantine(quarantine, id, &mut leaving).await?;
         Ok(Some(name))

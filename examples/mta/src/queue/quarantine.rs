@@ -1,5 +1,6 @@
 //! `mta quarantine`: what policies set aside, and what an operator does about it. Requests go over the socket of the queue.
 
+use std::fmt::Write;
 use std::time::SystemTime;
 
 use clap::Subcommand;
@@ -96,7 +97,9 @@ async fn list(quarantine: &Quarantine, limit: usize, after: Option<QueueId>) -> 
         text.push_str(&line(message, now));
     }
     match listed.last() {
-        Some(last) if has_more => text += &format!("more: mta quarantine list --after {}\n", last.id),
+        Some(last) if has_more => {
+            let _ = writeln!(text, "more: mta quarantine list --after {}", last.id);
+        }
         Some(_) => {}
         None if after.is_some() => text.push_str("no more\n"),
         None => text.push_str("the quarantine is empty\n"),
@@ -149,5 +152,8 @@ fn header_section(content: &StoredContent) -> String {
     }
     shown.truncate(SHOWN_OCTETS);
     let lines = shown.split(|octet| *octet == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    lines.take_while(|line| !line.is_empty()).map(|line| format!("{}\n", SafeText::from_octets(line))).collect()
+    lines.take_while(|line| !line.is_empty()).fold(String::new(), |mut text, line| {
+        let _ = writeln!(text, "{}", SafeText::from_octets(line));
+        text
+    })
 }
