@@ -154,6 +154,11 @@ impl Observer for TracingObserver {
                 let (number, reply, age) = (attempt.number, attempt.reply.to_string(), attempt.age.as_secs());
                 tracing::warn!(target: "queue", id, recipient, site, attempt = number, reply, age, "expired");
             }
+            DeliveryEvent::RoleMailFailed { id, role, recipient, reply } => {
+                let (id, role, recipient, reply) =
+                    (id.as_str(), role.as_str(), recipient.to_string(), reply.to_string());
+                tracing::error!(target: "queue", id, role, recipient, reply, "mail for a role mailbox failed");
+            }
             DeliveryEvent::NotificationQueued { about, id, recipient } => {
                 let (about, id, recipient) = (about.as_str(), id.as_str(), recipient.to_string());
                 tracing::info!(target: "queue", id, about, recipient, "notification queued");

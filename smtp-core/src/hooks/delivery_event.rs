@@ -48,6 +48,18 @@ pub enum DeliveryEvent {
         /// The last attempt; its reply is that of our own side where there was none.
         attempt: DeliveryAttempt,
     },
+    /// Mail for a role mailbox was given up: those who are troubled do not reach who could act (RFC 2142). Alarm. It follows the event
+    /// that says how the attempt ended.
+    RoleMailFailed {
+        /// The message.
+        id: SafeText,
+        /// The role mailbox as the client named it.
+        role: SafeText,
+        /// Where its mail should have gone.
+        recipient: Mailbox,
+        /// What was said of it.
+        reply: Reply,
+    },
     /// A notification was queued.
     NotificationQueued {
         /// The message that it is about.

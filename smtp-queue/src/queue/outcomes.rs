@@ -361,6 +361,15 @@ impl Shared {
                 add(counter, 1);
             }
             self.tell(|| self.event(envelope, before, ended, next));
+            let recipient = &envelope.recipients[ended.index as usize];
+            if recipient.is_role && matches!(ended.how, How::Failed | How::Expired) {
+                self.tell(|| DeliveryEvent::RoleMailFailed {
+                    id: SafeText::new(envelope.id.to_string()),
+                    role: SafeText::new(recipient.path.to_string()),
+                    recipient: recipient.mailbox.clone(),
+                    reply: ended.diagnosis.reply.clone(),
+                });
+            }
         }
         if let Some(to) = results.moved_from(before) {
             let text = |text: &dyn std::fmt::Display| SafeText::new(text.to_string());

@@ -101,6 +101,23 @@ async fn an_alias_becomes_its_mailboxes_each_of_them_once() {
     world.assert_balanced();
 }
 
+#[tokio::test(start_paused = true)] // PRACTICES S15: somebody must hear of it
+async fn s15_role_mail_that_fails_raises_an_alarm() {
+    const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
+    for (does, reply) in [(Does::Refuse, "5"), (Does::Defer, "4")] {
+        let world = World::new();
+        world.hops.otherwise(does);
+        send(&world.queue, &["<postmaster>", "a@one.example"], "").await;
+        world.pass(MINUTE).await;
+        let early = world.events.count("role mail failed");
+        assert_eq!(early, usize::from(reply == "5"), "one that waits has not failed: {:?}", world.events.all());
+        world.pass(7 * DAY).await;
+        let alarm = format!("role mail failed <postmaster> for postmaster@mx.example.org: {reply}");
+        assert_eq!(world.events.count(&alarm), 1, "{:?}", world.events.all());
+        assert_eq!(world.events.count("role mail failed"), 1, "users are no roles: {:?}", world.events.all());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn dispositions_are_obeyed_and_counted() {
     let world = World::new();

@@ -229,6 +229,9 @@ impl Observer for Events {
             DeliveryEvent::Expired { attempt } => {
                 format!("expired {} at {}: {}", attempt.recipient, attempt.number, attempt.reply)
             }
+            DeliveryEvent::RoleMailFailed { role, recipient, reply, .. } => {
+                format!("role mail failed {role} for {recipient}: {reply}")
+            }
             DeliveryEvent::NotificationQueued { recipient, .. } => format!("notification to {recipient}"),
             DeliveryEvent::NotificationWithheld { recipient, reason, .. } => format!("withheld {recipient}: {reason}"),
             DeliveryEvent::Moved { from, to, .. } => format!("moved from {from} to {to}"),
