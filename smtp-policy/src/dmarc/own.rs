@@ -1,7 +1,7 @@
 //! What the owner of a policy wants to know of it: whether it is where others look, and who gets its reports.
 
 use mail_auth::common::parse::TxtRecordParser;
-use mail_auth::dmarc::{Alignment, Dmarc as Record, Policy};
+use mail_auth::dmarc::{Dmarc as Record, Policy};
 use smtp_core::{Answer, DnsName, Mailbox, Resolver};
 
 use super::policy::{Trees, Unknown};
@@ -25,8 +25,6 @@ pub(crate) struct OwnPolicy {
     /// `none`, `quarantine` or `reject`; `None` where the record does not say.
     pub(crate) asked: Option<&'static str>,
     pub(crate) is_test: bool,
-    /// The signature must be of the domain itself.
-    pub(crate) is_strict: bool,
     pub(crate) reports: Vec<ReportTo>,
 }
 
@@ -77,8 +75,7 @@ async fn at(dns: &dyn Resolver, name: &DnsName, domain: &DnsName) -> Published {
         Policy::Unspecified => None,
     };
     let Ok(reports) = reports(dns, name, &record).await else { return Published::Unknown };
-    let is_strict = record.adkim == Alignment::Strict;
-    Published::Record(OwnPolicy { at, asked, is_test: record.t, is_strict, reports })
+    Published::Record(OwnPolicy { at, asked, is_test: record.t, reports })
 }
 
 /// Mailboxes alone; nobody sends reports elsewhere.

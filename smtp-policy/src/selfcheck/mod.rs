@@ -32,7 +32,7 @@ use questions::{Addresses, InTime};
 
 /// Whether a domain and its host are such as others want them, from DNS and from what is told of them.
 ///
-/// Each question takes 5 s at most, and all groups are asked at the same time, so that it ends within a minute whatever DNS does.
+/// Each question takes 5 s at most, and all groups are asked at the same time, so that it ends within a minute where DNS is silent.
 ///
 /// ```
 /// use smtp_core::ResolverTable;

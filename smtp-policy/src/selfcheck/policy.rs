@@ -46,7 +46,7 @@ pub(super) async fn check(dns: &dyn Resolver, domain: &OwnDomain) -> Vec<SelfFin
         }
         Published::Record(policy) => policy,
     };
-    let OwnPolicy { at, asked, is_test, reports, .. } = &policy;
+    let OwnPolicy { at, asked, is_test, reports } = &policy;
     let mut found = vec![RECORD.ok(name, format!("a policy at {at}"))];
     let weak = "ask for `quarantine` or `reject` once the reports show that all your mail is aligned";
     found.push(match asked {

@@ -25,6 +25,7 @@ mod receipts;
 mod replay;
 mod rewriting;
 mod selfcheck;
+mod selfcheck_report;
 mod selfcheck_zone;
 mod state;
 mod submission;
