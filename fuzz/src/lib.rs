@@ -21,11 +21,13 @@
 //! | [`dsn`] | a strict reader finds in a notification what went in, and nothing else |
 //! | [`dns_list`] | an answer of a list in DNS counts as a slow reading says; what a list says stays one line of a reply |
 //! | [`milter_reply`] | whatever a filter says, a message is delivered if and only if the client reads `250`, and is canonical |
+//! | [`authentication_results`] | fields in our name are left out in any spelling, and all else stays as it was |
 //! | [`client_reply`] | the reader of replies equals a slow reading of RFC 5321 §4.2, however the octets are cut |
 //! | [`client_session`] | whatever a server says, each recipient has one result, and none is delivered by mistake |
 //! | [`spool_record`] | a reader of stored records does not panic, takes little memory, and undoes the writer |
 //! | [`spool_recovery`] | a damaged spool opens, gives what is whole, says what is not, and goes on working |
 
+pub mod authentication_results;
 pub mod bdat;
 mod client;
 pub mod client_reply;
@@ -69,6 +71,7 @@ pub const LAWS: [(&str, Law); 19] = [
     ("dsn", dsn::law),
     ("dns_list", dns_list::law),
     ("milter_reply", milter_reply::law),
+    ("authentication_results", authentication_results::law),
     ("client_reply", client_reply::law),
     ("client_session", client_session::law),
     ("spool_record", spool_record::law),

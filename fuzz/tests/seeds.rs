@@ -99,6 +99,7 @@ mutation_tests! {
     t16_no_mutation_breaks_the_law_of_received: "received", MUTATIONS;
     t16_no_mutation_breaks_the_law_of_notifications: "dsn", MUTATIONS_OF_NOTIFICATIONS;
     t16_no_mutation_breaks_the_law_of_lists_in_dns: "dns_list", MUTATIONS;
+    t16_no_mutation_breaks_the_law_of_authentication_results: "authentication_results", MUTATIONS_OF_SESSIONS;
     t16_no_mutation_breaks_the_law_of_client_replies: "client_reply", MUTATIONS;
     t16_no_mutation_breaks_the_law_of_client_sessions: "client_session", MUTATIONS_OF_SESSIONS;
     t16_no_mutation_breaks_the_law_of_spool_records: "spool_record", MUTATIONS;
