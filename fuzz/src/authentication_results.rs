@@ -49,10 +49,13 @@ pub fn law(data: &[u8]) {
     assert_eq!(next, None, "nothing was made up");
 }
 
+/// The last message.
+type Stored = Arc<Mutex<Option<Vec<u8>>>>;
+
 /// What was stored of a message; `None` where it was refused.
 fn through_a_server(content: &[u8]) -> Option<Vec<u8>> {
     thread_local! {
-        static SERVER: RefCell<(Runtime, Server, Arc<Mutex<Option<Vec<u8>>>>)> = RefCell::new(server());
+        static SERVER: RefCell<(Runtime, Server, Stored)> = RefCell::new(server());
     }
     SERVER.with_borrow(|(runtime, server, stored)| {
         let dotted = [b"\r\n", content].concat();
@@ -76,9 +79,9 @@ fn through_a_server(content: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-fn server() -> (Runtime, Server, Arc<Mutex<Option<Vec<u8>>>>) {
+fn server() -> (Runtime, Server, Stored) {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let stored = Arc::new(Mutex::new(None));
+    let stored = Stored::default();
     let to_store = stored.clone();
     let builder = Server::builder(OWN)
         .local_domain("example.org")

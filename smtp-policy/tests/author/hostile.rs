@@ -118,7 +118,7 @@ async fn look(message: &str, key: &str) -> (DkimSignatures, Option<DmarcResult>,
         let dkim = Dkim::new(dns.clone()).verify(&content).await.expect("it is in memory");
         ArcChain::new(dns.clone()).verify(&content).await.expect("it is in memory");
         let dmarc = Dmarc::new(dns.clone()).examine_message(&content, Some(&spf), Some(&dkim)).await;
-        fastest = fastest.min(now() - start);
+        fastest = fastest.min(now().saturating_sub(start));
         last = Some((dkim, dmarc.fact().copied(), dns.asked().len()));
     }
     let (dkim, dmarc, asked) = last.expect("it ran");
