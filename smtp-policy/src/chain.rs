@@ -320,22 +320,21 @@ impl Chain {
         recipient: &Recipient,
         seen: &[Arc<Observation>],
         judgement: &Judgement,
-        (content_seen, action): (bool, Action),
+        (circumstances, action): (Circumstances, Action),
     ) {
         let Some(observer) = &self.observer else { return };
         let findings = || seen.iter().flat_map(|observation| &observation.findings);
         let mut event = PolicyEvent::new(self.name.clone());
         event.transaction = cx.transaction().map(Transaction::id);
         event.recipient = Some(recipient.path().clone());
-        event.content_seen = content_seen;
-        event.is_role = recipient.is_role();
+        event.content_seen = circumstances.content_seen;
+        event.is_role = circumstances.is_role;
         event.score = judgement.score();
         event.judged = SafeText::new(judgement.action().as_str());
         event.action = SafeText::new(action.as_str());
         event.reply = judgement.refusal().filter(|_| action >= Action::Greylist).map(|refusal| refusal.reply().clone());
         event.findings = self.explained(findings(), judgement);
         if event.findings.iter().any(|finding| finding.shadow.is_some()) {
-            let circumstances = Circumstances { content_seen, is_role: recipient.is_role() };
             let shadow = self.rules.without_shadow().judge(findings(), circumstances);
             let reply = || shadow.refusal().map(|refusal| refusal.reply().clone());
             event.shadow =
@@ -411,7 +410,8 @@ impl Policy for Chain {
         if seen.is_empty() && self.is_ours(cx.connection()) {
             return Verdict::Continue;
         }
-        let judgement = self.judge(&seen, Circumstances { content_seen: false, is_role: recipient.is_role() });
+        let circumstances = Circumstances { content_seen: false, is_role: recipient.is_role() };
+        let judgement = self.judge(&seen, circumstances);
         let mut action = judgement.action();
         if action == Action::Greylist {
             let subject = Subject { earlier: &seen, ..subject };
@@ -423,7 +423,7 @@ impl Policy for Chain {
                 action = Action::Observe;
             }
         }
-        self.report(cx, recipient, &seen, &judgement, (false, action));
+        self.report(cx, recipient, &seen, &judgement, (circumstances, action));
         if !own.is_empty() {
             let OfRecipients(mut all) = cx.transaction_extensions().get().cloned().unwrap_or_default();
             all.push((self.id, recipient.path().clone(), own));
@@ -464,8 +464,9 @@ impl Policy for Chain {
             let seen = own.map_or_else(|| shared.clone(), |(_, _, own)| [&shared[..], &own[..]].concat());
             // An operator spares a recipient as a role mailbox is spared.
             let is_role = recipient.is_role() || exempted.contains(recipient.path());
-            let judgement = self.judge(&seen, Circumstances { content_seen: true, is_role });
-            self.report(cx, recipient, &seen, &judgement, (true, judgement.action()));
+            let circumstances = Circumstances { content_seen: true, is_role };
+            let judgement = self.judge(&seen, circumstances);
+            self.report(cx, recipient, &seen, &judgement, (circumstances, judgement.action()));
             strongest = strongest.max(judgement.action());
             match (judgement.action(), judgement.refusal()) {
                 (Action::Tag, _) => cx.dispose(place, Disposition::Junk),

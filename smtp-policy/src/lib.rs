@@ -23,22 +23,20 @@
 //! | whether the author's domain stands by it | [`Dmarc`] | S39 |
 //! | who handed it on, and saw what of it | [`ArcChain`] | S39 |
 //!
-//! [`HickoryResolver`] asks the network what checks want to know of DNS. What they found of the author is written into
+//! [`recommended`] is a chain of all that needs only DNS and a memory. [`HickoryResolver`] asks the network what checks want to know of DNS. What they found of the author is written into
 //! `Authentication-Results`: [`Chain::reporting_as`]. What domains asked to be told of mail in their name, [`DmarcReports`] collect
 //! and a [`DmarcReporter`] sends (RFC 9990).
 //!
 //! [`Milter`] is a policy of its own: it asks filters that speak Sendmail's protocol, and does what they say of a message.
 //!
-//! [`Submission`] is no check: it completes what mail clients submit; nor is [`DkimSigning`], by
-//! which a queue signs what leaves with [`DkimSigner`]s, nor [`ArcSealing`], by which it seals what it hands on. [`Srs`]
-//! [`Submission`] is no check: it completes what mail clients submit; nor are [`Receipts`], which takes their requests for receipts
-//! out, and [`DkimSigner`], which signs what leaves. [`Srs`]
-//! rewrites the reverse-path of what is forwarded, and finds the way back, [`Batv`] tags those of our own mail, [`Verp`] those of
-//! lists. [`AccessRules`] are the operator's own, a policy in front of others (B2505.5–7). [`RateLimits`] are a policy of their own: what comes too fast is refused at once (B2505.8). What all of them remember is in
-//! lists. A [`DecisionTrace`] keeps what was said, found and done, and a [`SessionTrace`] of it is a page for people. [`RateLimits`] are a policy of their own: what comes too fast is refused at once (B2505.8). What all of them remember is in
-//! lists. A [`DecisionTrace`] keeps what was said, found and done, and a [`SessionTrace`] of it is a page for people; [`Replay`]
-//! judges it by other rules, and [`TraceSummary`] counts. [`RateLimits`] are a policy of their own: what comes too fast is refused at once (B2505.8). What all of them remember is in
-//! a [`StateStore`].
+//! [`AccessRules`] are the operator's own, a policy in front of others (B2505.5–7), and so are [`RateLimits`]: what comes too fast is
+//! refused at once (B2505.8). [`Submission`] completes what mail clients submit, [`Receipts`] takes their requests for receipts out.
+//!
+//! What leaves is signed by [`DkimSigning`] with [`DkimSigner`]s, and what is handed on is sealed by [`ArcSealing`]. [`Srs`] rewrites
+//! the reverse-path of what is forwarded, and finds the way back, [`Batv`] tags those of our own mail, [`Verp`] those of lists.
+//!
+//! A [`DecisionTrace`] keeps what was said, found and done: a [`SessionTrace`] of it is a page for people, [`Replay`] judges it by
+//! other rules, and [`TraceSummary`] counts. What all of them remember is in a [`StateStore`].
 //!
 //! [`selfcheck`] turns the questions round: whether our own host and domains are such as others want them, and what is to be published.
 
