@@ -1,7 +1,7 @@
 //! What an application implements: four traits, and the observer.
 //!
 //! [`authenticator`]: who is it? [`recipient_lookup`]: is there such a mailbox? [`policy`]: do we want it?
-//! [`delivery`]: take it. [`observer`] is told what happens. [`message`] is what a delivery takes; [`tables`] has
+//! [`delivery`]: take it. [`policy_rewriting`] is what a policy may change of a message. [`observer`] is told what happens. [`message`] is what a delivery takes; [`tables`] has
 //! ready-made lookups, [`passwords`] a ready-made file of users,
 //! whose lines are read in [`password_users`], and [`dovecot`] its users. [`outbound`] and [`delivery_event`] are for queues: under which
 //! reverse-path does it leave us, and what became of it?
