@@ -421,7 +421,7 @@ fn c10_second_process() {
 fn second_process(directory: &Path) -> std::process::Child {
     let this = std::env::current_exe().expect("it runs");
     let mut command = Command::new(this);
-    command.args(["--exact", "c10_second_process", "--nocapture"]).env(SECOND, directory);
+    command.args(["--exact", "damage::c10_second_process", "--nocapture"]).env(SECOND, directory);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts")
 }
 
