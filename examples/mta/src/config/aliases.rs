@@ -114,3 +114,65 @@ impl Expansion<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+
+    #[test] // SECURITY.md D-17, D-18: aliases of aliases, loops, and who is elsewhere
+    fn d18_aliases_lead_to_mailboxes_and_never_back() {
+        const RELAY: &str = "[relay]\nsmart_host = \"smtp.example.com:25\"\n";
+        let parse = |aliases: &str| Config::parse("mta.toml", format!("{RELAY}[aliases]\n{aliases}"));
+        let config = parse(
+            "\"a@localhost\" = [\"B@localhost\", \"alice@localhost\", \"x@else.example\"]\n\
+             \"b@localhost\" = [\"c@localhost\", \"y@else.example\"]\n\"c@localhost\" = [\"alice@localhost\"]\n",
+        );
+        let config = config.expect("it makes sense");
+        let written = |name: &str| {
+            let (_, mailboxes) = config.aliases.iter().find(|(alias, _)| alias.to_string() == name).expect("an alias");
+            mailboxes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(written("a@localhost"), "alice@localhost y@else.example x@else.example");
+        assert_eq!(written("c@localhost"), "alice@localhost");
+        assert_eq!(config.forwards().count(), 2);
+        let again = Config::parse("mta.toml", config.to_toml().expect("it can be written")).expect("it makes sense");
+        assert_eq!(again.aliases, config.aliases);
+
+        let error = |aliases: &str| parse(aliases).expect_err("something is wrong").to_string();
+        let own = error("\"a@localhost\" = [\"b@localhost\"]\n\"b@localhost\" = [\"A@localhost\"]\n");
+        assert_eq!(
+            own,
+            "mta.toml:4:17: aliases: `a@localhost` leads back to `a@localhost`\n\
+             mta.toml:5:17: aliases: `b@localhost` leads back to `b@localhost`"
+        );
+        let chain = |length: usize| {
+            let line = |n: usize| format!("\"a{n}@localhost\" = [\"a{}@localhost\"]\n", n + 1);
+            (1..length).map(line).collect::<String>() + &format!("\"a{length}@localhost\" = [\"alice@localhost\"]\n")
+        };
+        assert!(parse(&chain(20)).is_ok());
+        assert!(
+            error(&chain(21)).ends_with("`a1@localhost` leads through more than 20 aliases"),
+            "{}",
+            error(&chain(21))
+        );
+        let many = |count: usize| {
+            let all: Vec<_> = (0..count).map(|n| format!("\"m{n}@else.example\"")).collect();
+            let (one, two) = all.split_at(count / 2);
+            format!(
+                "\"a@localhost\" = [\"b@localhost\", \"c@localhost\"]\n\"b@localhost\" = [{}]\n\"c@localhost\" = [{}]\n",
+                one.join(", "),
+                two.join(", ")
+            )
+        };
+        assert!(parse(&many(1000)).is_ok());
+        assert!(error(&many(1002)).contains("`a@localhost` leads to 1001 mailboxes; 1 to 1000 are possible"));
+        // Doubled at each of 20 steps: looked at once each.
+        let doubled = |n: usize| format!("\"a{n}@localhost\" = [\"a{0}@localhost\", \"a{0}@localhost\"]\n", n + 1);
+        let doubled = (1..20).map(doubled).collect::<Vec<_>>().concat();
+        assert!(parse(&format!("{doubled}\"a20@localhost\" = [\"alice@localhost\"]\n")).is_ok());
+
+        let ten = parse(&many(20)).expect("it makes sense");
+        assert_eq!(ten.warnings().len(), 1, "{:?}", ten.warnings());
+        assert!(ten.warnings()[0].starts_with("`a@localhost` leads to 20 mailboxes elsewhere"), "PRACTICES.md S31");
+    }
+}

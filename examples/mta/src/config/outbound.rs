@@ -142,3 +142,40 @@ impl Config {
         long.map(warning).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+
+    fn errors(text: &str) -> String {
+        Config::parse("mta.toml", text).expect_err("something is wrong").to_string()
+    }
+
+    #[test]
+    fn what_leaves_has_its_place_and_its_errors() {
+        for (text, expected) in [
+            ("[[dkim]]\ndomain = \"a b\"\nselector = \"x\"\nkey = \"x\"\n", "2:10: dkim.domain: `a b` is not a domain"),
+            (
+                "[[dkim]]\ndomain = \"a.example\"\nselector = \"x y\"\nkey = \"x\"\n",
+                "3:12: dkim.selector: `x y` is not a selector",
+            ),
+            ("[srs]\ndomain = \"other.example\"\n", "2:10: srs.domain: `other.example` is in none of the `domains`"),
+            ("[batv]\nsign = 1\n", "2:8: batv.sign: invalid type: integer `1`, expected a boolean"),
+            ("[policy]\ntrusted_sealers = [\"a b\"]\n", "2:20: policy.trusted_sealers: `a b` is not a domain"),
+        ] {
+            let error = errors(text);
+            assert!(error.starts_with(&format!("mta.toml:{expected}")), "{error}");
+        }
+        let twice = "[[dkim]]\ndomain = \"a.example\"\nselector = \"x\"\nkey = \"k\"\n".repeat(2);
+        assert_eq!(
+            errors(&twice),
+            "mta.toml:7:12: dkim.selector: `x` of `a.example` is named twice; each key needs a selector of its own"
+        );
+        let text = "[[dkim]]\ndomain = \"a.example\"\nselector = \"x\"\nkey = \"k\"\n[srs]\ndomain = \"localhost\"\n\
+                    secret_file = \"s\"\n[batv]\nsign = true\n[policy]\ntrusted_sealers = [\"list.example\"]\n";
+        let config = Config::parse("mta.toml", text).expect("it makes sense");
+        let again = Config::parse("mta.toml", config.to_toml().expect("it can be written")).expect("it makes sense");
+        assert_eq!((&again.outbound, &again.policy), (&config.outbound, &config.policy));
+        assert_eq!((config.srs_secret(), config.batv_secret()), ("s".into(), "mta-data/.batv-secret".into()));
+    }
+}
