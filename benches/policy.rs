@@ -122,6 +122,8 @@ async fn server(policy: Option<Arc<Chain>>) -> Server {
 async fn serve(server: &Server, session: &[u8]) {
     let (mut client, stream) = duplex(1 << 20);
     client.write_all(session).await.expect("there is room");
+    // Else the server lingers for a client that might not have read its last words.
+    client.shutdown().await.expect("a pipe");
     let (peer, local) = (SocketAddr::from(([192, 0, 2, 1], 1)), SocketAddr::from(([192, 0, 2, 25], 25)));
     server.serve_connection(stream, peer, local).await;
     let mut said = String::new();
