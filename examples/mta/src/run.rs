@@ -109,29 +109,7 @@ async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
         None => (certificates(&config.certificates)?, config.passwords.clone()),
     };
     for place in &config.listeners {
-        let ListenerConfig { address, tls: how, service, qualify, proxies, protocol } = place;
-        let unix_path = place.unix_path();
-        let place = unix_path.map_or_else(|| Listener::new(address), Listener::unix);
-        let mut listener = config.relay_clients.iter().copied().fold(place, Listener::relay_for);
-        listener = proxies.iter().copied().fold(listener, Listener::behind_proxy);
-        if let Some(tls) = tls.clone().filter(|_| *how != ListenerTls::None) {
-            listener = listener.tls(tls);
-        }
-        if *protocol == Protocol::Lmtp {
-            listener = listener.lmtp();
-        }
-        listener = listener.service(match service {
-            ListenerService::Mx => Service::Mx,
-            ListenerService::Submission => Service::Submission,
-            ListenerService::Mixed => Service::Mixed,
-        });
-        if Receipts::dsn_offer(config.policy.preset) == DsnOffer::Everybody {
-            listener = listener.dsn(DsnOffer::Everybody);
-        }
-        if let Some(domain) = qualify {
-            listener = listener.qualify_with(domain.as_str());
-        }
-        builder = builder.listener(if *how == ListenerTls::Implicit { listener.implicit_tls() } else { listener });
+        builder = builder.listener(listener(config, place, tls.as_ref()));
     }
     builder = builder
         .policy(policy::rate_limits(&config.policy, &services))
@@ -181,6 +159,32 @@ async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
     }
     tracing::info!(target: "mta", "stopped");
     Ok(())
+}
+
+/// One place to listen at, as the configuration has it.
+fn listener(config: &Config, place: &ListenerConfig, tls: Option<&ServerTls>) -> Listener {
+    let ListenerConfig { address, tls: how, service, qualify, proxies, protocol } = place;
+    let place = place.unix_path().map_or_else(|| Listener::new(address), Listener::unix);
+    let mut listener = config.relay_clients.iter().copied().fold(place, Listener::relay_for);
+    listener = proxies.iter().copied().fold(listener, Listener::behind_proxy);
+    if let Some(tls) = tls.filter(|_| *how != ListenerTls::None) {
+        listener = listener.tls(tls.clone());
+    }
+    if *protocol == Protocol::Lmtp {
+        listener = listener.lmtp();
+    }
+    listener = listener.service(match service {
+        ListenerService::Mx => Service::Mx,
+        ListenerService::Submission => Service::Submission,
+        ListenerService::Mixed => Service::Mixed,
+    });
+    if Receipts::dsn_offer(config.policy.preset) == DsnOffer::Everybody {
+        listener = listener.dsn(DsnOffer::Everybody);
+    }
+    if let Some(domain) = qualify {
+        listener = listener.qualify_with(domain.as_str());
+    }
+    if *how == ListenerTls::Implicit { listener.implicit_tls() } else { listener }
 }
 
 /// Users of Dovecot. One that is away at the start is no reason to stay away oneself: users are told to come back.
