@@ -442,7 +442,8 @@ impl Policy for Chain {
             let seen = self.run(subject, &[scope]).await;
             shared.extend(seen);
         }
-        if shared.is_empty() && self.is_ours(cx.connection()) {
+        let is_silent = |seen: &Arc<Observation>| seen.findings.is_empty() && seen.results.is_empty();
+        if self.is_ours(cx.connection()) && shared.iter().all(is_silent) {
             return Verdict::Continue;
         }
         if shared.iter().any(|observation| observation.confirms_sender) {

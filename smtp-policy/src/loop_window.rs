@@ -97,6 +97,11 @@ impl Check for LoopWindow {
         Scope::Content
     }
 
+    /// Hosts of ours and programs of users leave `Received` as it is, which ends their loops.
+    fn examines_submission(&self) -> bool {
+        false
+    }
+
     async fn examine(&self, subject: &Subject<'_>) -> Observation {
         let Some((content, transaction)) = subject.content().zip(subject.transaction()) else {
             return Observation::new();

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use smtp_core::{Policy, ResolverTable, Stages, async_trait};
 use smtp_policy::{
-    Action, CHECK_LIMIT, Chain, Check, Finding, ForRoleMailboxes, Greylisting, Observation, Practice, Preset,
-    ReverseDns, Scope, Subject,
+    Action, CHECK_LIMIT, Chain, Check, Finding, ForRoleMailboxes, Greylisting, NullSender, Observation, Practice,
+    Preset, ReverseDns, Scope, Subject,
 };
 
 use crate::support::{Judged, converse, message};
@@ -77,6 +77,14 @@ async fn p3_a_rejection_waits_for_rcpt_and_spares_role_mailboxes() {
         let [delivered] = &seen.delivered[..] else { panic!("{seen:?}") };
         assert_eq!(delivered.recipients.len(), 2);
     }
+}
+
+#[tokio::test]
+async fn a_check_takes_the_place_of_one_with_the_same_practices() {
+    let (first, second) = (Planned::new(Scope::Client, Action::Reject), Planned::new(Scope::Client, Action::Reject));
+    let chain = Chain::new("planned", Preset::Bcp).with(first.clone()).with(NullSender).with_instead(second.clone());
+    let seen = converse(vec![Arc::new(chain)], "192.0.2.1", &message(&["RCPT TO:<user@example.org>"], "")).await;
+    assert_eq!((seen.replies[1].as_str(), first.asked(), second.asked()), ("550 5.7.7 Planned", 0, 1));
 }
 
 #[tokio::test] // PRACTICES P7, S17, S44: the lookup comes first

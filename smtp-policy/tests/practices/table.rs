@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use smtp_core::{ResolverTable, async_trait};
+use smtp_core::{ClientConfig, ResolverTable, async_trait};
 use smtp_policy::{
-    ArcChain, Chain, Check, Clamd, Dkim, Dmarc, DnsList, Dnsbl, Dnswl, DomainDnsbl, Finding, ForRoleMailboxes,
-    Greylist, Greylisting, Helo, MemoryStateStore, NullSender, Observation, Outcome, Practice, Preset, ReverseDns,
-    Rspamd, Scope, SenderDomain, Spamd, Spf, Subject,
+    ArcChain, Callouts, Chain, Check, Clamd, Dkim, Dmarc, DnsList, Dnsbl, Dnswl, DomainDnsbl, Finding,
+    ForRoleMailboxes, Greylist, Greylisting, HeaderSanity, Helo, LoopWindow, MemoryStateStore, NullSender, Observation,
+    Outcome, Practice, Preset, ReverseDns, Rspamd, Scope, SenderDomain, Spamd, Spf, Subject,
 };
 
 use crate::support::{converse, message};
@@ -59,6 +59,21 @@ const ROWS: &[Row] = &[
     ("dmarc-quarantine", ["observe", "tag", "tag"], NEVER, "550 5.7.1", "451 4.7.1"),
     ("dmarc-reject", ["observe", "reject", "reject"], STRICT, "550 5.7.1", "451 4.7.1"),
     ("dmarc-reject-both", ["observe", "reject", "reject"], NEVER, "550 5.7.26", "451 4.7.26"),
+    // S40
+    ("callout-sender", ["off"; 3], NEVER, "450 4.1.8", "450 4.1.8"),
+    ("callout-client", ["off"; 3], NEVER, "450 4.1.8", "450 4.1.8"),
+    // RFC 7103, SECURITY D-18
+    ("from-once", ["observe", "reject", "reject"], NEVER, "550 5.7.1", "451 4.7.1"),
+    ("from-present", ["observe", "score 1", "reject"], NEVER, "550 5.7.1", "451 4.7.1"),
+    ("header-once", ["observe", "score 2", "reject"], NEVER, "550 5.6.0", "451 4.6.0"),
+    ("date-valid", ["observe", "score 1", "score 1"], NEVER, "550 5.7.1", "451 4.7.1"),
+    ("message-id-present", ["observe", "observe", "score 1"], NEVER, "550 5.7.1", "451 4.7.1"),
+    ("header-syntax", ["observe", "score 1", "score 2"], NEVER, "550 5.7.1", "451 4.7.1"),
+    ("header-addresses", ["observe", "score 1", "score 2"], NEVER, "550 5.7.1", "451 4.7.1"),
+    ("header-ascii", ["observe", "score 1", "score 2"], NEVER, "550 5.7.1", "451 4.7.1"),
+    ("line-length", ["observe", "observe", "score 1"], NEVER, "550 5.7.1", "451 4.7.1"),
+    ("header-size", ["observe", "score 3", "reject"], NEVER, "550 5.6.0", "451 4.6.0"),
+    ("loop", ["observe", "defer", "defer"], NEVER, "550 5.4.6", "451 4.4.6"),
     // S43
     ("dnswl", NEVER, NEVER, "550 5.7.1", "451 4.7.1"),
     ("familiar", ["off", "off", "greylist"], NEVER, "550 5.7.1", "451 4.7.1"),
@@ -70,6 +85,8 @@ const ROWS: &[Row] = &[
 fn checks() -> Vec<Arc<dyn Check>> {
     let dns = ResolverTable::new();
     let filter = || "127.0.0.1:1".parse().expect("an address");
+    let config = ClientConfig::new("mx.example.org").expect("a name");
+    let callouts = Callouts::new(dns.clone(), MemoryStateStore::new(), config);
     let list = || DnsList::new("list.example".parse().expect("a zone"));
     vec![
         Arc::new(ReverseDns::new(dns.clone())),
@@ -87,6 +104,10 @@ fn checks() -> Vec<Arc<dyn Check>> {
         Arc::new(Clamd::new(filter())),
         Arc::new(Spamd::new(filter())),
         Arc::new(Rspamd::new(filter())),
+        Arc::new(HeaderSanity),
+        Arc::new(LoopWindow::new(MemoryStateStore::new())),
+        Arc::new(callouts.of_senders()),
+        Arc::new(callouts.of_clients()),
     ]
 }
 

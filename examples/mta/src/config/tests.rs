@@ -9,7 +9,7 @@ fn errors(text: &str) -> String {
 #[test] // Each row: what is wrong, and the whole message.
 fn an_error_names_file_line_column_and_key() {
     let keys = "expected one of `hostname`, `domains`, `data`, `mailboxes`, `users`, `postmaster`, `aliases`, `queue`, \
-                `relay`, `policy`, `limits`, `log`, `trace`, `passwords`, `dovecot`, `trial`, `listener`, `certificate`, `tls_policy`, \
+                `relay`, `quarantine`, `policy`, `limits`, `log`, `trace`, `passwords`, `dovecot`, `trial`, `listener`, `certificate`, `tls_policy`, \
                 `srs`, `batv`, `dkim`";
     for (text, expected) in [
         ("hostnam = \"mx\"", format!("mta.toml:1:1: unknown key `hostnam`, {keys}")),

@@ -211,7 +211,8 @@ pub(crate) fn text(octets: &[u8]) -> String {
 /// All files beneath a directory, links included; none where there is no such directory. The content of queued messages
 /// is among them, wherever it lies; what the queue and the checks have for themselves is not.
 pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
-    const OUR_OWN: [&str; 6] = [".queue/log", ".queue/snapshots", ".queue/lock", ".queue/control", ".state", ".trace"];
+    const OUR_OWN: [&str; 7] =
+        [".queue/log", ".queue/snapshots", ".queue/lock", ".queue/control", ".quarantine", ".state", ".trace"];
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let path = entry.path();

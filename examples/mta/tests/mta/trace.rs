@@ -49,7 +49,7 @@ fn p9_a_message_is_explained_by_each_of_its_names_while_the_server_runs_and_afte
     for line in [
         "connected: 127.0.0.1:",
         &format!("MAIL <>: ok (transaction {transaction})"),
-        "`policy` on <alice@localhost>, at RCPT: let pass\n",
+        "`recommended` on <alice@localhost>, at RCPT: let pass\n",
         "reverse-name",
         "unknown",
         "RCPT <alice@localhost>: ok\n",
@@ -78,7 +78,7 @@ fn a_refusal_is_explained_with_the_practice_and_the_reply() {
     assert!(page.contains("at RCPT: asked to come again: 451 4.1.8 "), "{page}");
     assert!(page.contains("because of sender-domain\n"), "{page}");
     assert!(page.contains("refused at recipient: <alice@localhost>: 451 4.1.8 "), "{page}");
-    assert!(page.contains(" (by `policy`)\n"), "{page}");
+    assert!(page.contains(" (by `recommended`)\n"), "{page}");
 }
 
 #[test]
