@@ -1,6 +1,6 @@
 """`mta` in a directory of its own, what is sent to it, and how a check is counted."""
 
-import os, pathlib, shutil, signal, socket, subprocess, sys, time
+import os, pathlib, re, shutil, signal, socket, subprocess, sys, time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MTA = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/mta"
@@ -57,7 +57,9 @@ address = "127.0.0.1:{self.port}"
 ''')
         self.process = subprocess.Popen([MTA, "run", "--config", self.config], stdout=subprocess.DEVNULL,
                                         stderr=open(directory / "log", "w"))
-        until_listening(self.port, lambda: "mta does not listen:\n" + (directory / "log").read_text())
+        # It listens at one place after the other.
+        for port in {self.port, *(int(port) for port in re.findall(r'^address = "127\.0\.0\.1:(\d+)"', more, re.M))}:
+            until_listening(port, lambda: "mta does not listen:\n" + (directory / "log").read_text())
 
     def queue(self, *arguments):
         run = subprocess.run([MTA, "queue", *arguments, "--config", self.config], capture_output=True, text=True, timeout=120)
