@@ -79,7 +79,7 @@ async fn of_domain(dns: &dyn Resolver, domain: &OwnDomain, host: &OwnHost) -> Ve
         sending::check(dns, &domain.name, host),
         signing::check(dns, domain),
         policy::check(dns, domain),
-        transport::check(dns, domain, host),
+        transport::check(dns, domain),
     );
     let author = [spf, dkim].concat();
     let alignment = policy::alignment(domain, &author);

@@ -5,17 +5,17 @@ use smtp_core::{Answer, DnsName, Resolver};
 use crate::signature::tag;
 
 use super::exchangers::names;
-use super::facts::{OwnDomain, OwnHost};
+use super::facts::OwnDomain;
 use super::questions::{Addresses, listed};
-use super::report::{SelfFinding, SelfItem, record, text_record};
+use super::report::{SelfFinding, SelfItem, text_record};
 
 const STS: SelfItem = SelfItem::new("mta-sts", "S23", "the domain asks for TLS with certificates, by MTA-STS");
 const STS_HOST: SelfItem = SelfItem::new("mta-sts-host", "S23", "there is a host for the policy of MTA-STS");
 const STS_POLICY: SelfItem = SelfItem::new("mta-sts-policy", "S23", "the policy of MTA-STS names the hosts for mail");
 const REPORTS: SelfItem = SelfItem::new("tls-reports", "S23", "somebody gets reports about TLS");
 
-pub(super) async fn check(dns: &dyn Resolver, domain: &OwnDomain, host: &OwnHost) -> Vec<SelfFinding> {
-    let (mut found, reports) = tokio::join!(mta_sts(dns, &domain.name, host), tls_reports(dns, &domain.name));
+pub(super) async fn check(dns: &dyn Resolver, domain: &OwnDomain) -> Vec<SelfFinding> {
+    let (mut found, reports) = tokio::join!(mta_sts(dns, &domain.name), tls_reports(dns, &domain.name));
     found.push(reports);
     found
 }
@@ -26,7 +26,7 @@ async fn versioned(dns: &dyn Resolver, name: &DnsName, version: &str) -> Answer<
     dns.txt(name).await.map(|texts| texts.into_iter().filter(|text| is_of_it(text)).collect())
 }
 
-async fn mta_sts(dns: &dyn Resolver, domain: &DnsName, host: &OwnHost) -> Vec<SelfFinding> {
+async fn mta_sts(dns: &dyn Resolver, domain: &DnsName) -> Vec<SelfFinding> {
     let (Some(at), Some(policy_host)) = (domain.child("_mta-sts"), domain.child("mta-sts")) else {
         return vec![STS.note(domain, "the name is too long for it")];
     };
@@ -53,11 +53,7 @@ async fn mta_sts(dns: &dyn Resolver, domain: &DnsName, host: &OwnHost) -> Vec<Se
         ([], true) => STS_HOST.unknown(&policy_host, "DNS does not answer"),
         ([], false) => {
             let finding = STS_HOST.error(&policy_host, "it has no address: nobody can get the policy");
-            finding.advising("name a web server that has the policy").publishing(record(
-                &policy_host,
-                "CNAME",
-                format!("{}.", host.name),
-            ))
+            finding.advising("name a web server that has the policy")
         }
         _ => STS_HOST.ok(&policy_host, addresses.shown()),
     });

@@ -94,16 +94,19 @@ async fn servers(dns: &dyn Resolver, zone: &DnsName) -> Vec<SelfFinding> {
     let mut found = vec![match servers.len() {
         0 | 1 => SERVERS
             .warning(zone, if servers.is_empty() { "none".to_owned() } else { listed(&servers) })
-            .advising("let a second server in another network have the zone (RFC 1912 section 2.8)")
-            .publishing(record(zone, "NS", format!("ns2.{zone}."))),
+            .advising("let a second server in another network have the zone (RFC 1912 section 2.8)"),
         _ => SERVERS.ok(zone, listed(&servers)),
     }];
     let looked_at = &servers[..servers.len().min(SERVERS_LIMIT)];
     let aliases = join_all(looked_at.iter().map(|server| dns.alias(server))).await;
     for (server, alias) in looked_at.iter().zip(aliases) {
-        if let Answer::Found { data, .. } = alias {
-            let finding = SERVER_ALIAS.warning(zone, format!("{server} is an alias of {data}"));
-            found.push(finding.advising("name the host itself").publishing(record(zone, "NS", format!("{data}."))));
+        match alias {
+            Answer::Found { data, .. } => {
+                let finding = SERVER_ALIAS.warning(zone, format!("{server} is an alias of {data}"));
+                found.push(finding.advising("name the host itself").publishing(record(zone, "NS", format!("{data}."))));
+            }
+            Answer::Absent => {}
+            Answer::Unknown => found.push(SERVER_ALIAS.unknown(zone, format!("{server}: DNS does not answer"))),
         }
     }
     found

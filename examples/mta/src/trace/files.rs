@@ -48,7 +48,11 @@ pub(super) struct TraceFile {
 pub(super) fn list(directory: &Path) -> io::Result<Vec<TraceFile>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
+        let entry = entry?;
+        if !entry.file_type()?.is_file() {
+            continue;
+        }
+        let path = entry.path();
         let millis = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
         if let Some(begun) = millis.and_then(|millis| UNIX_EPOCH.checked_add(Duration::from_millis(millis)))
             && path.extension().is_some_and(|extension| extension == EXTENSION)
@@ -98,8 +102,12 @@ impl<C: Fn() -> SystemTime> TraceFiles<C> {
         let begun = last.map_or(now, |last| now.max(last.begun + Duration::from_millis(1)));
         let millis = begun.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let path = self.directory.join(format!("{millis:013}.{EXTENSION}"));
-        let mut file = File::options().append(true).create_new(true).mode(0o600).open(path)?;
-        file.write_all(self.heading.as_bytes())?;
+        let mut file = File::options().append(true).create_new(true).mode(0o600).open(&path)?;
+        if let Err(error) = file.write_all(self.heading.as_bytes()) {
+            // On a full disk it would take the place of an older one, which has something in it.
+            fs::remove_file(&path)?;
+            return Err(error);
+        }
         Ok(Current { file, octets: self.heading.len() as u64, begun: now })
     }
 
