@@ -273,6 +273,8 @@ impl Chain {
             // A client that introduced itself again may have another name.
             seen.iter().find(|seen| seen.chain == self.id && seen.greeting.as_ref() == greeting)
         });
+        // A client that has authenticated since is no stranger any more (PRACTICES P6).
+        let known_client = known_client.filter(|_| !self.is_ours(subject.connection));
         let known_sender = cx.transaction_extensions().get::<OfSender>();
         let known_sender = known_sender.and_then(|OfSender(seen)| seen.iter().find(|seen| seen.chain == self.id));
         let (client, sender) = tokio::join!(
