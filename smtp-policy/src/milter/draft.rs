@@ -104,6 +104,11 @@ impl Draft {
         self.body.as_deref()
     }
 
+    /// Who was added gets no copy: the message is not delivered as it is.
+    pub(super) fn forget_added(&mut self) {
+        self.added.clear();
+    }
+
     /// Why the last filter wants it set aside; told once.
     pub(super) fn take_quarantine(&mut self) -> Option<SafeText> {
         self.quarantine.take()

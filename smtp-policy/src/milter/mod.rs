@@ -379,7 +379,10 @@ impl Policy for Milter {
             }
             match self.conclude(cx, filter, judged) {
                 None => {}
-                Some(Verdict::Continue) => break,
+                Some(Verdict::Continue) => {
+                    draft.forget_added();
+                    break;
+                }
                 Some(verdict) => return verdict,
             }
         }

@@ -10,6 +10,11 @@ pub(super) fn refusal(text: &str) -> Option<Refusal> {
     for line in text.lines().map(str::trim_end).filter(|line| !line.is_empty()) {
         let (code, rest) = line.split_at_checked(3)?;
         let code: u16 = code.parse().ok().filter(|code| (400..600).contains(code))?;
+        // RFC 5321 §4.2.1: all lines have one code, and behind it stands a space, a hyphen, or nothing.
+        let is_reply = rest.is_empty() || rest.starts_with([' ', '-']);
+        if !is_reply || first.is_some_and(|(first, _)| first != code) {
+            return None;
+        }
         let rest = rest.strip_prefix([' ', '-']).unwrap_or(rest);
         let (status, rest) = rest.split_once(' ').unwrap_or((rest, ""));
         let status = status_of(status, code);
@@ -34,8 +39,10 @@ pub(super) fn refusal(text: &str) -> Option<Refusal> {
 fn status_of(word: &str, code: u16) -> Option<(u16, u16)> {
     let mut parts = word.split('.');
     let class: u16 = parts.next()?.parse().ok()?;
-    let (subject, detail) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-    (class == code / 100 && parts.next().is_none()).then_some((subject, detail))
+    let (subject, detail): (u16, u16) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    // RFC 3463 §2: at most three digits.
+    let is_status = class == code / 100 && subject <= 999 && detail <= 999 && parts.next().is_none();
+    is_status.then_some((subject, detail))
 }
 
 #[cfg(test)]
@@ -55,6 +62,9 @@ mod tests {
             ("250 2.0.0 Ok", None),
             ("354 Go on", None),
             ("550 5.7.1 a\r\n250 2.0.0 b", None),
+            ("550-5.7.1 a\r\n451 4.7.1 b", None),
+            ("5501 a", None),
+            ("550 5.70000.1 a", Some("550 5.7.1 5.70000.1 a")),
             ("no", None),
             ("", None),
         ] {

@@ -77,16 +77,21 @@ impl From<io::Error> for Lost {
 pub(super) struct Talk {
     stream: Box<dyn Stream>,
     input: Vec<u8>,
+    /// How much of that was understood already.
+    understood: usize,
     version: u32,
     actions: u32,
     protocol: u32,
 }
 
+/// The most changes of one message (ours).
+const CHANGES_LIMIT: usize = 10_000;
+
 impl Talk {
     /// Connects and agrees on what is said.
     pub(super) async fn open(address: &FilterAddress) -> io::Result<Self> {
         let stream = in_time(CONNECT_LIMIT, address.connect()).await?;
-        let mut talk = Self { stream, input: Vec::new(), version: 0, actions: 0, protocol: 0 };
+        let mut talk = Self { stream, input: Vec::new(), understood: 0, version: 0, actions: 0, protocol: 0 };
         match in_time(CONNECT_LIMIT, talk.agree()).await? {
             Answer::Negotiate { version: version @ 2..=wire::VERSION, actions, protocol }
                 if actions & !ACTIONS == 0 && protocol & !PROTOCOL == 0 =>
@@ -116,7 +121,7 @@ impl Talk {
     /// Says something that has no answer.
     pub(super) async fn say(&mut self, command: Command<'_>) -> io::Result<()> {
         // Who has answered what was not asked is no longer understood.
-        if !self.input.is_empty() {
+        if self.understood < self.input.len() {
             return Err(invalid("it answers before it is asked".to_owned()));
         }
         let mut packet = Vec::new();
@@ -150,7 +155,9 @@ impl Talk {
     pub(super) async fn conclude(&mut self, octets: usize, time: Duration) -> Result<(Vec<Change>, Opinion), Lost> {
         let mut changes = Vec::new();
         let opinion = self.hear_changes(&mut changes, octets, time).await;
-        opinion.map_err(|cause| Lost { cause, was_changing: !changes.is_empty() }).map(|opinion| (changes, opinion))
+        // What was cut off, or could not be read, may have been a change.
+        let was_changing = !changes.is_empty() || self.understood < self.input.len();
+        opinion.map_err(|cause| Lost { cause, was_changing }).map(|opinion| (changes, opinion))
     }
 
     async fn hear_changes(&mut self, changes: &mut Vec<Change>, limit: usize, time: Duration) -> io::Result<Opinion> {
@@ -166,8 +173,10 @@ impl Talk {
                     if !may {
                         return Err(invalid("it changes what it did not say it would".to_owned()));
                     }
-                    if octets > limit {
-                        return Err(invalid(format!("it changes more than {limit} octets")));
+                    if octets > limit || changes.len() > CHANGES_LIMIT {
+                        return Err(invalid(format!(
+                            "it makes more than {CHANGES_LIMIT} changes, or of {limit} octets"
+                        )));
                     }
                 }
                 answer => return opinion(answer),
@@ -191,15 +200,16 @@ impl Talk {
 
     async fn hear(&mut self) -> io::Result<Answer> {
         loop {
-            match wire::read(&self.input).map_err(|error| invalid(error.to_string()))? {
-                Some((answer, octets)) => {
-                    self.input.drain(..octets);
-                    return Ok(answer);
-                }
-                None if self.stream.read_buf(&mut self.input).await? == 0 => {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                None => {}
+            let rest = &self.input[self.understood..];
+            if let Some((answer, octets)) = wire::read(rest).map_err(|error| invalid(error.to_string()))? {
+                self.understood += octets;
+                return Ok(answer);
+            }
+            // Once for each read, however many small answers it brought.
+            self.input.drain(..self.understood);
+            self.understood = 0;
+            if self.stream.read_buf(&mut self.input).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
     }
