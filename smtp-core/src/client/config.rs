@@ -26,7 +26,9 @@ use super::tls::{self, ClientTls};
 pub struct ClientConfig {
     name: Option<Host>,
     limits: ClientLimits,
-    local_address: Option<IpAddr>,
+    local_addresses: Vec<IpAddr>,
+    /// Names that stand for some of them.
+    local_names: Vec<(IpAddr, Host)>,
     tls: Option<ClientTls>,
     authorities: Option<Arc<RootCertStore>>,
     auth: Option<ClientAuth>,
@@ -60,7 +62,24 @@ impl ClientConfig {
     /// Connects from this address. Servers that have no address of the same family are not reached.
     #[must_use]
     pub fn with_local_address(self, address: IpAddr) -> Self {
-        Self { local_address: Some(address), ..self }
+        self.with_local_addresses([address])
+    }
+
+    /// Connects from the first of these addresses that is of the family of the server's and that this host has now. Servers of
+    /// a family that none of them has are not reached. Default: the system chooses.
+    #[must_use]
+    pub fn with_local_addresses(self, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
+        Self { local_addresses: addresses.into_iter().map(|address| address.to_canonical()).collect(), ..self }
+    }
+
+    /// Introduces itself by that name over connections from that address: the one that leads to it in DNS (RFC 5321
+    /// §2.3.5). Default: the name of [`ClientConfig::new`] over all.
+    #[must_use]
+    pub fn with_name_at(mut self, address: IpAddr, name: Host) -> Self {
+        let address = address.to_canonical();
+        self.local_names.retain(|(other, _)| *other != address);
+        self.local_names.push((address, name.into_ascii()));
+        self
     }
 
     /// With TLS. Default: none.
@@ -155,13 +174,15 @@ impl ClientConfig {
         &self.limits
     }
 
-    /// The address to connect from, if one was chosen.
-    pub fn local_address(&self) -> Option<IpAddr> {
-        self.local_address
+    /// The addresses to connect from, the best first; none where the system chooses.
+    pub fn local_addresses(&self) -> &[IpAddr] {
+        &self.local_addresses
     }
 
     /// What `EHLO` says over a connection from that address.
     pub(super) fn name_at(&self, address: IpAddr) -> Host {
-        self.name.clone().unwrap_or_else(|| Host::Literal(AddressLiteral::from(address.to_canonical())))
+        let address = address.to_canonical();
+        let own = self.local_names.iter().find(|(at, _)| *at == address).map(|(_, name)| name);
+        own.or(self.name.as_ref()).cloned().unwrap_or_else(|| Host::Literal(AddressLiteral::from(address)))
     }
 }

@@ -42,7 +42,7 @@ pub(super) async fn connect(addresses: &[SocketAddr], config: &ClientConfig) -> 
     let mut attempts = JoinSet::new();
     let mut last = failed(SendCause::Network(io::ErrorKind::AddrNotAvailable));
     loop {
-        let next = waiting.by_ref().find_map(|address| Some((address, open(address, config.local_address())?)));
+        let next = waiting.by_ref().find_map(|address| Some((address, open(address, config.local_addresses())?)));
         let has_more = next.is_some();
         if let Some((address, socket)) = next {
             attempts.spawn(timeout(limits.connect_timeout, async move { socket?.connect(address).await }));
@@ -78,17 +78,22 @@ fn by_turns(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     turns.collect()
 }
 
-/// A socket for that address; `None` where the local address is of another family.
-fn open(address: SocketAddr, local: Option<IpAddr>) -> Option<io::Result<TcpSocket>> {
-    if local.is_some_and(|local| local.is_ipv4() != address.is_ipv4()) {
+/// A socket for that address, from the first of the local ones that this host has; `None` where all are of another family.
+fn open(address: SocketAddr, local: &[IpAddr]) -> Option<io::Result<TcpSocket>> {
+    let mut own = local.iter().filter(|own| own.is_ipv4() == address.is_ipv4()).peekable();
+    if own.peek().is_none() && !local.is_empty() {
         return None;
     }
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
     Some(socket.and_then(|socket| {
-        if let Some(local) = local {
-            socket.bind(SocketAddr::new(local, 0))?;
+        let mut bound = Ok(());
+        for own in own {
+            bound = socket.bind(SocketAddr::new(*own, 0));
+            if bound.is_ok() {
+                break;
+            }
         }
-        Ok(socket)
+        bound.map(|()| socket)
     }))
 }
 

@@ -329,6 +329,37 @@ async fn a_wrapped_connection_is_made_like_any_other() {
     server.run.await.expect("no panic").expect("a server ends well");
 }
 
+#[tokio::test] // PRACTICES S7: each address has its name.
+async fn s7_the_first_local_address_that_is_there_is_used_under_its_name() {
+    let inbox = Inbox::default();
+    let server = start(builder(&inbox, &Log::default())).await;
+    let name = |name: &str| smtp_core::Host::parse(name).expect("a name");
+    // Nobody has the first (RFC 5737), and the second is of another family.
+    let local = config()
+        .with_local_addresses(["192.0.2.1", "::1", "127.0.0.4", "127.0.0.5"].map(|it| it.parse().expect("an address")))
+        .with_name_at([192, 0, 2, 1].into(), name("gone.example.org"))
+        .with_name_at([127, 0, 0, 4].into(), name("old.example.org"))
+        .with_name_at([127, 0, 0, 4].into(), name("out4.example.org"));
+    for (config, address, greeting) in [
+        (local.clone(), [127, 0, 0, 4], "out4.example.org"),
+        (local.clone().with_local_address([127, 0, 0, 5].into()), [127, 0, 0, 5], "client.example"),
+        (local.with_local_addresses([]), [127, 0, 0, 1], "client.example"),
+    ] {
+        let mut connection = ClientConnection::connect(server.address, &config).await.expect("it listens");
+        assert!(connection.send(&envelope(["alice@example.org"]), text(100, 1)).await.is_delivered());
+        connection.quit().await;
+        let messages = inbox.messages();
+        let client = messages.last().expect("it came").connection();
+        assert_eq!(client.peer().ip(), std::net::IpAddr::from(address));
+        assert_eq!(client.greeting().map(|greeting| greeting.host().to_string()).as_deref(), Some(greeting));
+    }
+    let gone = config().with_local_address([192, 0, 2, 1].into());
+    let error = ClientConnection::connect(server.address, &gone).await.expect_err("nobody has it");
+    assert_eq!(error.cause(), &SendCause::Network(std::io::ErrorKind::AddrNotAvailable));
+    server.handle.shut_down();
+    server.run.await.expect("no panic").expect("a server ends well");
+}
+
 #[tokio::test] // What the system says of a name is passed on.
 async fn a_name_without_an_address_is_transient() {
     // No port: the system is not even asked.
