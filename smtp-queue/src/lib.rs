@@ -69,7 +69,7 @@ pub use storage::{
     StorageOperation, UnsyncedOperation,
 };
 pub use storage::{FileStorage, Space, Storage, StorageFile};
-pub use transport::{Attempt, Discard, MaildirTransport, SmtpSettings, SmtpTransport, Transport};
+pub use transport::{Attempt, Discard, MaildirTransport, SmtpSettings, SmtpTransport, SourcePool, Transport};
 
 /// The example of the README, compiled.
 #[cfg(doctest)]

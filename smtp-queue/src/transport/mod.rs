@@ -3,6 +3,7 @@
 mod discard;
 mod maildir;
 mod smtp;
+mod source_pool;
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::outcome::Outcome;
 pub use self::discard::Discard;
 pub use self::maildir::MaildirTransport;
 pub use self::smtp::{SmtpSettings, SmtpTransport};
+pub use self::source_pool::SourcePool;
 
 /// Makes an attempt to deliver: to a next hop, to mailboxes of this host, to a program.
 ///

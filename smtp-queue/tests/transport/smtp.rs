@@ -10,7 +10,9 @@ use smtp_core::{
     Accepted, ClientConfig, Connection, Limits, Mailbox, MailboxTable, Message, Observer, Refusal, ReversePath, Server,
     SessionEvent,
 };
-use smtp_queue::{Attempt, Envelope, Outcome, QueueId, SmtpSettings, SmtpTransport, StoredContent, Transport};
+use smtp_queue::{
+    Attempt, Envelope, Outcome, QueueId, SmtpSettings, SmtpTransport, SourcePool, StoredContent, Transport,
+};
 
 /// Counts connections.
 #[derive(Default, Clone)]
@@ -205,4 +207,43 @@ async fn q10_a_host_that_is_down_defers_and_another_is_tried() {
     let hop = hop(Limits::default()).await;
     let outcomes = transport(&[nobody, hop.address], |_| {}).deliver(attempt(&["user1@example.org"])).await;
     assert!(outcomes[0].is_success(), "{outcomes:?}");
+}
+
+#[tokio::test] // PRACTICES S7, S32b
+async fn s7_s32b_a_message_is_tried_from_one_address_of_the_pool_and_under_its_name() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let clients = seen.clone();
+    let server = Server::builder("mx.example.org")
+        .recipients(MailboxTable::parse("user1@example.org").expect("a table"))
+        .deliver(move |message: Message| {
+            let client = message.connection();
+            let name = client.greeting().map(|greeting| greeting.host().to_string()).unwrap_or_default();
+            clients.lock().expect("no panic").push((client.peer().ip().to_string(), name));
+            async { Err::<Accepted, _>(Refusal::transient(7, 1, "Greylisted")) }
+        })
+        .listen("127.0.0.1:0")
+        .await
+        .expect("it listens");
+    let address = server.local_addresses()[0];
+    tokio::spawn(server.run());
+    let name = |name: &str| smtp_core::Host::parse(name).expect("a name");
+    let pool = (1..=3u8).fold(SourcePool::new(), |pool, number| {
+        pool.with([127, 0, 1, number].into(), name(&format!("out{number}.example.org")))
+    });
+    let mut used = std::collections::BTreeSet::new();
+    for destination in ["a.example", "b.example", "c.example", "d.example", "e.example", "f.example"] {
+        for _ in 0..100 {
+            // As after a restart: nothing is remembered, no connection is left.
+            let config = pool.config_for(destination, ClientConfig::new("mx.client.example").expect("a name"));
+            let transport = SmtpTransport::new(&name(destination), [address], config);
+            assert!(matches!(transport.deliver(attempt(&["user1@example.org"])).await[0], Outcome::Deferred(_)));
+        }
+        let attempts = std::mem::take(&mut *seen.lock().expect("no panic"));
+        assert_eq!(attempts.len(), 100);
+        assert!(attempts.iter().all(|attempt| *attempt == attempts[0]), "{destination}");
+        let (address, greeting) = &attempts[0];
+        assert_eq!(*greeting, format!("out{}.example.org", address.rsplit('.').next().unwrap_or_default()));
+        used.insert(address.clone());
+    }
+    assert!(used.len() > 1, "{used:?}");
 }
