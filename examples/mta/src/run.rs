@@ -20,7 +20,7 @@ use crate::config::{Config, ListenerConfig, ListenerService, ListenerTls, Mailbo
 use crate::logging::{self, LogLines};
 use crate::outbound::Rewriting;
 use crate::policy::{self, Services};
-use crate::queue::{Control, QueueOnDisk, describe_durability};
+use crate::queue::{Control, QueueOnDisk, describe_durability, source_pool};
 use crate::recipients::NoWayOut;
 use crate::selfcheck;
 use crate::signals::{StopSignals, reload_on_hangup};
@@ -88,7 +88,8 @@ async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
     }
     let trace = TraceOnDisk::open(config)?;
     let observer = trace.as_ref().map_or_else(|| Arc::new(TracingObserver) as Arc<dyn Observer>, TraceOnDisk::observer);
-    let queue = on_disk.start(config, &store, outbound, observer.clone())?;
+    let sources = source_pool(&config.source_addresses, &config.hostname, &services.dns).await;
+    let queue = on_disk.start(config, (&store, &sources), outbound, observer.clone())?;
     let report = &on_disk.report;
     let directory = config.queue_directory();
     let _control =

@@ -13,10 +13,10 @@ use toml::Spanned;
 
 use super::file::{
     ConfigFile, LimitsTable, ListenerService, ListenerTable, ListenerTls, Mailboxes, Placed, Protocol, QuarantineTable,
-    QueueTable, RelayTable, RelayTls,
+    QueueTable,
 };
 use super::problem::{ConfigError, Report};
-use super::{Config, ListenerConfig, TRIAL_DIRECTORY, aliases, outbound, policy, tls_policy, trace, unix_path};
+use super::{Config, ListenerConfig, TRIAL_DIRECTORY, aliases, outbound, policy, relay, tls_policy, trace, unix_path};
 
 const DEFAULT_ADDRESS: &str = "127.0.0.1:2525";
 const DEFAULT_DATA: &str = "mta-data";
@@ -62,7 +62,8 @@ fn config(report: &mut Report<'_>, file: ConfigFile) -> Option<Config> {
     let (limits, connection_limits, shutdown_grace) = limits(report, file.limits);
     let relay_tls = file.relay.tls.unwrap_or_default();
     let relay_protocol = file.relay.protocol.as_ref().map_or(Protocol::Smtp, |said| *said.get_ref());
-    let (smart_host, relay_clients) = relay(report, file.relay);
+    let source_addresses = relay::source_addresses(report, &file.relay);
+    let (smart_host, relay_clients) = relay::check(report, file.relay);
     for (key, place) in [("passwords", &file.passwords), ("dovecot", &file.dovecot)] {
         if let Some(place) = place.as_ref().filter(|_| smart_host.is_none()) {
             report.add(place.span(), key, "their mail would have nowhere to go: name a `relay.smart_host`");
@@ -96,6 +97,7 @@ fn config(report: &mut Report<'_>, file: ConfigFile) -> Option<Config> {
         concurrency,
         quarantine,
         smart_host,
+        source_addresses,
         relay_clients,
         relay_tls,
         relay_protocol,
@@ -350,44 +352,13 @@ fn listeners(
     listeners
 }
 
-fn is_socket_address(text: &str) -> bool {
+pub(super) fn is_socket_address(text: &str) -> bool {
     let is_name = |host: &str| matches!(Host::parse(host), Ok(Host::Domain(_))) && host.parse::<f64>().is_err();
     SocketAddr::from_str(text).is_ok()
         || text.rsplit_once(':').is_some_and(|(host, port)| port.parse::<u16>().is_ok() && is_name(host))
 }
 
-const LMTP_ON_25: &str = "LMTP must not be spoken on port 25 (RFC 2033)";
-
-/// The host for other hosts' mail, and who may use it.
-fn relay(report: &mut Report<'_>, table: RelayTable) -> (Option<String>, Vec<IpNet>) {
-    let is_lmtp = table.protocol.as_ref().is_some_and(|said| *said.get_ref() == Protocol::Lmtp);
-    let demands_tls = matches!(table.tls, Some(RelayTls::Required | RelayTls::Verified));
-    let smart_host = table.smart_host.map(|text| {
-        let is_path = text.get_ref().starts_with('/');
-        if is_path && !is_lmtp {
-            let problem = "a Unix socket is for LMTP: add `protocol = \"lmtp\"`";
-            report.add(text.span(), "relay.smart_host", problem);
-        } else if is_path && demands_tls {
-            report.add(text.span(), "relay.smart_host", "over a Unix socket there is no TLS, and `tls` demands it");
-        } else if is_lmtp && text.get_ref().ends_with(":25") {
-            report.add(text.span(), "relay.smart_host", LMTP_ON_25);
-        }
-        // Port 0 is for listeners: any that is free.
-        if !is_path && (!is_socket_address(text.get_ref()) || text.get_ref().ends_with(":0")) {
-            let problem = format!("`{}` is not `host:port`, for example `smtp.example.org:25`", text.get_ref());
-            report.add(text.span(), "relay.smart_host", problem);
-        }
-        text.into_inner()
-    });
-    let mut clients = Vec::new();
-    for text in table.clients.iter().flatten() {
-        if smart_host.is_none() {
-            report.add(text.span(), "relay.clients", "their mail would have nowhere to go: name a `smart_host`");
-        }
-        clients.extend(parsed::<IpNet>(report, "relay.clients", "a network like `10.0.0.0/8`", text));
-    }
-    (smart_host, clients)
-}
+pub(super) const LMTP_ON_25: &str = "LMTP must not be spoken on port 25 (RFC 2033)";
 
 /// Where messages wait, for how long, and how much of them is tried at a time.
 fn queue(report: &mut Report<'_>, table: QueueTable) -> (Option<PathBuf>, Schedule, usize) {

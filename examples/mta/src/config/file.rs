@@ -82,6 +82,7 @@ pub(super) struct RelayTable {
     pub(super) smart_host: Placed<String>,
     pub(super) tls: Option<RelayTls>,
     pub(super) clients: Option<Vec<Spanned<String>>>,
+    pub(super) source_addresses: Option<Vec<Spanned<String>>>,
     pub(super) protocol: Placed<Protocol>,
 }
 
@@ -283,6 +284,7 @@ impl From<&Config> for ConfigFile {
                 smart_host: config.smart_host.clone().map(unplaced),
                 tls: Some(config.relay_tls),
                 clients: Some(texts(&config.relay_clients)),
+                source_addresses: Some(texts(&config.source_addresses)),
                 protocol: Some(unplaced(config.relay_protocol)),
             },
             quarantine: QuarantineTable {

@@ -15,9 +15,11 @@ mod outbound;
 mod policy;
 mod problem;
 mod rates;
+mod relay;
 mod tls_policy;
 mod trace;
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -65,6 +67,8 @@ pub(crate) struct Config {
     pub(crate) quarantine: QuarantineSettings,
     /// The host that takes mail for other hosts, as `host:port`, or as the path of a Unix socket.
     pub(crate) smart_host: Option<String>,
+    /// From which addresses of this host connections to it are made; with none the system chooses.
+    pub(crate) source_addresses: Vec<IpAddr>,
     /// Networks whose clients may send to other hosts.
     pub(crate) relay_clients: Vec<IpNet>,
     /// What is demanded of that host.

@@ -165,6 +165,7 @@ max_megabytes = 7
 smart_host = "smtp.example.com"
 clients = ["127.0.0.1", "10.0.0.0/8", "10.0.0.0/33",
   "localhost"]
+source_addresses = ["192.0.2.1", "mx.example.org", "192.0.2.1", "::", "224.0.0.1"]
 "#;
     let expected = [
         "3:23: queue.first_retry_seconds: 0 is not between 1 and 604800",
@@ -177,6 +178,10 @@ clients = ["127.0.0.1", "10.0.0.0/8", "10.0.0.0/33",
         "14:12: relay.clients: `127.0.0.1` is not a network like `10.0.0.0/8`: invalid IP address syntax",
         "14:39: relay.clients: `10.0.0.0/33` is not a network like `10.0.0.0/8`: invalid IP address syntax",
         "15:3: relay.clients: `localhost` is not a network like `10.0.0.0/8`: invalid IP address syntax",
+        "16:34: relay.source_addresses: `mx.example.org` is not an address like `192.0.2.25`: invalid IP address syntax",
+        "16:52: relay.source_addresses: `192.0.2.1` is named twice",
+        "16:65: relay.source_addresses: `::` is no address of a host",
+        "16:71: relay.source_addresses: `224.0.0.1` is no address of a host",
     ];
     let expected: Vec<_> = expected.iter().map(|line| format!("mta.toml:{line}")).collect();
     assert_eq!(errors(text).lines().collect::<Vec<_>>(), expected);
@@ -191,8 +196,12 @@ clients = ["127.0.0.1", "10.0.0.0/8", "10.0.0.0/33",
         "mta.toml:2:12: relay.clients: their mail would have nowhere to go: name a `smart_host`"
     );
     assert_eq!(
+        errors("[relay]\nsource_addresses = [\"::1\"]\n"),
+        "mta.toml:2:21: relay.source_addresses: nothing leaves from there: name a `smart_host`, as `host:port`"
+    );
+    assert_eq!(
         errors("[relay]\nsmarthost = \"x:25\"\n"),
-        "mta.toml:2:1: in `relay`: unknown key `smarthost`, expected one of `smart_host`, `tls`, `clients`, `protocol`"
+        "mta.toml:2:1: in `relay`: unknown key `smarthost`, expected one of `smart_host`, `tls`, `clients`, `source_addresses`, `protocol`"
     );
     assert_eq!(
         errors("[queue]\nfirst_retry_seconds = \"5m\"\n"),

@@ -12,7 +12,7 @@ use smtp_core::{ClientConfig, ClientTls, Host, NextHop, Observer, OutboundPolicy
 use smtp_policy::RECEIPT_FIELDS;
 use smtp_queue::{
     FileStorage, MaildirStore, MaildirTransport, OpenError, Outcome, Quarantine, Queue, QueueSettings, RecoveryReport,
-    Route, Routing, SegmentSettings, SegmentSpool, SmtpSettings, SmtpTransport, Spool, SpoolAlarm,
+    Route, Routing, SegmentSettings, SegmentSpool, SmtpSettings, SmtpTransport, SourcePool, Spool, SpoolAlarm,
 };
 
 use crate::AnyError;
@@ -44,7 +44,7 @@ impl QueueOnDisk {
     pub(crate) fn start(
         &self,
         config: &Config,
-        store: &Arc<MaildirStore>,
+        (store, sources): (&Arc<MaildirStore>, &SourcePool),
         outbound: Arc<dyn OutboundPolicy>,
         observer: Arc<dyn Observer>,
     ) -> Result<Queue, AnyError> {
@@ -52,7 +52,7 @@ impl QueueOnDisk {
         queue_settings.schedule = config.schedule.clone();
         queue_settings.concurrency_limit = config.concurrency;
         queue_settings.concurrency_start = queue_settings.concurrency_start.min(config.concurrency);
-        Ok(Queue::builder(self.spool.clone(), config.hostname.clone(), routing(config, store)?)
+        Ok(Queue::builder(self.spool.clone(), config.hostname.clone(), routing(config, store, sources)?)
             .postmaster(config.postmaster.clone())
             .outbound(outbound)
             .observer(observer)
@@ -81,7 +81,7 @@ fn open_spool(directory: &Path, what: &str) -> Result<(Arc<dyn Spool>, RecoveryR
 }
 
 /// Local domains to their Maildirs, everything else to the smart host.
-fn routing(config: &Config, store: &Arc<MaildirStore>) -> Result<Routing, AnyError> {
+fn routing(config: &Config, store: &Arc<MaildirStore>, sources: &SourcePool) -> Result<Routing, AnyError> {
     let report = |_: &smtp_queue::Attempt, error: &smtp_queue::MaildirError| {
         tracing::error!(target: "mta", %error, "a Maildir cannot be written to");
     };
@@ -91,15 +91,15 @@ fn routing(config: &Config, store: &Arc<MaildirStore>) -> Result<Routing, AnyErr
     let elsewhere = match &config.smart_host {
         Some(host) => {
             let protocol = if config.relay_protocol == Protocol::Lmtp { "lmtp" } else { "smtp" };
-            Route::new(format!("{protocol}:{host}"), smart_host(host, config)?)
+            Route::new(format!("{protocol}:{host}"), smart_host(host, config, sources)?)
         }
         None => Route::new("nowhere", nowhere),
     };
     Ok(Routing::new(elsewhere).domains(config.domains.iter().cloned(), &local))
 }
 
-fn smart_host(host: &str, config: &Config) -> Result<SmtpTransport, AnyError> {
-    let mut client = ClientConfig::named(Host::Domain(config.hostname.clone()));
+fn smart_host(host: &str, config: &Config, sources: &SourcePool) -> Result<SmtpTransport, AnyError> {
+    let mut client = sources.config_for(host, ClientConfig::named(Host::Domain(config.hostname.clone())));
     if config.relay_protocol == Protocol::Lmtp {
         client = client.with_lmtp();
     }

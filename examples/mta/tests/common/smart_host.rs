@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -12,6 +12,8 @@ use std::thread::JoinHandle;
 /// A message that it took.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Taken {
+    /// The client's address, and how it introduced itself.
+    pub(crate) client: (IpAddr, String),
     pub(crate) from: String,
     pub(crate) to: Vec<String>,
     pub(crate) content: Vec<u8>,
@@ -80,10 +82,11 @@ impl Drop for SmartHost {
 
 fn serve(stream: TcpStream, state: &Mutex<State>) -> Option<()> {
     let mut output = stream.try_clone().ok()?;
+    let mut client = (stream.peer_addr().ok()?.ip(), String::new());
     let mut input = BufReader::new(stream);
     let mut say = move |reply: &str| output.write_all(format!("{reply}\r\n").as_bytes()).ok();
     say("220 smart.example ESMTP")?;
-    let mut message = Taken { from: String::new(), to: Vec::new(), content: Vec::new() };
+    let mut message = Taken { client: client.clone(), from: String::new(), to: Vec::new(), content: Vec::new() };
     loop {
         let mut line = String::new();
         if input.read_line(&mut line).ok()? == 0 {
@@ -91,9 +94,12 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> Option<()> {
         }
         let path = line.split(['<', '>']).nth(1).unwrap_or_default().to_owned();
         match line.get(..4)? {
-            "EHLO" => say("250-smart.example\r\n250-PIPELINING\r\n250-SIZE 10000000\r\n250 8BITMIME")?,
+            "EHLO" => {
+                line.get(5..)?.trim_end().clone_into(&mut client.1);
+                say("250-smart.example\r\n250-PIPELINING\r\n250-SIZE 10000000\r\n250 8BITMIME")?;
+            }
             "MAIL" => {
-                message = Taken { from: path, to: Vec::new(), content: Vec::new() };
+                message = Taken { client: client.clone(), from: path, to: Vec::new(), content: Vec::new() };
                 say("250 2.1.0 Ok")?;
             }
             "RCPT" => {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use crate::common::smart_host::{SmartHost, nobody};
 use crate::common::{Mta, mta, text, wait_until};
+use crate::name_server::NameServer;
 
 /// Tries again soon.
 fn through(smart_host: SocketAddr) -> Mta {
@@ -260,4 +261,41 @@ fn a_second_process_on_the_queue_does_not_start() {
     assert!(complaint.lines().count() == 1 && complaint.contains(&expected), "{complaint}");
     send(&first, "bob@client.example", &["alice@localhost"], b"\r\n");
     assert_eq!(first.delivered("localhost/alice").len(), 1, "the first does not mind");
+}
+
+#[test] // PRACTICES S7: the name of a source address is the one that DNS has for it, and leads back.
+fn s7_mail_leaves_from_the_named_addresses_under_their_names() {
+    const NO_NAME: &str = "no name leads to that address";
+    const NO_ADDRESS: &str = "this host has no such address";
+    let dns = NameServer::start(&[
+        "1.2.0.127.in-addr.arpa PTR out1.example.org",
+        "out1.example.org A 127.0.2.1",
+        "2.2.0.127.in-addr.arpa PTR elsewhere.example.org",
+        "elsewhere.example.org A 127.0.2.9",
+        "3.2.0.127.in-addr.arpa PTR elsewhere.example.org",
+        "mx.example.org A 127.0.2.2",
+    ]);
+    for (sources, from, name, warnings) in [
+        ("\"127.0.2.1\"", [127, 0, 2, 1], "out1.example.org", &[][..]),
+        ("\"127.0.2.2\"", [127, 0, 2, 2], "mx.example.org", &[]),
+        ("\"127.0.2.3\"", [127, 0, 2, 3], "mx.example.org", &[NO_NAME]),
+        ("\"192.0.2.1\", \"127.0.2.1\"", [127, 0, 2, 1], "out1.example.org", &[NO_ADDRESS, NO_NAME]),
+        ("", [127, 0, 0, 1], "mx.example.org", &[]),
+    ] {
+        let smart_host = SmartHost::start();
+        let mta = Mta::with_config(&format!(
+            "hostname = \"mx.example.org\"\n\
+             [relay]\nsmart_host = \"{}\"\nclients = [\"127.0.0.0/8\"]\nsource_addresses = [{sources}]\n\
+             [policy]\ndns = [\"{}\"]\n",
+            smart_host.address, dns.address
+        ));
+        send(&mta, "alice@example.org", &["carol@example.com"], b"Subject: x\r\n\r\nx\r\n");
+        mta.until_idle();
+        let taken = smart_host.taken();
+        assert_eq!(taken[0].client, (from.into(), name.to_owned()), "{sources}");
+        let log = mta.log();
+        for warning in [NO_ADDRESS, NO_NAME] {
+            assert_eq!(log.contains(warning), warnings.contains(&warning), "{sources}: {log}");
+        }
+    }
 }
