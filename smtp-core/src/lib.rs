@@ -87,6 +87,7 @@ pub use hooks::policy::{Policy, PolicyContext};
 pub use hooks::policy_event::{PolicyEvent, PolicyFinding, ShadowVerdict};
 pub use hooks::policy_rewriting::EnvelopeChangeError;
 pub use hooks::recipient_lookup::RecipientLookup;
+pub use hooks::role_mailboxes::RoleMailboxes;
 pub use hooks::tables::{LocalDomains, MailboxTable, TableError};
 pub use message::content::{Content, ContentReader, ContentSettings};
 pub use message::date::DateTime;

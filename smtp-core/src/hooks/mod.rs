@@ -19,4 +19,5 @@ pub(crate) mod policy;
 pub(crate) mod policy_event;
 pub(crate) mod policy_rewriting;
 pub(crate) mod recipient_lookup;
+pub(crate) mod role_mailboxes;
 pub(crate) mod tables;

@@ -1,6 +1,6 @@
 //! Is there such a mailbox? The only hook that makes a recipient valid.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -10,6 +10,8 @@ use crate::session::decision::{Lookup, LookupError};
 use crate::session::ownership::Ownership;
 use crate::session::transaction::Transaction;
 use crate::syntax::path::ForwardPath;
+
+use super::role_mailboxes::RoleMailboxes;
 
 /// Finds out whether mail for a forward-path is taken, at `RCPT`.
 ///
@@ -55,13 +57,14 @@ pub trait RecipientLookup: Send + Sync {
         to: &ForwardPath,
     ) -> Result<Lookup, LookupError>;
 
-    /// Whether the mailbox must stay reachable for those who are refused otherwise. Default: `postmaster`, `abuse`,
-    /// `security`.
+    /// Whether the mailbox must stay reachable for those who are refused otherwise. Default:
+    /// [`RoleMailboxes::default`].
     ///
     /// A role mailbox that exists here is accepted without held refusals and without asking policies at `RCPT`. Of other
     /// domains, to which a client may relay, there is none.
     fn is_role(&self, to: &ForwardPath) -> bool {
-        ["postmaster", "abuse", "security"].iter().any(|role| to.local_part().eq_ignore_ascii_case(role))
+        static DEFAULT: LazyLock<RoleMailboxes> = LazyLock::new(RoleMailboxes::default);
+        DEFAULT.spare(to)
     }
 
     /// Whether this lookup knows since when mailboxes have had their owners, so that `RRVS` is offered (RFC 7293). Asked

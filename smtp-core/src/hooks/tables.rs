@@ -16,6 +16,7 @@ use crate::syntax::domain::Domain;
 use crate::syntax::path::ForwardPath;
 
 use super::recipient_lookup::RecipientLookup;
+use super::role_mailboxes::RoleMailboxes;
 
 /// Every mailbox of some domains exists.
 #[derive(Debug, Clone, Default)]
@@ -65,6 +66,7 @@ enum Entry {
 pub struct MailboxTable {
     domains: HashSet<Domain>,
     entries: HashMap<(Box<str>, Domain), Entry>,
+    roles: RoleMailboxes,
     roles_to: Option<Mailbox>,
     /// Since when some of the entries have had their owner.
     owned_since: HashMap<(Box<str>, Domain), SystemTime>,
@@ -129,6 +131,13 @@ impl MailboxTable {
     #[must_use]
     pub fn with_owner_since(mut self, mailbox: &Mailbox, since: SystemTime) -> Self {
         self.owned_since.extend(key(mailbox).map(|key| (key, since)));
+        self
+    }
+
+    /// Which role mailboxes there are. Default: [`RoleMailboxes::default`].
+    #[must_use]
+    pub fn with_roles(mut self, roles: RoleMailboxes) -> Self {
+        self.roles = roles;
         self
     }
 
@@ -197,7 +206,7 @@ impl MailboxTable {
         match entry(&local).or_else(|| entry(user?)) {
             Some(Entry::Mailbox) => Lookup::Mailbox,
             Some(Entry::Alias(mailboxes)) => Lookup::Alias(mailboxes.clone()),
-            None if self.is_role(to) => self.role(),
+            None if self.roles.contains(to) => self.role(),
             None => Lookup::Unknown,
         }
     }
@@ -231,6 +240,10 @@ impl MailboxTable {
 impl RecipientLookup for MailboxTable {
     async fn lookup(&self, _: &Connection, _: &Transaction, to: &ForwardPath) -> Result<Lookup, LookupError> {
         Ok(self.find(to))
+    }
+
+    fn is_role(&self, to: &ForwardPath) -> bool {
+        self.roles.spare(to)
     }
 
     fn honours_rrvs(&self) -> bool {
