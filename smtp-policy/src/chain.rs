@@ -18,6 +18,7 @@ use crate::finding::{Action, Finding, Outcome};
 use crate::header::header_section;
 use crate::judgement::{Circumstances, Contribution, Judgement};
 use crate::practice::{Practice, Preset, Setting};
+use crate::role_mailboxes::AbuseForm;
 use crate::rules::{Rules, Thresholds, UnknownPractice};
 
 /// The field that marks a message whose action is [`Action::Tag`]; fields of that name that arrive are left out.
@@ -99,6 +100,7 @@ pub struct Chain {
     authserv_id: Option<Domain>,
     observer: Option<Arc<dyn Observer>>,
     recorder: Option<Arc<dyn Recorder>>,
+    abuse_form: Option<AbuseForm>,
 }
 
 impl Chain {
@@ -115,6 +117,7 @@ impl Chain {
             authserv_id: None,
             observer: None,
             recorder: None,
+            abuse_form: None,
         }
     }
 
@@ -163,6 +166,12 @@ impl Chain {
     #[must_use]
     pub fn without_greylisting(self) -> Self {
         Self { greylisting: None, ..self }
+    }
+
+    /// Refusals of mail for `abuse`, where it is filtered as other mailboxes are, name that form (PRACTICES S46).
+    #[must_use]
+    pub fn with_abuse_form(self, form: AbuseForm) -> Self {
+        Self { abuse_form: Some(form), ..self }
     }
 
     /// Clients of this network are ours or work for us: they skip what authenticated clients skip.
@@ -311,6 +320,14 @@ impl Chain {
         [client, sender].concat()
     }
 
+    /// How a refusal reads for that recipient.
+    fn refusal_for(&self, recipient: &Recipient, refusal: &Refusal) -> Refusal {
+        match self.abuse_form.as_ref().filter(|form| form.is_for(recipient.path())) {
+            Some(form) => form.named_in(refusal.clone()),
+            None => refusal.clone(),
+        }
+    }
+
     fn judge(&self, seen: &[Arc<Observation>], circumstances: Circumstances) -> Judgement {
         self.rules.judge(seen.iter().flat_map(|observation| &observation.findings), circumstances)
     }
@@ -432,7 +449,7 @@ impl Policy for Chain {
             cx.insert_transaction(OfRecipients(all));
         }
         match judgement.refusal().filter(|_| action >= Action::Greylist) {
-            Some(refusal) => Verdict::Refuse(refusal.clone()),
+            Some(refusal) => Verdict::Refuse(self.refusal_for(recipient, refusal)),
             None => Verdict::Continue,
         }
     }
@@ -474,7 +491,7 @@ impl Policy for Chain {
             match (judgement.action(), judgement.refusal()) {
                 (Action::Tag, _) => cx.dispose(place, Disposition::Junk),
                 (Action::Quarantine, _) => cx.dispose(place, Disposition::Quarantine(reason(&judgement))),
-                (_, Some(refusal)) => cx.refuse_recipient(place, refusal.clone()),
+                (_, Some(refusal)) => cx.refuse_recipient(place, self.refusal_for(recipient, refusal)),
                 _ => {}
             }
             judgements.push(judgement);

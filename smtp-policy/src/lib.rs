@@ -79,6 +79,7 @@ mod recommended;
 mod replay;
 mod reverse_dns;
 mod rewriting_key;
+mod role_mailboxes;
 mod rules;
 mod selfcheck;
 mod sender_domain;
@@ -133,6 +134,7 @@ pub use recommended::recommended;
 pub use replay::{Replay, VerdictChange};
 pub use reverse_dns::{ConfirmedName, ReverseDns};
 pub use rewriting_key::{KeyTooShort, RewritingKey};
+pub use role_mailboxes::{AbuseForm, NotAFormAddress};
 pub use rules::{Rules, Thresholds, UnknownPractice};
 pub use selfcheck::{
     OwnDomain, OwnHost, OwnTls, SelfFinding, SelfItem, SelfReport, Severity, is_public, leads_to, selfcheck,

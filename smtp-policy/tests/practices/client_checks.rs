@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use smtp_core::{Domain, ResolverTable, async_trait};
+use smtp_core::{Domain, ResolverTable, RoleMailboxes, async_trait};
 use smtp_policy::{
-    Chain, Check, DnsList, Dnsbl, Dnswl, DomainDnsbl, Greylisting, Helo, KnownClient, NullSender, Preset, ReverseDns,
-    SenderDomain, Subject, Trust,
+    Action, Chain, Check, DnsList, Dnsbl, Dnswl, DomainDnsbl, Greylisting, Helo, KnownClient, NullSender, Preset,
+    ReverseDns, SenderDomain, Subject, Trust,
 };
 
-use crate::support::{Judged, Transcript, converse, message};
+use crate::support::{Judged, Transcript, converse, converse_about, message, table};
 
 /// Nobody came before; whom a list knows need not.
 struct OnlyKnown;
@@ -230,6 +230,44 @@ async fn p3_a_client_with_every_fault_reaches_the_postmaster() {
         assert!(seen.replies.iter().zip(starts).all(|(reply, start)| reply.starts_with(start)), "{preset:?}: {seen:?}");
         let [delivered] = &seen.delivered[..] else { panic!("{seen:?}") };
         assert_eq!(delivered.recipients.len(), if preset == Preset::RfcStrict { 3 } else { 2 });
+    }
+}
+
+#[tokio::test] // PRACTICES S46
+async fn s46_a_refusal_of_mail_for_abuse_names_the_form() {
+    const ABUSE: &str = "RCPT TO:<Abuse@example.org>";
+    const FORM: &str = "reports are taken at https://example.org/abuse";
+    let dns = lists();
+    let chain = || {
+        let client =
+            Chain::new("all", Preset::BcpStrict).with(Dnsbl::new(dns.clone()).with(list("bad.example").refusing()));
+        Arc::new(client.with_abuse_form("https://example.org/abuse".parse().expect("an address")))
+    };
+    let lines = message(&[USER, ABUSE, POSTMASTER], "\r\nx");
+    for filters in [false, true] {
+        let roles = if filters { RoleMailboxes::default().filtering("abuse") } else { RoleMailboxes::default() };
+        let seen = converse_about(table().with_roles(roles), vec![chain()], "192.0.2.3", &lines).await;
+        let [_, user, abuse, postmaster, ..] = &seen.replies[..] else { panic!("{seen:?}") };
+        assert!(user.starts_with("550 5.7.1 ") && !user.contains(FORM), "{seen:?}");
+        assert!(postmaster.starts_with("250 "), "{seen:?}");
+        if filters {
+            assert!(abuse.starts_with("550 5.7.1 ") && abuse.trim_end().ends_with(FORM), "{seen:?}");
+        } else {
+            assert!(abuse.starts_with("250 "), "{seen:?}");
+        }
+    }
+    // What may pass later needs no form, and who is not refused reaches the mailbox.
+    let deferring = || {
+        let chain = Chain::new("all", Preset::BcpStrict).with(ReverseDns::new(dns.clone()));
+        chain.with_abuse_form("https://example.org/abuse".parse().expect("an address"))
+    };
+    for (chain, expected) in [
+        (deferring().with_action("reverse-name", Action::Defer).expect("it looks there"), "45"),
+        (deferring().with_action("reverse-name", Action::Off).expect("it looks there"), "250 "),
+    ] {
+        let table = table().with_roles(RoleMailboxes::default().filtering("abuse"));
+        let seen = converse_about(table, vec![Arc::new(chain)], "192.0.2.99", &message(&[ABUSE], "\r\nx")).await;
+        assert!(seen.replies[1].starts_with(expected) && !seen.replies[1].contains("https"), "{seen:?}");
     }
 }
 
