@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use smtp_core::{ClientConfig, DnsName, Domain, Host, IpNet, Observer, Resolver, ResolverTable};
 use smtp_policy::{
-    AccessRule, AccessRules, Action, Callouts, Chain, Clamd, Dmarc, DnsList, Dnsbl, Dnswl, FileStateStore,
+    AbuseForm, AccessRule, AccessRules, Action, Callouts, Chain, Clamd, Dmarc, DnsList, Dnsbl, Dnswl, FileStateStore,
     FilterAddress, HickoryResolver, MemoryStateStore, Preset, Rate, RateLimits, Rspamd, Spamd, StateStore, Thresholds,
     UnknownPractice,
 };
@@ -32,6 +32,8 @@ pub(crate) struct PolicySettings {
     pub(crate) dns: Vec<SocketAddr>,
     /// Whether strangers may be asked to come again.
     pub(crate) greylist: bool,
+    /// Where reports can be made, while `abuse` is filtered as other mailboxes are.
+    pub(crate) abuse_form: Option<AbuseForm>,
     /// Whether requests for receipts stop here.
     pub(crate) strips_receipts: bool,
     /// Where ClamAV looks for malware.
@@ -184,6 +186,9 @@ fn chain(
         chain = chain.with_instead(dmarc);
     }
     chain = policy.trusted.iter().copied().fold(chain, Chain::trusting);
+    if let Some(form) = policy.abuse_form.clone() {
+        chain = chain.with_abuse_form(form);
+    }
     if !policy.blocklists.is_empty() {
         let lists = policy.blocklists.iter().map(|list| {
             let zone = DnsList::new(list.zone.clone());

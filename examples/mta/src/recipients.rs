@@ -37,6 +37,10 @@ impl RecipientLookup for Recipients {
             (found, _) => Ok(found),
         }
     }
+
+    fn is_role(&self, to: &ForwardPath) -> bool {
+        self.table.is_role(to)
+    }
 }
 
 /// Refuses mail of users for other hosts where there is no way to these: otherwise it would wait in vain for days.

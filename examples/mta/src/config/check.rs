@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use smtp_core::{ConnectionLimits, Domain, Host, IpNet, Limits, Mailbox};
+use smtp_core::{ConnectionLimits, Domain, Host, IpNet, Limits, Mailbox, RoleMailboxes};
 use smtp_queue::{QuarantineSettings, QueueSettings, Schedule, mailbox_directory};
 use toml::Spanned;
 
@@ -16,7 +16,9 @@ use super::file::{
     QueueTable,
 };
 use super::problem::{ConfigError, Report};
-use super::{Config, ListenerConfig, TRIAL_DIRECTORY, aliases, outbound, policy, relay, tls_policy, trace, unix_path};
+use super::{
+    Config, ListenerConfig, POSTMASTER, TRIAL_DIRECTORY, aliases, outbound, policy, relay, tls_policy, trace, unix_path,
+};
 
 const DEFAULT_ADDRESS: &str = "127.0.0.1:2525";
 const DEFAULT_DATA: &str = "mta-data";
@@ -84,6 +86,7 @@ fn config(report: &mut Report<'_>, file: ConfigFile) -> Option<Config> {
     let mut directory = Directory { report, domains: &domains, mailboxes, users: Vec::new(), names: HashSet::new() };
     directory.add_users(file.users.as_ref(), names_domains);
     let aliases = aliases::check(&mut directory, &file.aliases, limits.alias_mailboxes, smart_host.is_some());
+    let roles = roles(directory.report, file.roles.as_ref());
     let postmaster = directory.postmaster(file.postmaster.as_ref());
     let users = directory.users;
     let data = file.data.as_ref().map_or_else(|| PathBuf::from(DEFAULT_DATA), |data| data.get_ref().clone());
@@ -108,6 +111,7 @@ fn config(report: &mut Report<'_>, file: ConfigFile) -> Option<Config> {
         certificates: file.certificate.into_iter().map(|files| (files.chain, files.key)).collect(),
         mailboxes,
         users,
+        roles,
         postmaster: postmaster?,
         aliases,
         listeners,
@@ -207,6 +211,26 @@ impl Directory<'_, '_> {
         }
         is_new
     }
+}
+
+/// The role mailboxes of every domain (PRACTICES S14).
+fn roles(report: &mut Report<'_>, list: Option<&Spanned<Vec<Spanned<String>>>>) -> Vec<String> {
+    let Some(list) = list else { return RoleMailboxes::default().names().map(str::to_owned).collect() };
+    let mut roles = Vec::new();
+    for text in list.get_ref() {
+        let role = text.get_ref().to_ascii_lowercase();
+        if Mailbox::parse(format!("{role}@localhost")).is_err() || role.contains(['+', '"', '@']) {
+            let shown = text.get_ref().escape_debug();
+            report.add(text.span(), "roles", format!("`{shown}` is not the part of a mailbox before `@`"));
+        } else if roles.contains(&role) {
+            report.add(text.span(), "roles", format!("`{role}` is named twice"));
+        }
+        roles.push(role);
+    }
+    if !roles.iter().any(|role| role == POSTMASTER) {
+        report.add(list.span(), "roles", "`postmaster` must be among them (RFC 5321 section 4.5.1)");
+    }
+    roles
 }
 
 const NOBODY: &str = "nobody can get mail: name users, or set mailboxes = \"any\"";

@@ -22,6 +22,7 @@ pub(super) struct ConfigFile {
     pub(super) data: Placed<PathBuf>,
     pub(super) mailboxes: Option<Mailboxes>,
     pub(super) users: Placed<Vec<Spanned<String>>>,
+    pub(super) roles: Placed<Vec<Spanned<String>>>,
     pub(super) postmaster: Placed<String>,
     #[serde(default)]
     pub(super) aliases: AliasTable,
@@ -267,6 +268,7 @@ impl From<&Config> for ConfigFile {
             data: Some(unplaced(config.data.clone())),
             mailboxes: Some(config.mailboxes),
             users: Some(unplaced(texts(&config.users))),
+            roles: Some(unplaced(texts(&config.roles))),
             postmaster: Some(unplaced(config.postmaster.to_string())),
             aliases: config
                 .aliases

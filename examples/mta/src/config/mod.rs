@@ -23,7 +23,9 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use smtp_core::{ConnectionLimits, Domain, IpNet, Limits, LocalDomains, Mailbox, MailboxTable, TlsPolicyTable};
+use smtp_core::{
+    ConnectionLimits, Domain, IpNet, Limits, LocalDomains, Mailbox, MailboxTable, RoleMailboxes, TlsPolicyTable,
+};
 use smtp_queue::{QuarantineSettings, Schedule};
 
 use crate::outbound::OutboundSettings;
@@ -36,6 +38,10 @@ pub(crate) use self::milters::{MilterConfig, policy as milter_policy};
 pub(crate) use self::problem::ConfigError;
 pub(crate) use self::rates::RateConfig;
 use self::tls_policy::TlsPolicyConfig;
+
+const POSTMASTER: &str = "postmaster";
+/// The role mailbox that a form can stand for.
+const ABUSE: &str = "abuse";
 
 /// Beneath `data`.
 const TRIAL_DIRECTORY: &str = "tls";
@@ -53,6 +59,8 @@ pub(crate) struct Config {
     pub(crate) mailboxes: Mailboxes,
     /// Mailboxes by name.
     pub(crate) users: Vec<Mailbox>,
+    /// The role mailboxes of every domain, in lower case; `postmaster` is among them.
+    pub(crate) roles: Vec<String>,
     /// Where mail for role mailboxes without an entry goes.
     pub(crate) postmaster: Mailbox,
     /// Other names of mailboxes.
@@ -216,7 +224,11 @@ impl Config {
 
     /// Which mailboxes there are.
     pub(crate) fn recipients(&self) -> Recipients {
-        let mut table = MailboxTable::new(self.domains.iter().cloned()).with_roles_to(self.postmaster.clone());
+        let roles = RoleMailboxes::new(&self.roles);
+        // Who has a form for reports filters the mailbox.
+        let roles = if self.policy.abuse_form.is_some() { roles.filtering(ABUSE) } else { roles };
+        let table = MailboxTable::new(self.domains.iter().cloned()).with_roles(roles);
+        let mut table = table.with_roles_to(self.postmaster.clone());
         for user in &self.users {
             table = table.with_mailbox(user);
         }

@@ -10,7 +10,6 @@ use toml::Spanned;
 
 use crate::policy::{Blocklist, CalloutSettings, PolicySettings};
 
-use super::Config;
 use super::access::{self, AccessTable};
 use super::check::{parsed, set};
 use super::dmarc_reports::{self, DmarcReportsTable};
@@ -18,6 +17,7 @@ use super::file::{Placed, texts, unplaced};
 use super::milters::{self, MilterTable};
 use super::problem::Report;
 use super::rates::{self, RateTable};
+use super::{ABUSE, Config};
 
 /// The table as it stands in a file.
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -29,6 +29,7 @@ pub(super) struct PolicyTable {
     dns: Option<Vec<Spanned<String>>>,
     greylist: Placed<bool>,
     receipts: Placed<String>,
+    abuse_form: Placed<String>,
     clamd: Placed<String>,
     spamd: Placed<String>,
     rspamd: Placed<String>,
@@ -126,6 +127,10 @@ pub(super) fn check(report: &mut Report<'_>, table: &PolicyTable) -> PolicySetti
         ),
         greylist: table.greylist.as_ref().is_none_or(|on| *on.get_ref()),
         strips_receipts: receipts.unwrap_or_else(|| Receipts::are_stripped(preset)),
+        abuse_form: table
+            .abuse_form
+            .as_ref()
+            .and_then(|text| parsed(report, "policy.abuse_form", "a form for reports", text)),
         clamd: filter(report, "policy.clamd", &table.clamd),
         spamd: filter(report, "policy.spamd", &table.spamd),
         rspamd: filter(report, "policy.rspamd", &table.rspamd),
@@ -147,6 +152,13 @@ pub(super) fn check(report: &mut Report<'_>, table: &PolicyTable) -> PolicySetti
 pub(super) fn check_with_others(report: &mut Report<'_>, table: &PolicyTable, config: &Config) {
     access::check_own_domains(report, &table.access, &config.policy.access, &config.domains);
     dmarc_reports::check_ways(report, &table.dmarc_reports, config);
+    if let Some(form) = table.abuse_form.as_ref().filter(|_| !config.roles.iter().any(|role| role == ABUSE)) {
+        report.add(
+            form.span(),
+            "policy.abuse_form",
+            "it would stand for the mailbox `abuse`, which is not among `roles`",
+        );
+    }
     let plain =
         PolicySettings { actions: Vec::new(), unknown: Vec::new(), weights: Vec::new(), ..config.policy.clone() };
     let Ok(chain) = crate::policy::plan(&config.hostname, &config.domains, &plain) else { return };
@@ -240,6 +252,7 @@ impl From<&PolicySettings> for PolicyTable {
             dns: Some(texts(&config.dns)),
             greylist: Some(unplaced(config.greylist)),
             receipts: Some(unplaced(if config.strips_receipts { STRIP } else { KEEP }.to_owned())),
+            abuse_form: config.abuse_form.as_ref().map(|form| unplaced(form.as_str().to_owned())),
             clamd: address(&config.clamd),
             spamd: address(&config.spamd),
             rspamd: address(&config.rspamd),

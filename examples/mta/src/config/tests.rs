@@ -8,7 +8,7 @@ fn errors(text: &str) -> String {
 
 #[test] // Each row: what is wrong, and the whole message.
 fn an_error_names_file_line_column_and_key() {
-    let keys = "expected one of `hostname`, `domains`, `data`, `mailboxes`, `users`, `postmaster`, `aliases`, `queue`, \
+    let keys = "expected one of `hostname`, `domains`, `data`, `mailboxes`, `users`, `roles`, `postmaster`, `aliases`, `queue`, \
                 `relay`, `quarantine`, `policy`, `limits`, `log`, `trace`, `passwords`, `dovecot`, `trial`, `listener`, `certificate`, `tls_policy`, \
                 `srs`, `batv`, `dkim`";
     for (text, expected) in [
@@ -92,6 +92,32 @@ fn an_error_names_file_line_column_and_key() {
     ] {
         assert_eq!(errors(text), expected, "{text}");
     }
+}
+
+#[test] // PRACTICES S14, S46
+fn s14_s46_roles_may_be_others_but_postmaster_is_among_them() {
+    for (text, expected) in [
+        ("roles = []", "mta.toml:1:9: roles: `postmaster` must be among them (RFC 5321 section 4.5.1)"),
+        ("roles = [\"abuse\"]", "mta.toml:1:9: roles: `postmaster` must be among them (RFC 5321 section 4.5.1)"),
+        ("roles = [\"postmaster\", \"Postmaster\"]", "mta.toml:1:24: roles: `postmaster` is named twice"),
+        (
+            "roles = [\"postmaster\", \"abuse@example.org\"]",
+            "mta.toml:1:24: roles: `abuse@example.org` is not the part of a mailbox before `@`",
+        ),
+        (
+            "roles = [\"postmaster\"]\n[policy]\nabuse_form = \"https://example.org/abuse\"",
+            "mta.toml:3:14: policy.abuse_form: it would stand for the mailbox `abuse`, which is not among `roles`",
+        ),
+        (
+            "[policy]\nabuse_form = \"https://example.org/\\r\\n250 Ok\"",
+            "mta.toml:2:14: policy.abuse_form: `https://example.org/\\r\\n250 Ok` is not a form for reports: not an address of \
+             the web: https:// or http://, then at most 200 octets of visible ASCII in all",
+        ),
+    ] {
+        assert_eq!(errors(text), expected, "{text}");
+    }
+    let config = Config::parse("mta.toml", "roles = [\"NOC\", \"postmaster\"]\n").expect("a configuration");
+    assert_eq!(config.roles, ["noc", "postmaster"]);
 }
 
 #[test]

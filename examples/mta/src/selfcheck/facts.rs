@@ -71,10 +71,10 @@ pub(super) fn domains(config: &Config, domains: &[Domain], keys: &[DkimKey]) -> 
     domains.iter().map(told).collect()
 }
 
-/// Whether there is such a mailbox. Those of the first three roles are always there: they lead to `postmaster`.
+/// Whether there is such a mailbox. Those of the configured roles are always there: they lead to `postmaster`.
 fn exists(config: &Config, role: &str, domain: &Domain) -> bool {
     let mut named = config.users.iter().chain(config.aliases.iter().map(|(alias, _)| alias));
-    ROLES[..3].contains(&role)
+    config.roles.iter().any(|it| it == role)
         || config.mailboxes == Mailboxes::Any
         || named.any(|it| it.local_part().as_str().eq_ignore_ascii_case(role) && it.domain() == Some(domain))
 }

@@ -98,7 +98,7 @@ async fn one(config: &Config, listener: &ListenerConfig, address: &str, domains:
         found.push(verified(listener, address, name.as_str()).await);
     }
     if listener.service != ListenerService::Submission {
-        found.extend(roles(&mut connection, domains).await);
+        found.extend(roles(&mut connection, &config.roles, domains).await);
     }
     connection.quit().await;
     found
@@ -122,11 +122,11 @@ async fn verified(listener: &ListenerConfig, address: &str, name: &str) -> SelfF
     }
 }
 
-async fn roles(connection: &mut ClientConnection, domains: &[Domain]) -> Vec<SelfFinding> {
+async fn roles(connection: &mut ClientConnection, roles: &[String], domains: &[Domain]) -> Vec<SelfFinding> {
     let mut paths = vec![ForwardPath::Postmaster];
     for domain in domains {
-        let mailbox = |role: &str| Mailbox::parse(format!("{role}@{domain}")).ok();
-        paths.extend(["postmaster", "abuse", "security"].into_iter().filter_map(mailbox).map(ForwardPath::Mailbox));
+        let mailbox = |role: &String| Mailbox::parse(format!("{role}@{domain}")).ok();
+        paths.extend(roles.iter().filter_map(mailbox).map(ForwardPath::Mailbox));
     }
     let mut found = Vec::new();
     for path in paths {
