@@ -1,5 +1,8 @@
 //! Checks in, a policy out: what runs when, what is remembered, and what is done about it.
 
+mod explained;
+mod seen;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,17 +10,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures_util::future::join_all;
 use ipnet::IpNet;
 use smtp_core::{
-    Connection, Content, Disposition, Domain, ForwardPath, Greeting, Observer, Policy, PolicyContext, PolicyEvent,
-    PolicyFinding, Recipient, Refusal, SafeText, ShadowVerdict, Stages, Transaction, Treatment, Verdict, async_trait,
+    Connection, Content, Disposition, Domain, Observer, Policy, PolicyContext, Recipient, Refusal, Stages, Transaction,
+    Treatment, Verdict, async_trait,
 };
 
+use self::explained::{mark, reason, write_results};
+use self::seen::{Observations, OfRecipients};
 use crate::access::Exempted;
-use crate::auth_results::{self, FIELD};
+use crate::auth_results;
 use crate::check::{Check, Observation, Scope, Subject};
-use crate::finding::{Action, Finding, Outcome};
+use crate::finding::{Action, Finding};
 use crate::header::header_section;
-use crate::judgement::{Circumstances, Contribution, Judgement};
-use crate::practice::{Practice, Preset, Setting};
+use crate::judgement::{Circumstances, Judgement};
+use crate::practice::{Practice, Preset};
 use crate::role_mailboxes::AbuseForm;
 use crate::rules::{Rules, Thresholds, UnknownPractice};
 
@@ -274,52 +279,6 @@ impl Chain {
         .await
     }
 
-    /// What is seen of the client and the reverse-path: looked at once, and remembered.
-    async fn envelope(&self, cx: &mut PolicyContext<'_>) -> Observations {
-        let subject = subject_of(cx);
-        let greeting = subject.connection.greeting();
-        let known_client = cx.session().get::<OfClient>().and_then(|OfClient(seen)| {
-            // A client that introduced itself again may have another name.
-            seen.iter().find(|seen| seen.chain == self.id && seen.greeting.as_ref() == greeting)
-        });
-        // A client that has authenticated since is no stranger any more (PRACTICES P6).
-        let known_client = known_client.filter(|_| !self.is_ours(subject.connection));
-        let known_sender = cx.transaction_extensions().get::<OfSender>();
-        let known_sender = known_sender.and_then(|OfSender(seen)| seen.iter().find(|seen| seen.chain == self.id));
-        let (client, sender) = tokio::join!(
-            async {
-                match known_client {
-                    Some(seen) => seen.observations.clone(),
-                    None => self.run(Subject { transaction: None, ..subject }, &[Scope::Client]).await,
-                }
-            },
-            async {
-                match known_sender {
-                    Some(seen) => seen.observations.clone(),
-                    None => self.run(subject, &[Scope::Sender]).await,
-                }
-            }
-        );
-        let (is_new_client, is_new_sender) = (known_client.is_none(), known_sender.is_none());
-        let seen = |observations: &Observations| Seen {
-            chain: self.id,
-            greeting: greeting.cloned(),
-            observations: observations.clone(),
-        };
-        if is_new_client && !client.is_empty() {
-            let OfClient(mut all) = cx.session().get().cloned().unwrap_or_default();
-            all.retain(|other| other.chain != self.id);
-            all.push(seen(&client));
-            cx.insert_session(OfClient(all));
-        }
-        if is_new_sender && !sender.is_empty() {
-            let OfSender(mut all) = cx.transaction_extensions().get().cloned().unwrap_or_default();
-            all.push(seen(&sender));
-            cx.insert_transaction(OfSender(all));
-        }
-        [client, sender].concat()
-    }
-
     /// How a refusal reads for that recipient.
     fn refusal_for(&self, recipient: &Recipient, refusal: &Refusal) -> Refusal {
         match self.abuse_form.as_ref().filter(|form| form.is_for(recipient.path())) {
@@ -330,63 +289,6 @@ impl Chain {
 
     fn judge(&self, seen: &[Arc<Observation>], circumstances: Circumstances) -> Judgement {
         self.rules.judge(seen.iter().flat_map(|observation| &observation.findings), circumstances)
-    }
-
-    /// Tells the observer what a judgement rests on.
-    fn report(
-        &self,
-        cx: &PolicyContext<'_>,
-        recipient: &Recipient,
-        seen: &[Arc<Observation>],
-        judgement: &Judgement,
-        (circumstances, action): (Circumstances, Action),
-    ) {
-        let Some(observer) = &self.observer else { return };
-        let findings = || seen.iter().flat_map(|observation| &observation.findings);
-        let mut event = PolicyEvent::new(self.name.clone());
-        event.transaction = cx.transaction().map(Transaction::id);
-        event.recipient = Some(recipient.path().clone());
-        event.content_seen = circumstances.content_seen;
-        event.is_role = circumstances.is_role;
-        event.score = judgement.score();
-        event.judged = SafeText::new(judgement.action().as_str());
-        event.action = SafeText::new(action.as_str());
-        event.reply = judgement.refusal().filter(|_| action >= Action::Greylist).map(|refusal| refusal.reply().clone());
-        event.findings = self.explained(findings(), judgement);
-        if event.findings.iter().any(|finding| finding.shadow.is_some()) {
-            let shadow = self.rules.without_shadow().judge(findings(), circumstances);
-            let reply = || shadow.refusal().map(|refusal| refusal.reply().clone());
-            event.shadow =
-                (shadow.action() != judgement.action()).then(|| ShadowVerdict::new(shadow.action().as_str(), reply()));
-        }
-        observer.policy(cx.connection(), &event);
-    }
-
-    /// Each finding with what it came to.
-    fn explained<'f>(
-        &self,
-        findings: impl IntoIterator<Item = &'f Finding>,
-        judgement: &Judgement,
-    ) -> Vec<PolicyFinding> {
-        let findings = self.rules.in_order(findings);
-        debug_assert_eq!(
-            findings.len(),
-            judgement.contributions().len(),
-            "both have what the rules know, in one order"
-        );
-        let parts = findings.into_iter().zip(judgement.contributions());
-        let explain = |((practice, setting, finding), part): ((&Practice, Setting, &Finding), &Contribution)| {
-            let (outcome, action) = (part.outcome.as_str(), part.action.as_str());
-            let mut explained = PolicyFinding::new(part.practice, outcome, action, finding.evidence().clone());
-            explained.number = SafeText::new(practice.id());
-            explained.weight = part.weight;
-            explained.own_weight = finding.weight();
-            explained.explanation = finding.explanation().cloned();
-            let shadow = self.rules.shadow_action(practice, setting).filter(|_| part.outcome == Outcome::Fail);
-            explained.shadow = shadow.map(|action| SafeText::new(action.as_str()));
-            explained
-        };
-        parts.map(explain).collect()
     }
 }
 
@@ -510,53 +412,7 @@ impl Policy for Chain {
     }
 }
 
-/// Leaves out marks that arrived, and sets ours where a recipient's copy is doubtful.
-fn mark(cx: &mut PolicyContext<'_>, strongest: Action) {
-    let marked = cx.remove_header(MARK).and_then(|()| match strongest {
-        Action::Off | Action::Observe | Action::Score => Ok(()),
-        _ => cx.prepend_header(MARK, "YES"),
-    });
-    debug_assert!(marked.is_ok(), "the field is well formed");
-}
-
-/// Leaves out the results that others wrote in our name, and writes ours.
-fn write_results(cx: &mut PolicyContext<'_>, authserv_id: &Domain, forged: &[usize], seen: &[Arc<Observation>]) {
-    let results: Vec<String> = seen.iter().flat_map(|observation| observation.results.clone()).collect();
-    let value = auth_results::written(authserv_id, &results);
-    let written = cx.remove_header_at(FIELD, forged.iter().copied()).and_then(|()| cx.prepend_header(FIELD, &value));
-    debug_assert!(written.is_ok(), "each result is one line of at most 512 octets");
-}
-
-/// For people who look after the quarantine: what asked for it.
-fn reason(judgement: &Judgement) -> String {
-    let asked = judgement.contributions().iter().filter(|part| part.action == judgement.action());
-    asked.map(|part| part.practice).collect::<Vec<_>>().join(", ")
-}
-
 fn subject_of<'a>(cx: &PolicyContext<'a>) -> Subject<'a> {
     let (connection, transaction) = (cx.connection(), cx.transaction());
     Subject { connection, transaction, recipient: None, content: None, earlier: &[] }
 }
-
-/// What the checks saw.
-type Observations = Vec<Arc<Observation>>;
-
-/// What one scope of one chain saw; a server may have several chains.
-#[derive(Debug, Clone)]
-struct Seen {
-    chain: u64,
-    greeting: Option<Greeting>,
-    observations: Observations,
-}
-
-/// Kept for the session.
-#[derive(Debug, Clone, Default)]
-struct OfClient(Vec<Seen>);
-
-/// Kept for the transaction.
-#[derive(Debug, Clone, Default)]
-struct OfSender(Vec<Seen>);
-
-/// Kept for the transaction, for each recipient.
-#[derive(Debug, Clone, Default)]
-struct OfRecipients(Vec<(u64, ForwardPath, Observations)>);
