@@ -6,6 +6,7 @@ mod deliver_by;
 mod delivery;
 mod faulty_spool;
 mod future_release;
+mod judged_content;
 mod notifications;
 mod operators;
 mod priority;
