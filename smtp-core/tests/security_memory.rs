@@ -334,25 +334,34 @@ async fn d31_floods_of_junk_end_with_a_reply_that_is_read() {
     server.run.abort();
 }
 
-/// Content that is refused early is drained, at most one further message, and never kept (LI18).
+/// Content that is refused early is drained, at most one further message, and never kept (LI18): lines
+/// without number and one line without end, in the body and in the header section (SECURITY D-25).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn li18_content_without_end_is_drained_and_refused() {
-    static PIECE: [u8; 16 << 10] = [b'y'; 16 << 10];
+async fn li18_d25_content_without_end_is_drained_and_refused() {
+    static LINE: [u8; 16 << 10] = [b'y'; 16 << 10];
     let _turn = TURN.lock().await;
     let mut limits = smtp_core::Limits::default();
     limits.message_octets = 4 * MIB as u64;
     let server = start(builder(&Inbox::default(), &Log::default()).limits(limits)).await;
     let before = resident();
-    for _ in 0..5 {
+    let lines: &[u8] = format!("{}\r\n", "y".repeat(62)).repeat(256).leak().as_bytes();
+    let body = "Subject: endless\r\n\r\n";
+    for (start, piece, expected) in [
+        (body, &LINE[..], "552 5.3.4"),
+        (body, lines, "552 5.3.4"),
+        ("Subject: ", &LINE, "554 5.6.0"),
+        ("X-Field: y", lines, "554 5.6.0"),
+        (body, &LINE, "552 5.3.4"),
+    ] {
         let mut stream = greeted(&server).await;
         let mut octets = [0; 4096];
         for command in ["EHLO client.example\r\n", "MAIL FROM:<>\r\n", "RCPT TO:<alice@example.org>\r\n", "DATA\r\n"] {
             stream.write_all(command.as_bytes()).await.expect("the server reads");
             assert!(stream.read(&mut octets).await.expect("a reply") > 0);
         }
-        stream.write_all(b"Subject: endless\r\n\r\n").await.expect("the server reads");
-        let (written, said) = flood(stream, &PIECE, 64 * MIB).await;
-        assert_eq!(replies(&said), ["552 5.3.4"]);
+        stream.write_all(start.as_bytes()).await.expect("the server reads");
+        let (written, said) = flood(stream, piece, 1024 * MIB).await;
+        assert_eq!(replies(&said), [expected], "{start:?}");
         assert!(written < 32 * MIB, "{written}");
     }
     assert!(growth(before) < 12 * MIB, "{}", growth(before));
