@@ -73,12 +73,19 @@ impl ServerSession {
         if [&b"EHLO"[..], b"HELO", b"LHLO", b"DATA"].into_iter().any(starts_with) {
             self.expect_silence();
         }
-        self.secrets_may_follow |= starts_with(b"AUTH");
+        // A space in front of it makes a password no less one.
+        let first = line.trim_ascii_start().get(..4);
+        self.secrets_may_follow |= first.is_some_and(|start| start.eq_ignore_ascii_case(b"AUTH"));
         let command = Command::parse(line);
+        self.content_may_follow = starts_with(b"DATA") || (self.content_may_follow && command.is_err());
         if !matches!(command, Ok(Command::Bdat(_))) {
             self.chunks.one_was_refused = false;
         }
-        let shown = if self.secrets_may_follow { &[][..] } else { line };
+        let shown = match &command {
+            _ if self.secrets_may_follow || self.content_may_follow => &[][..],
+            Err(CommandError::UnknownVerb) => possible_verb(line),
+            _ => line,
+        };
         if self.config.no_mail && !matches!(command, Ok(Command::Quit)) {
             return self.error(now, Stage::Command, replies::NO_MAIL, shown);
         }
@@ -89,7 +96,7 @@ impl ServerSession {
             Ok(command) => self.execute(now, command, line),
             Err(_) if starts_with(b"BDAT") => self.bad_chunk(line),
             Err(CommandError::UnknownVerb) if is_http(line) => {
-                self.refused_fixed(Stage::Command, replies::NOT_SMTP, line);
+                self.refused_fixed(Stage::Command, replies::NOT_SMTP, shown);
                 self.close(CloseReason::Violation, Some(replies::NOT_SMTP));
             }
             Err(CommandError::ReversePath(_) | CommandError::ForwardPath(_)) if self.is_unqualified(line) => {
@@ -451,6 +458,12 @@ impl ServerSession {
 
 fn verb(line: &[u8]) -> &[u8] {
     line.split(|&octet| octet == b' ').next().unwrap_or_default()
+}
+
+/// What may be the verb of a command that nobody knows. What else stands there may be for nobody's eyes.
+fn possible_verb(line: &[u8]) -> &[u8] {
+    let word = verb(line);
+    if word.len() <= 16 && word.iter().all(u8::is_ascii_alphabetic) { word } else { &[] }
 }
 
 /// The first line of a request that a browser was made to send here: its body could hold commands.

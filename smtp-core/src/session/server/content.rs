@@ -43,6 +43,7 @@ impl ServerSession {
             return self.end_transaction();
         }
         self.content = Some(Box::new(ContentPhase::data(now)));
+        self.content_may_follow = false;
         self.state = State::Content;
         self.say_fixed(replies::START_CONTENT);
     }

@@ -150,6 +150,8 @@ pub struct ServerSession {
     introductions: u32,
     /// The client has tried to authenticate: lines that are no commands may be passwords, and are not logged.
     secrets_may_follow: bool,
+    /// It wanted to send content and may do so though it may not: what is no command may be that, and is not logged.
+    content_may_follow: bool,
     under_stress: bool,
     shutting_down: bool,
     close_reason: Option<CloseReason>,
@@ -193,6 +195,7 @@ impl ServerSession {
             transactions: 0,
             introductions: 0,
             secrets_may_follow: false,
+            content_may_follow: false,
             under_stress: false,
             shutting_down: false,
             close_reason: None,
