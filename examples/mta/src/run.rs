@@ -12,8 +12,9 @@ use smtp_core::{
     TracingObserver,
 };
 use smtp_policy::{Receipts, Submission};
-use smtp_queue::{MaildirStore, mailbox_directory};
+use smtp_queue::{MaildirStore, Queue, mailbox_directory};
 use thiserror::Error;
+use tokio::task::JoinSet;
 
 use crate::AnyError;
 use crate::config::{Config, ListenerConfig, ListenerService, ListenerTls, Mailboxes, Protocol, milter_policy};
@@ -24,7 +25,7 @@ use crate::queue::{Control, QueueOnDisk, describe_durability, source_pool};
 use crate::recipients::NoWayOut;
 use crate::selfcheck;
 use crate::signals::{StopSignals, reload_on_hangup};
-use crate::trace::TraceOnDisk;
+use crate::trace::{DailySummary, TraceOnDisk};
 use crate::trial::Trial;
 
 /// What `mta run` is told.
@@ -116,6 +117,10 @@ async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
         .policy(policy::rate_limits(&config.policy, &services))
         .policy(policy::access_rules(&config.policy))
         .policy(policy::open(&config.hostname, &config.domains, &config.policy, &services, observer)?);
+    let mut letters = JoinSet::new();
+    if trace.is_some() && config.trace.daily_summary {
+        letters.spawn(daily_summary(config, &services, &queue).run());
+    }
     let reports = config.policy.dmarc_reports.send(&config.hostname, &services, &queue);
     let users = passwords.map(PasswordFile::open).transpose()?;
     if let Some(users) = users.clone() {
@@ -151,6 +156,7 @@ async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
     remove_stale(&store)?;
     selfcheck::warn_of_name(config, services.dns.clone());
     server.run().await?;
+    letters.shutdown().await;
     if let Some(reports) = reports {
         reports.abort();
     }
@@ -160,6 +166,17 @@ async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
     }
     tracing::info!(target: "mta", "stopped");
     Ok(())
+}
+
+/// Tells `postmaster` of each day.
+fn daily_summary(config: &Config, services: &Services, queue: &Queue) -> DailySummary {
+    DailySummary {
+        hostname: config.hostname.clone(),
+        postmaster: config.postmaster.clone(),
+        trace: config.trace_directory(),
+        state: services.state.clone(),
+        queue: queue.clone(),
+    }
 }
 
 /// One place to listen at, as the configuration has it.

@@ -66,6 +66,11 @@ impl TraceSummary {
         Self::default()
     }
 
+    /// Whether nothing happened.
+    pub fn is_empty(&self) -> bool {
+        self.from.is_none()
+    }
+
     /// With another entry.
     pub fn add(&mut self, entry: &TraceEntry) {
         if matches!(entry.traced(), Traced::Rules { .. }) {
@@ -212,6 +217,7 @@ mod tests {
     #[test] // PRACTICES S41
     fn s41_a_day_in_numbers_reads_like_this() {
         let mut summary = TraceSummary::new();
+        assert!(summary.is_empty());
         assert_eq!(summary.to_string(), "nothing happened\n");
         for line in TRACE.trim().lines() {
             summary.add(&TraceEntry::from_line(line).expect("an entry"));

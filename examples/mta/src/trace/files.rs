@@ -161,7 +161,8 @@ mod tests {
 
     use super::*;
 
-    const SETTINGS: TraceSettings = TraceSettings { keep: Duration::from_secs(2 * 86_400), total_octets: 8000 };
+    const SETTINGS: TraceSettings =
+        TraceSettings { keep: Duration::from_secs(2 * 86_400), total_octets: 8000, daily_summary: false };
 
     /// Writes batches at hours of its choice.
     struct Trial {

@@ -7,10 +7,12 @@
 //! explain   a session as a page
 //! replay    the verdicts under another configuration
 //! summary   what happened, in numbers
+//! daily     the same of each day, for postmaster
 //! ```
 //!
 //! A trace that cannot be written holds up nobody; the log says so.
 
+mod daily;
 mod explain;
 mod files;
 mod read;
@@ -32,6 +34,7 @@ use crate::policy;
 
 use self::files::TraceFiles;
 
+pub(crate) use self::daily::DailySummary;
 pub(crate) use self::explain::{ExplainOptions, explain};
 pub(crate) use self::replay::{ReplayOptions, replay};
 pub(crate) use self::summary::{LogCommand, log};
@@ -46,11 +49,13 @@ pub(crate) struct TraceSettings {
     pub(crate) keep: Duration,
     /// The most octets of all files: 100 MiB.
     pub(crate) total_octets: u64,
+    /// Whether `postmaster` is told of each day.
+    pub(crate) daily_summary: bool,
 }
 
 impl Default for TraceSettings {
     fn default() -> Self {
-        Self { keep: Duration::from_secs(7 * 86_400), total_octets: 100 << 20 }
+        Self { keep: Duration::from_secs(7 * 86_400), total_octets: 100 << 20, daily_summary: true }
     }
 }
 

@@ -191,3 +191,41 @@ clients (connections, messages, refusals)
     );
     assert_eq!(numbers, expected);
 }
+
+#[test] // PRACTICES S41
+fn s41_postmaster_is_told_of_the_day_before_once() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let trace = directory.path().join("mta-data/.trace");
+    fs::create_dir_all(&trace).expect("made");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("later").as_millis();
+    let noon = now / 86_400_000 * 86_400_000 - 43_200_000;
+    let entry = |at: u128, peer: &str| {
+        format!(
+            "{{\"v\":1,\"at\":{at},\"session\":\"0a\",\"what\":\"connected\",\"peer\":\"{peer}:4321\",\"local\":\"192.0.2.25:25\"}}\n"
+        )
+    };
+    let lines = [entry(noon - 86_400_000, "192.0.2.8"), entry(noon, "192.0.2.7"), entry(noon + 1000, "192.0.2.7")];
+    fs::write(trace.join(format!("{:013}.jsonl", noon - 86_400_000)), lines.concat()).expect("written");
+    let told = |server: &Mta| server.new_files("localhost/alice");
+    let mut server = Mta::in_directory("", directory);
+    wait_until("postmaster has it", || told(&server).len() == 1);
+    let letter = fs::read_to_string(&told(&server)[0]).expect("a letter");
+    for part in [
+        "Return-Path: <>\n",
+        "\nTo: alice@localhost\n",
+        "\nSubject: localhost on ",
+        "\nAuto-Submitted: auto-generated\n",
+        "\nconnections           2\n",
+        "  192.0.2.7\n",
+    ] {
+        assert!(letter.replace("\r\n", "\n").contains(part), "{part:?}: {letter}");
+    }
+    assert!(!letter.contains("192.0.2.8"), "{letter}");
+    server.terminate();
+    let mut server = server.restarted();
+    // Behind it, whatever else is to be told has been.
+    assert!(server.send("<>", &["alice@localhost"], MESSAGE).status.success());
+    server.until_idle();
+    assert_eq!(told(&server).len(), 2, "the letter of before, and this message");
+    server.terminate();
+}
