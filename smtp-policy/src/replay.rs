@@ -83,7 +83,8 @@ impl<'a> Replay<'a> {
                 self.looked_at = practices.iter().map(|practice| practice.as_str().to_owned()).collect();
                 None
             }
-            Traced::Judged(judged) => {
+            // What a filter said, it said; no rules would have it otherwise.
+            Traced::Judged(judged) if judged.is_by_rules() => {
                 let change = self.judge_again(entry.at(), judged);
                 self.judged += 1;
                 if let Some(change) = &change {

@@ -116,7 +116,7 @@ async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
     builder = builder
         .policy(policy::rate_limits(&config.policy, &services))
         .policy(policy::access_rules(&config.policy))
-        .policy(policy::open(&config.hostname, &config.domains, &config.policy, &services, observer)?);
+        .policy(policy::open(&config.hostname, &config.domains, &config.policy, &services, observer.clone())?);
     let mut letters = JoinSet::new();
     if trace.is_some() && config.trace.daily_summary {
         letters.spawn(daily_summary(config, &services, &queue).run());
@@ -138,7 +138,7 @@ async fn serve(config: &Config, log: &LogLines) -> Result<(), AnyError> {
         }
     }
     // Behind all others: what is refused anyway costs no filter.
-    if let Some(filters) = milter_policy(&config.policy.milters, &config.hostname) {
+    if let Some(filters) = milter_policy(&config.policy.milters, &config.hostname, observer.clone()) {
         builder = builder.policy(filters);
     }
     if tls.is_some() || users.is_some() {

@@ -25,7 +25,7 @@ pub struct PolicyEvent {
     pub findings: Vec<PolicyFinding>,
     /// The sum of the weights.
     pub score: u32,
-    /// What the findings came to: a word. It differs from `action` where a client that is asked to come again did.
+    /// What the findings came to by rules: a word; empty where there are no rules. It differs from `action` where a client that is asked to come again did.
     pub judged: SafeText,
     /// What was done: a word, `observe` where it passed.
     pub action: SafeText,

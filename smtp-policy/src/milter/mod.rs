@@ -25,6 +25,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::chain::MARK;
 use crate::filter::FilterAddress;
+use crate::finding::Action;
 use crate::header::header_section;
 use crate::practice::ForRoleMailboxes;
 
@@ -169,6 +170,7 @@ impl Milter {
             };
             put(&shared, place, conversation);
             if let Opinion::Refuse(refusal) = opinion {
+                self.refused(cx, filter, None, &refusal);
                 return Verdict::Refuse(refusal);
             }
         }
@@ -237,13 +239,39 @@ impl Milter {
         (outcome, action): (&'static str, &'static str),
         why: &str,
     ) {
-        let Some(observer) = &self.observer else { return };
+        self.observe(cx, self.event(cx, filter, (outcome, action), why));
+    }
+
+    /// It says which of several filters refused, and whom.
+    fn refused(&self, cx: &PolicyContext<'_>, filter: &Filter, to: Option<&ForwardPath>, refusal: &Refusal) {
+        let action = if refusal.is_transient() { Action::Defer } else { Action::Reject };
+        let mut event = self.event(cx, filter, ("fail", action.as_str()), "it refuses");
+        event.recipient = to.cloned();
+        event.reply = Some(refusal.reply().clone());
+        self.observe(cx, event);
+    }
+
+    fn event(
+        &self,
+        cx: &PolicyContext<'_>,
+        filter: &Filter,
+        (outcome, action): (&'static str, &'static str),
+        why: &str,
+    ) -> PolicyEvent {
         let mut event = PolicyEvent::new(self.name());
         event.transaction = cx.transaction().map(Transaction::id);
+        // It is nothing that rules came to.
+        event.judged = SafeText::default();
         event.action = SafeText::new(action);
         let evidence = SafeText::new(format!("{}: {why}", filter.address));
         event.findings = vec![PolicyFinding::new("milter", outcome, action, evidence)];
-        observer.policy(cx.connection(), &event);
+        event
+    }
+
+    fn observe(&self, cx: &PolicyContext<'_>, event: PolicyEvent) {
+        if let Some(observer) = &self.observer {
+            observer.policy(cx.connection(), &event);
+        }
     }
 }
 
@@ -325,9 +353,10 @@ impl Policy for Milter {
             }
             put(&shared, place, conversation);
             if is_lost && filter.fallback == MilterFallback::TempFail {
-                refusal = Some(come_again());
+                return Verdict::Refuse(come_again());
             }
             if let Some(refusal) = refusal {
+                self.refused(cx, filter, Some(recipient.path()), &refusal);
                 return Verdict::Refuse(refusal);
             }
         }
@@ -371,6 +400,11 @@ impl Policy for Milter {
             if timeout_at(deadline, conversation.forget_message()).await.is_ok_and(|said| said.is_ok()) {
                 put(&shared, place, conversation);
             }
+            if content.len() > filter.octets {
+                let why =
+                    format!("the message has {} octets, and it is shown {} at most", content.len(), filter.octets);
+                self.report(cx, filter, ("unknown", MilterFallback::Accept.as_str()), &why);
+            }
             if let Some(reason) = draft.take_quarantine() {
                 self.report(cx, filter, ("fail", "quarantine"), reason.as_str());
                 dispose(cx, filter, &|cx, place| {
@@ -403,6 +437,8 @@ impl Milter {
         if is_kept {
             for (place, refusal) in judged.of_recipients.into_iter().enumerate() {
                 if let Some(refusal) = refusal {
+                    let recipients = cx.transaction().map(Transaction::recipients).unwrap_or_default();
+                    self.refused(cx, filter, recipients.get(place).map(Recipient::path), &refusal);
                     cx.refuse_recipient(place, refusal);
                 }
             }
@@ -416,6 +452,7 @@ impl Milter {
                 Some(Verdict::Continue)
             }
             Opinion::Refuse(refusal) => {
+                self.refused(cx, filter, None, &refusal);
                 let recipients = cx.transaction().map(Transaction::recipients).unwrap_or_default();
                 if is_kept || refusal.is_transient() || !recipients.iter().any(Recipient::is_role) {
                     return Some(Verdict::Refuse(refusal));

@@ -184,7 +184,8 @@ pub struct Judged {
     pub findings: Vec<JudgedFinding>,
     /// The sum of the weights.
     pub score: u32,
-    /// What the findings came to: the word of an [`Action`](crate::Action).
+    /// What the findings came to: the word of an [`Action`](crate::Action); empty where no rules judged, as of what a filter
+    /// said.
     pub judged: SafeText,
     /// What was done.
     pub action: SafeText,
@@ -197,6 +198,13 @@ pub struct Judged {
     /// What the client would have been told then.
     #[serde(default, skip_serializing_if = "is_empty")]
     pub shadow_reply: SafeText,
+}
+
+impl Judged {
+    /// Whether rules came to it, so that others might come to something else.
+    pub(crate) fn is_by_rules(&self) -> bool {
+        !is_empty(&self.judged)
+    }
 }
 
 /// One thing that a policy found.

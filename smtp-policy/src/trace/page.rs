@@ -81,6 +81,12 @@ fn write_judged(f: &mut fmt::Formatter<'_>, time: &str, judged: &Judged) -> fmt:
     let when = if judged.content_seen { "with the content" } else { "at RCPT" };
     let role = if judged.is_role { ", a role mailbox" } else { "" };
     let done = in_words(judged.action.as_str(), judged.reply.as_str());
+    if !judged.is_by_rules() {
+        let whom =
+            if judged.recipient.as_str().is_empty() { String::new() } else { format!(" on {}", judged.recipient) };
+        writeln!(f, "{time}  `{}`{whom}: {done}", judged.policy)?;
+        return judged.findings.iter().try_for_each(|finding| write_finding(f, finding));
+    }
     writeln!(f, "{time}  `{}` on {}{role}, {when}: {done}", judged.policy, judged.recipient)?;
     for finding in &judged.findings {
         write_finding(f, finding)?;
@@ -152,6 +158,9 @@ pub(crate) fn in_words(action: &str, reply: &str) -> String {
         (Some(Action::Greylist), "") => "asked to come again, unless it came before".into(),
         (Some(Action::Greylist | Action::Defer), reply) => format!("asked to come again: {reply}"),
         (Some(Action::Reject), reply) => format!("refused: {reply}"),
+        (None, _) if action == "tempfail" => "asked to come again".into(),
+        (None, _) if action == "accept" => "let pass".into(),
+        (None, _) if action == "discard" => "dropped".into(),
         _ => action.to_owned(),
     }
 }

@@ -121,7 +121,8 @@ impl TraceSummary {
 
     fn add_judged(&mut self, session: &str, judged: &Judged) {
         if Action::from_word(judged.action.as_str()).is_some_and(|action| action >= Action::Greylist) {
-            let decisive = judged.findings.iter().filter(|finding| finding.action == judged.judged);
+            let word = if judged.is_by_rules() { &judged.judged } else { &judged.action };
+            let decisive = judged.findings.iter().filter(|finding| finding.action == *word);
             let names: Vec<_> = decisive.map(|finding| finding.practice.as_str()).collect();
             let why = if names.is_empty() { "the score".to_owned() } else { names.join(", ") };
             *place(&mut self.refused, &format!("{}: {why}", judged.action)) += 1;

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
-use smtp_core::{Domain, TracingObserver};
+use smtp_core::{Domain, Observer};
 use smtp_policy::{FilterAddress, ForRoleMailboxes, Milter, MilterFallback};
 use toml::Spanned;
 
@@ -47,9 +49,9 @@ pub(super) fn check(report: &mut Report<'_>, entries: &[MilterTable]) -> Vec<Mil
 }
 
 /// One policy of them all, in their order; `None` where there are none.
-pub(crate) fn policy(entries: &[MilterConfig], hostname: &Domain) -> Option<Milter> {
+pub(crate) fn policy(entries: &[MilterConfig], hostname: &Domain, observer: Arc<dyn Observer>) -> Option<Milter> {
     let filters = entries.iter().map(|entry| entry.milter(hostname));
-    filters.reduce(Milter::and).map(|filters| filters.observed_by(TracingObserver))
+    filters.reduce(Milter::and).map(|filters| filters.observed_by(observer))
 }
 
 impl MilterTable {
