@@ -1,18 +1,17 @@
 """An Exim of its own in one directory, on loopback: takes all mail under TLS, and passes it on under TLS."""
 
-import os, pathlib, shutil, socket, subprocess, time
+import os, shutil, socket, subprocess, time
 
-# Its package cannot be installed beside Postfix, so `.ci/run` unpacks it there.
-UNPACKED = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", pathlib.Path(__file__).resolve().parent.parent / "target")) / "exim"
+import unpacked
 
 
 def program():
-    """Its path; it changes its user, so that only root can start it."""
-    found = [path for path in (shutil.which("exim4"), UNPACKED / "usr/sbin/exim4") if path and os.path.exists(path)]
-    return str(found[0]) if found and os.geteuid() == 0 else None
+    return unpacked.program("exim4")
 
 
 class Exim:
+    FIELDS = [b"Received:"]
+
     def __init__(self, directory, chain, key, next_port):
         with socket.create_server(("127.0.0.1", 0)) as s:
             self.port = s.getsockname()[1]

@@ -9,6 +9,8 @@ def is_there():
 
 
 class Postfix:
+    FIELDS = [b"Received:"]
+
     def __init__(self, directory, chain, key, next_port):
         with socket.create_server(("127.0.0.1", 0)) as s:
             self.port = s.getsockname()[1]
