@@ -61,6 +61,12 @@ class Passage:
             return b"", found
         return re.sub(rb"\r\n[\t ]+", b" ", fields + more), content
 
+    def check_notified(self, name, *parts, nowhere=()):
+        """`alice@first.example` has one notification, with these parts and without those, and nothing else has arrived."""
+        found = [content for _, content in self.first.take("alice", notifications=True)]
+        check(name, len(found) == 1 and all(part in found[0] for part in parts) and not any(part in found[0] for part in nowhere)
+              and not any(self.last.maildir("bob").glob("*")), ([content[:3000] for content in found], self.middle.log()[-2000:]))
+
 
 def send(mta, content, to, sender="sender@client.example", options=("BODY=8BITMIME",), asked=()):
     with smtplib.SMTP("127.0.0.1", mta.port, "client.example", timeout=60) as client:
@@ -73,19 +79,20 @@ def hops(fields):
     return [kind.upper() for kind in re.findall(rb"with (\w*SMTP\w*)", fields, re.I)]
 
 
-def check_contents(name, passage):
-    for kind, content in CONTENTS.items():
+def check_contents(name, passage, contents=CONTENTS, into_peer=b"ESMTPS"):
+    for kind, content in contents.items():
         passage.send(content)
         fields, arrived = passage.fields_and_content("bob")
         check(f"{name} both ways, {kind}", arrived == content, str(arrived)[:2000])
-        check(f"{name} both ways, {kind}, under TLS", hops(fields)[:2] == [b"ESMTPS"] * 2, fields)
+        under_tls = "under TLS" if into_peer == b"ESMTPS" else "under TLS on the way back"
+        check(f"{name} both ways, {kind}, {under_tls}", hops(fields)[:2] == [b"ESMTPS", into_peer], fields)
 
 
-def check_dsn(name, passage):
-    passage.send(CONTENTS["plain"], ["carol@example.org"], "alice@example.org", ["BODY=8BITMIME", "RET=HDRS", "ENVID=QQ+20314159"],
+def check_dsn(name, passage, content=CONTENTS["plain"]):
+    passage.send(content, ["carol@example.org"], "alice@example.org", ["BODY=8BITMIME", "RET=HDRS", "ENVID=QQ+20314159"],
                  ["NOTIFY=SUCCESS,FAILURE", "ORCPT=rfc822;Carol+2Bx@Elsewhere.Example"])
     arrived = passage.fields_and_content("carol")[1]
-    check(f"{name} both ways, DSN: delivered", arrived == CONTENTS["plain"], arrived)
+    check(f"{name} both ways, DSN: delivered", arrived == content, arrived)
     notified = [content for _, content in passage.take("alice", notifications=True)]
     check(f"{name} both ways, DSN: what was asked comes back", len(notified) == 1 and all(line in notified[0] for line in (
         b"Original-Envelope-Id: QQ 314159", b"Original-Recipient: rfc822; Carol+x@Elsewhere.Example",

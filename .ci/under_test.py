@@ -40,7 +40,7 @@ class Mta:
 
     def __init__(self, directory, more="", first="", mailboxes="any", domain="example.org"):
         directory.mkdir()
-        self.directory = directory
+        self.directory, self.domain = directory, domain
         self.port = free_port()
         self.config = directory / "mta.toml"
         self.config.write_text(f'''hostname = "mx.example.org"
@@ -74,7 +74,7 @@ address = "127.0.0.1:{self.port}"
         raise SystemExit("the queue does not become empty:\n" + self.queue("list"))
 
     def maildir(self, user):
-        return self.directory / "data" / "example.org" / user / "new"
+        return self.directory / "data" / self.domain / user / "new"
 
     def take(self, user, idle=False, notifications=False):
         """The messages of a user, without the fields that the server put in front; they are removed."""
