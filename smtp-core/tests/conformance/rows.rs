@@ -1,7 +1,8 @@
 //! What each RFC demands, and each practice that the workspace keeps, as rows, and that each row has a proof.
 //!
 //! A row is a line of `rows/rfcNNNN.txt` or `rows/practices.txt`: section, level, who, the rule in our words, and its proof. That is the names of
-//! tests (`file::function`), or `asked: …`, the rule by which `smtp-conformance` asks a server; or it is a reason, behind
+//! tests (`file::function`), of checks against other software that `.ci/run` makes (`.ci/program::function`), or `asked: …`,
+//! the rule by which `smtp-conformance` asks a server; or it is a reason, behind
 //! `waived:` for what we leave, behind `not yet:` for what is not built and not offered.
 //! `cargo test -p smtp-core --test conformance rows -- --nocapture` prints the table by RFC, each waiver and each gap.
 
@@ -23,7 +24,7 @@ const RFCS: [&str; 17] = [
 
 #[derive(Debug)]
 enum Proof {
-    /// Names of tests, and rules of `smtp-conformance`.
+    /// Names of tests and of checks, and rules of `smtp-conformance`.
     Tests(Vec<String>),
     Waived(String),
     NotYet(String),
@@ -93,6 +94,12 @@ impl Sources {
         for member in ["smtp-core", "smtp-queue", "smtp-policy", "examples"] {
             sources.add(root, &root.join(member));
         }
+        for entry in fs::read_dir(root.join(".ci")).expect("a folder of the workspace").flatten() {
+            // What Python has compiled is no text.
+            if let Ok(text) = fs::read_to_string(entry.path()) {
+                sources.0.insert(Path::new(".ci").join(entry.file_name()), text);
+            }
+        }
         sources
     }
 
@@ -119,6 +126,10 @@ impl Sources {
             return self.0.iter().any(is_asked);
         }
         let Some((file, function)) = name.split_once("::") else { return false };
+        if file.starts_with(".ci/") {
+            let is_run = self.0.get(Path::new(".ci/run")).is_some_and(|run| run.contains(file));
+            return is_run && self.0.get(Path::new(file)).is_some_and(|text| has_check(text, function));
+        }
         self.0.iter().any(|(path, text)| path.ends_with(file) && has_test(text, function))
     }
 }
@@ -132,6 +143,11 @@ fn has_test(text: &str, function: &str) -> bool {
             line.starts_with("#[test]") || line.starts_with("#[tokio::test")
         })
     })
+}
+
+/// The function is there, and it is called.
+fn has_check(text: &str, function: &str) -> bool {
+    text.contains(&format!("\ndef {function}(")) && text.contains(&format!(" {function}(directory)\n"))
 }
 
 /// What is wrong with the table; nothing, if all is well.
@@ -226,6 +242,9 @@ fn t17_what_is_wrong_with_a_table_is_found() {
         (vec!["1 | MUST | server | a rule | rows::no_such_test"], "there is no rows::no_such_test"),
         (vec!["1 | MUST | server | a rule | elsewhere::t17_the_readme_shows_the_table"], "there is no elsewhere::"),
         (vec!["1 | MUST | server | a rule | rows::faults"], "there is no rows::faults"),
+        (vec!["1 | MUST | server | a rule | .ci/next_hops::with_nobody"], "there is no .ci/next_hops::with_nobody"),
+        (vec!["1 | MUST | server | a rule | .ci/next_hops::send"], "there is no .ci/next_hops::send"),
+        (vec!["1 | MUST | server | a rule | .ci/dovecot.py::program"], "there is no .ci/dovecot.py::program"),
         (vec!["1 | MUST | server | a rule | asked: never"], "there is no asked: never"),
         (vec!["1 | MUST | server | a rule | waived: no wish"], "a MUST of what is offered is waived"),
         (vec![proven, proven], "it stands twice"),
