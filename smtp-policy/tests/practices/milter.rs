@@ -1,14 +1,17 @@
 //! Filters that speak the milter protocol: each answer at each stage, each change, and all that goes wrong (SECURITY D-49, D-50;
 //! PRACTICES P4).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use smtp_core::Domain;
-use smtp_policy::{ForRoleMailboxes, Milter, MilterFallback};
+use smtp_policy::{
+    Chain, DecisionTrace, ForRoleMailboxes, Milter, MilterFallback, Preset, Replay, SessionTrace, TraceEntry,
+    TraceSummary,
+};
 
 use crate::milter_script::{Act, EVERYTHING, Running, Script, packet};
-use crate::support::{Delivered, Judged, Transcript, converse, message};
+use crate::support::{Delivered, Judged, Transcript, converse, converse_observed, message, table};
 
 const USER: &str = "RCPT TO:<user@example.org>";
 const OTHER: &str = "RCPT TO:<other@example.org>";
@@ -254,6 +257,50 @@ async fn d49_a_filter_that_dies_in_the_middle_changes_nothing() {
             }
         }
     }
+}
+
+#[tokio::test] // PRACTICES P9
+async fn p9_which_filter_refused_whom_and_what_it_was_not_shown_is_told_in_the_trace() {
+    for (stage, answer, expected) in [
+        (b'C', packet(b'y', b"550 5.7.1 not you\0"), "`milter`: refused: 550 5.7.1 not you"),
+        (b'M', packet(b't', b""), "`milter`: asked to come again: 451 4.7.1 "),
+        (b'R', packet(b'r', b""), "`milter` on <user@example.org>: refused: 550 5.7.1 "),
+        (b'E', packet(b'r', b""), "`milter`: refused: 550 5.7.1 "),
+        (b'E', packet(b'd', b""), "`milter`: dropped"),
+    ] {
+        let filter = Script::new().says(stage, answer).start().await;
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let taken = lines.clone();
+        let trace =
+            Arc::new(DecisionTrace::new(move |line: &str| taken.lock().expect("no panic").push(line.to_owned())));
+        let policy = milter(&filter).observed_by(trace.clone());
+        converse_observed(trace, table(), vec![Arc::new(policy)], "192.0.2.1", &message(&[USER], CONTENT)).await;
+        let lines = lines.lock().expect("no panic").clone();
+        let entries: Vec<_> = lines.iter().filter_map(|line| TraceEntry::from_line(line).ok()).collect();
+        let session = entries.iter().find_map(TraceEntry::session).expect("a session").to_owned();
+        let page = SessionTrace::find(&session, || entries.iter().cloned()).expect("it is there").to_string();
+        let place = format!("{}: it ", filter.address);
+        assert!(page.contains(expected) && page.contains(&place), "{expected}: {page}");
+        // No rules came to that, so no others would come to something else.
+        let strict = Chain::new("other", Preset::BcpStrict);
+        let mut replay = Replay::new(strict.rules());
+        let mut summary = TraceSummary::new();
+        for entry in &entries {
+            assert!(replay.judge(entry).is_none());
+            summary.add(entry);
+        }
+        assert_eq!(replay.judged(), 0);
+        let is_counted = summary.to_string().contains(": milter\n");
+        assert_eq!(is_counted, !expected.ends_with("dropped"), "{summary}");
+    }
+    let filter = Script::new().start().await;
+    let judged = Judged::default();
+    let policy = milter(&filter).with_octets(8).observed_by(judged.clone());
+    let (said, _) = outcome(policy, &[USER]).await;
+    let events = judged.events();
+    let evidence = events.first().map(|event| event.findings[0].evidence.to_string()).unwrap_or_default();
+    assert!(said.starts_with("250 ") && events.len() == 1, "{said} {events:?}");
+    assert!(evidence.contains("octets, and it is shown 8 at most"), "{evidence}");
 }
 
 #[tokio::test] // The choice of the operator where a filter is away.
