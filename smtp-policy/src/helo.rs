@@ -24,11 +24,14 @@ const HELO_QUALIFIED: Practice = of_helo(
 const HELO_LITERAL: Practice =
     of_helo("helo-literal", "S10", "An address literal in the greeting is the address of the client", [0, 1, 0])
         .refuses(7, 1, "The address with which you introduce yourself is not yours");
+const NAME_UNKNOWN: &str = "The name with which you introduce yourself cannot be looked up now, try again later";
+
 /// The name has addresses.
 const HELO_ADDRESS: Practice =
     of_helo("helo-address", "S11", "The name with which the client introduces itself has addresses", [0, 2, 0])
         .unknown([Action::Observe, Action::Observe, Action::Defer])
         .refuses(7, 1, "The name with which you introduce yourself has no address")
+        .when_unknown(NAME_UNKNOWN)
         .with_transient_code(450);
 /// One of them is the client's. With [`Preset::BcpStrict`](crate::Preset::BcpStrict) this departs from RFC 5321 §4.1.4, by
 /// which nobody may be refused for it.
@@ -40,6 +43,7 @@ const HELO_CONFIRMED: Practice = of_helo(
 )
 .unknown([Action::Observe, Action::Observe, Action::Defer])
 .refuses(7, 1, "The name with which you introduce yourself does not have your address")
+.when_unknown(NAME_UNKNOWN)
 .with_transient_code(450);
 /// It is not ours.
 const HELO_OURS: Practice = Practice::new("helo-ours", "S12a", "No stranger introduces itself as us")

@@ -141,7 +141,7 @@ fn refusal(action: Action, decisive: Option<(&Practice, &Finding)>) -> Option<Re
         (Action::Greylist, _) => Some(Refusal::transient(7, 1, "Greylisted, please come again in a few minutes")),
         (Action::Reject, None) => Some(Refusal::permanent(7, 1, "Refused: too many signs of unwanted mail")),
         (Action::Reject | Action::Defer, Some((practice, finding))) => {
-            Some(practice.refusal(action == Action::Reject, finding.explanation().map(SafeText::as_str)))
+            Some(practice.refusal(action == Action::Reject, finding))
         }
         _ => None,
     }
@@ -158,6 +158,7 @@ mod tests {
         .fails([Action::Observe, Action::Score, Action::Reject], [0, 3, 0])
         .unknown([Action::Observe, Action::Observe, Action::Reject])
         .refuses(7, 25, "No reverse name")
+        .when_unknown("No answer of DNS")
         .with_transient_code(450);
     const CONTENT: Practice = Practice::new("content", "X2", "of the content")
         .fails([Action::Score; 3], [8; 3])
@@ -212,7 +213,7 @@ mod tests {
     fn p5_what_is_not_known_is_deferred_at_most() {
         let rules = rules(Preset::BcpStrict);
         let unknown = verdict(&rules, &[Finding::unknown("client", "no answer")], FIRST);
-        assert_eq!(unknown, (Action::Defer, Some("450 4.7.25 No reverse name".to_owned())));
+        assert_eq!(unknown, (Action::Defer, Some("450 4.7.25 No answer of DNS".to_owned())));
         let failed = verdict(&rules, &[Finding::fail("client", "x").with_explanation("see there")], FIRST);
         assert_eq!(failed, (Action::Reject, Some("550 5.7.25 No reverse name: see there".to_owned())));
     }

@@ -2,7 +2,7 @@
 
 use smtp_core::Refusal;
 
-use crate::finding::Action;
+use crate::finding::{Action, Finding, Outcome};
 
 /// Three ways to read the source documents (PRACTICES P2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -73,6 +73,7 @@ pub struct Practice {
     transient_code: u16,
     status: (u16, u16),
     text: &'static str,
+    text_when_unknown: &'static str,
 }
 
 impl Practice {
@@ -90,6 +91,7 @@ impl Practice {
             transient_code: 451,
             status: (7, 1),
             text: "Refused by local policy",
+            text_when_unknown: "What is asked of mail cannot be found out now, try again later",
         }
     }
 
@@ -109,6 +111,12 @@ impl Practice {
     #[must_use]
     pub const fn refuses(self, subject: u16, detail: u16, text: &'static str) -> Self {
         Self { status: (subject, detail), text, ..self }
+    }
+
+    /// What a client is told where the practice cannot be known, for which it may do nothing.
+    #[must_use]
+    pub const fn when_unknown(self, text: &'static str) -> Self {
+        Self { text_when_unknown: text, ..self }
     }
 
     /// A transient refusal has this code in the place of 451.
@@ -160,11 +168,12 @@ impl Practice {
     }
 
     /// The refusal in its words, and in those of the finding.
-    pub(crate) fn refusal(&self, is_permanent: bool, explanation: Option<&str>) -> Refusal {
+    pub(crate) fn refusal(&self, is_permanent: bool, finding: &Finding) -> Refusal {
         let (subject, detail) = self.status;
-        let text = match explanation {
-            Some(explanation) => format!("{}: {explanation}", self.text),
-            None => self.text.to_owned(),
+        let text = if finding.outcome() == Outcome::Unknown { self.text_when_unknown } else { self.text };
+        let text = match finding.explanation() {
+            Some(explanation) => format!("{text}: {explanation}"),
+            None => text.to_owned(),
         };
         if is_permanent {
             Refusal::permanent(subject, detail, text)

@@ -29,6 +29,7 @@ const fn of_reverse_dns(name: &'static str, id: &'static str, about: &'static st
         .fails([Action::Observe, Action::Score, Action::Reject], weights)
         .unknown([Action::Observe, Action::Observe, Action::Defer])
         .refuses(7, 25, "Your address needs a reverse name that leads back to it")
+        .when_unknown("The name of your address cannot be looked up now, try again later")
         .with_transient_code(450)
 }
 

@@ -14,7 +14,8 @@ use crate::reverse_dns::addresses;
 const SENDER_DOMAIN: Practice = Practice::new("sender-domain", "B2505.9", "The domain of the reverse-path exists")
     .fails([Action::Observe, Action::Reject, Action::Reject], [0; 3])
     .unknown([Action::Observe, Action::Defer, Action::Defer])
-    .refuses(1, 8, "The domain of the sender does not exist");
+    .refuses(1, 8, "The domain of the sender does not exist")
+    .when_unknown("The domain of the sender cannot be looked up now, try again later");
 /// It has no null `MX`.
 const SENDER_NULL_MX: Practice =
     Practice::new("sender-null-mx", "B2505.9", "The domain of the reverse-path does not say that it takes no mail")

@@ -34,7 +34,8 @@ const REJECT: Practice =
     of_dmarc("dmarc-reject", "The author's domain, which wants forgeries refused, stands by the message")
         .fails([Action::Observe, Action::Reject, Action::Reject], [0; 3])
         .unknown([Action::Observe, Action::Observe, Action::Defer])
-        .refuses(7, 1, "DMARC: the domain of the author does not stand by this message");
+        .refuses(7, 1, "DMARC: the domain of the author does not stand by this message")
+        .when_unknown("DMARC: the domain of the author cannot be looked up now, try again later");
 /// The same, where SPF and a signature were there and both failed (RFC 7372 §3.3).
 const REJECT_BOTH: Practice = of_dmarc("dmarc-reject-both", "One of SPF and DKIM confirms the author's domain")
     .fails([Action::Observe, Action::Reject, Action::Reject], [0; 3])

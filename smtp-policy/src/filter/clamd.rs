@@ -16,6 +16,7 @@ const MALWARE: Practice = Practice::new("malware", "S18", "The content holds no 
     .fails([Action::Off, Action::Reject, Action::Reject], [0; 3])
     .unknown([Action::Off, Action::Defer, Action::Defer])
     .refuses(7, 1, "Malware found")
+    .when_unknown("The content cannot be looked at for malware now, try again later")
     .for_role_mailboxes(ForRoleMailboxes::Kept);
 
 /// Shows the content to a `clamd`. Each look is a connection of its own, which is how clamd is meant to be asked.

@@ -25,7 +25,8 @@ use super::{ANSWER_LIMIT_OCTETS, FilterAddress, FilterLimits};
 const REJECTED: Practice = of_rspamd("rspamd-reject", "rspamd would not reject it")
     .fails([Action::Observe, Action::Reject, Action::Reject], [0; 3])
     .unknown([Action::Observe, Action::Defer, Action::Defer])
-    .refuses(7, 1, "The content looks like spam");
+    .refuses(7, 1, "The content looks like spam")
+    .when_unknown("The content filter cannot be asked now, try again later");
 /// Where it says `greylist` or `soft reject`.
 const DEFERRED: Practice = of_rspamd("rspamd-defer", "rspamd would not have it come again")
     .fails([Action::Observe, Action::Defer, Action::Defer], [0; 3])

@@ -14,7 +14,8 @@ use super::{FilterAddress, FilterLimits};
 const SPAMASSASSIN: Practice = Practice::new("spamassassin", "S33", "SpamAssassin gives no points")
     .fails([Action::Observe, Action::Score, Action::Score], [0; 3])
     .unknown([Action::Observe, Action::Defer, Action::Defer])
-    .refuses(7, 1, "The content filter cannot be asked now")
+    .refuses(7, 1, "The content looks like spam")
+    .when_unknown("The content filter cannot be asked now, try again later")
     .for_role_mailboxes(ForRoleMailboxes::Tagged);
 
 /// Shows the content to a `spamd` and adds the points that it gives, rounded down, to the score.

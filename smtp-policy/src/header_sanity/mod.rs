@@ -129,8 +129,8 @@ fn observation(scanned: &Scanned, smtputf8: bool) -> Observation {
     if !scanned.has_message_id {
         fail(&MESSAGE_ID, "no Message-ID field".to_owned());
     }
-    if let Some(line) = &scanned.no_field {
-        fail(&SYNTAX, format!("no field: {line}"));
+    if let Some(line) = scanned.no_field {
+        fail(&SYNTAX, format!("line {line} of the header section is no field"));
     }
     if let Some(problem) = &scanned.address_problem {
         fail(&ADDRESSES, problem.clone());

@@ -3,7 +3,6 @@
 use std::io::{self, Read};
 
 use memchr::memchr_iter;
-use smtp_core::SafeText;
 
 use super::fields::{address_problem, date_problem};
 
@@ -44,7 +43,7 @@ pub(super) struct Scanned {
     pub(super) date_problem: Option<String>,
     pub(super) address_problem: Option<String>,
     /// The first line that is no field and continues none.
-    pub(super) no_field: Option<SafeText>,
+    pub(super) no_field: Option<usize>,
     pub(super) is_not_ascii: bool,
     /// In octets, without its line break.
     pub(super) longest_line: u64,
@@ -117,12 +116,13 @@ pub(super) fn scan(mut content: impl Read) -> io::Result<Scanned> {
 
 fn look_at(header: &[u8], scanned: &mut Scanned) {
     scanned.is_not_ascii = !header.is_ascii();
-    let (mut rest, mut is_continued) = (header, false);
+    let (mut rest, mut is_continued, mut line) = (header, false, 1);
     while !rest.is_empty() {
         let first_line = line_length(rest);
-        let mut length = first_line;
+        let (mut length, mut next_line) = (first_line, line + 1);
         while matches!(rest.get(length), Some(b' ' | b'\t')) {
             length += line_length(&rest[length..]);
+            next_line += 1;
         }
         let (lines, behind) = rest.split_at(length);
         rest = behind;
@@ -134,12 +134,10 @@ fn look_at(header: &[u8], scanned: &mut Scanned) {
         let field = colon.map(|colon| (lines[..colon].trim_ascii_end(), &lines[colon + 1..]));
         match field.filter(|(name, _)| !name.is_empty() && name.iter().all(u8::is_ascii_graphic)) {
             Some((name, value)) if is_continued || !matches!(lines[0], b' ' | b'\t') => scanned.field(name, value),
-            _ if scanned.no_field.is_none() => {
-                scanned.no_field = Some(SafeText::from_octets(lines[..first_line].trim_ascii_end()));
-            }
-            _ => {}
+            // Its octets may be of the body, and of nobody's business.
+            _ => scanned.no_field = scanned.no_field.or(Some(line)),
         }
-        is_continued = true;
+        (is_continued, line) = (true, next_line);
     }
 }
 

@@ -31,7 +31,8 @@ pub(crate) use record::is_record;
 const READABLE: Practice = Practice::new("spf-readable", "S34", "The SPF record of the reverse-path can be evaluated")
     .fails([Action::Observe, Action::Score, Action::Reject], [0, 1, 1])
     .unknown([Action::Observe, Action::Observe, Action::Defer])
-    .refuses(7, 24, "The SPF record of the sender cannot be evaluated");
+    .refuses(7, 24, "The SPF record of the sender cannot be evaluated")
+    .when_unknown("The SPF record of the sender cannot be looked up now, try again later");
 /// The domain does not disown the client.
 const FAIL: Practice = Practice::new("spf-fail", "S35", "The domain of the sender does not disown the client")
     .fails([Action::Observe, Action::Reject, Action::Reject], [0, 0, 0])

@@ -154,7 +154,7 @@ async fn p5_a_check_that_hangs_is_unknown_and_refuses_nobody_for_good() {
     assert_eq!(converse(vec![chain(&check)], "192.0.2.1", &lines).await.delivered.len(), 1);
     check.practice = check.practice.unknown([Action::Reject; 3]);
     let seen = converse(vec![chain(&check)], "192.0.2.1", &lines).await;
-    assert_eq!(seen.replies[1], "451 4.7.7 Planned");
+    assert_eq!(seen.replies[1], "451 4.7.7 What is asked of mail cannot be found out now, try again later");
 }
 
 #[tokio::test] // PRACTICES S33, P4

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use smtp_core::{ClientConfig, ResolverTable, async_trait};
 use smtp_policy::{
-    ArcChain, Callouts, Chain, Check, Clamd, Dkim, Dmarc, DnsList, Dnsbl, Dnswl, DomainDnsbl, Finding,
-    ForRoleMailboxes, Greylist, Greylisting, HeaderSanity, Helo, LoopWindow, MemoryStateStore, NullSender, Observation,
-    Outcome, Practice, Preset, ReverseDns, Rspamd, Scope, SenderDomain, Spamd, Spf, Subject,
+    Action, ArcChain, Callouts, Chain, Check, Circumstances, Clamd, Dkim, Dmarc, DnsList, Dnsbl, Dnswl, DomainDnsbl,
+    Finding, ForRoleMailboxes, Greylist, Greylisting, HeaderSanity, Helo, LoopWindow, MemoryStateStore, NullSender,
+    Observation, Outcome, Practice, Preset, ReverseDns, Rspamd, Rules, Scope, SenderDomain, Spamd, Spf, Subject,
 };
 
 use crate::support::{converse, message};
@@ -109,6 +109,32 @@ fn checks() -> Vec<Arc<dyn Check>> {
         Arc::new(callouts.of_senders()),
         Arc::new(callouts.of_clients()),
     ]
+}
+
+#[test] // PRACTICES S47, P5
+fn s47_each_refusal_has_a_status_and_words_and_what_is_not_known_accuses_nobody() {
+    for check in checks() {
+        for practice in check.practices() {
+            let mut rules = Rules::new(Preset::Bcp).with_practices([practice]);
+            let name = practice.name();
+            rules.set_action(name, Action::Reject).expect("it is there");
+            rules.set_action_for_unknown(name, Action::Defer).expect("it is there");
+            let circumstances = Circumstances { content_seen: check.scope() >= Scope::Content, is_role: false };
+            let [fails, unknown] = [Finding::fail(name, ""), Finding::unknown(name, "")].map(|finding| {
+                let judgement = rules.judge([&finding], circumstances);
+                judgement.refusal().expect("it is refused").reply().clone()
+            });
+            for reply in [&fails, &unknown] {
+                let length = reply.text().len();
+                assert!(reply.status().is_some() && (10..=200).contains(&length), "{name}: {reply}");
+            }
+            assert_ne!(fails.text(), unknown.text(), "{name}");
+            assert!(
+                unknown.code().is_transient() && unknown.text().ends_with(" now, try again later"),
+                "{name}: {unknown}"
+            );
+        }
+    }
 }
 
 /// Finds what the test wants of one practice, when the check that has it would.
