@@ -6,6 +6,7 @@ pub(crate) mod spamd;
 
 use std::fmt;
 use std::io;
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -47,11 +48,20 @@ impl FromStr for FilterAddress {
             return Ok(Self(Place::Unix(path.into())));
         }
         let text = text.strip_prefix("inet:").unwrap_or(text);
-        let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse().ok());
+        let port = text.rsplit_once(':').filter(|(host, _)| is_host(host)).and_then(|(_, port)| port.parse().ok());
         match port {
             Some(1_u16..) => Ok(Self(Place::Tcp(text.to_owned()))),
             _ => Err(NotAFilterAddress(text.to_owned())),
         }
+    }
+}
+
+/// A name, an IPv4 address, or an IPv6 address in brackets. Whoever writes a URL here learns of it before mail waits.
+fn is_host(text: &str) -> bool {
+    match text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        // The names of hosts in a file may have an underscore.
+        None => !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-._".contains(&octet)),
     }
 }
 
@@ -160,6 +170,11 @@ mod tests {
             (":3310", false),
             ("x:0", false),
             ("x:65536", false),
+            ("http://127.0.0.1:11333", false),
+            ("::1:3310", false),
+            ("[x]:3310", false),
+            ("a b:3310", false),
+            ("user@host:3310", false),
             ("", false),
         ] {
             let parsed = text.parse::<FilterAddress>();

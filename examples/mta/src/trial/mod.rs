@@ -9,6 +9,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use smtp_core::{Domain, Mailbox, PasswordFile, ScramKeys, Secret, ServerTls};
@@ -28,6 +29,18 @@ pub(crate) struct Trial {
     user: Mailbox,
     /// Only at the first start.
     password: Option<Secret>,
+    /// Whether somebody saw it.
+    is_told: AtomicBool,
+}
+
+/// A password that nobody saw, because the server did not start, is of no use: the next start makes another.
+impl Drop for Trial {
+    fn drop(&mut self) {
+        if self.password.is_some() && !self.is_told.load(Ordering::Relaxed) {
+            // What is left behind is said at the next start.
+            let _ = fs::remove_file(self.passwords());
+        }
+    }
 }
 
 impl Trial {
@@ -41,7 +54,13 @@ impl Trial {
             .mode(0o700)
             .create(&directory)
             .map_err(|error| format!("cannot make {}: {error}", directory.display()))?;
-        let mut trial = Self { directory, hostname: hostname.clone(), user: user.clone(), password: None };
+        let mut trial = Self {
+            directory,
+            hostname: hostname.clone(),
+            user: user.clone(),
+            password: None,
+            is_told: AtomicBool::new(false),
+        };
         trial.renew()?;
         if !trial.passwords().exists() {
             let password = random_password()?;
@@ -96,7 +115,9 @@ impl Trial {
         match &self.password {
             Some(password) => {
                 writeln!(output, "password      {user} has  {}", password.expose())?;
-                writeln!(output, "              it is shown this once; {other}")
+                writeln!(output, "              it is shown this once; {other}")?;
+                self.is_told.store(true, Ordering::Relaxed);
+                Ok(())
             }
             None => writeln!(output, "password      {user} has that of the first start; {other}"),
         }

@@ -52,7 +52,11 @@ impl Mta {
 
     /// With a configuration that says where to listen.
     pub(crate) fn with_listeners(config: &str) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
+        Self::with_listeners_in(config, tempfile::tempdir().expect("a directory"))
+    }
+
+    /// The same, where something lies in the directory already.
+    pub(crate) fn with_listeners_in(config: &str, directory: tempfile::TempDir) -> Self {
         fs::write(directory.path().join("mta.toml"), config).expect("written");
         Self::spawn(&["run", "--config", "mta.toml"], directory.into())
     }

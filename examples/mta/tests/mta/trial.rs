@@ -4,7 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::common::{Mta, files};
+use crate::common::{Mta, files, mta};
 use smtp_core::{
     Bytes, ClientAuth, ClientConfig, ClientConnection, ClientTls, Envelope, Secret, SendError, SendReport,
 };
@@ -116,6 +116,20 @@ fn d39_authority_and_password_stay_and_are_shown_once() {
     let submission = addresses(&again)[1];
     let sent = send(submission, false, &first_root, Some(&password), "alice@localhost");
     assert!(sent.expect("the authority and the password are the same").is_delivered());
+}
+
+#[test] // A password that nobody saw is made anew.
+fn a_start_that_fails_keeps_no_password_from_its_user() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("an address");
+    let config = TRIAL.replacen("127.0.0.1:0", &port.to_string(), 1);
+    fs::write(directory.path().join("mta.toml"), &config).expect("written");
+    let output = mta().args(["run", "--config", "mta.toml"]).current_dir(directory.path()).output().expect("it runs");
+    assert!(!output.status.success(), "the port is taken: {output:?}");
+    drop(taken);
+    let mta = Mta::with_listeners_in(&config, directory);
+    assert!(shown_password(&mta).is_some(), "{}", mta.introduction);
 }
 
 #[test] // Who says where to listen asks for a server of mail servers: nobody could use a password there.
