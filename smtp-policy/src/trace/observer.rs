@@ -60,6 +60,8 @@ impl DecisionTrace {
 
     fn write(&self, session: Option<SessionId>, traced: Traced) {
         let closes = matches!(traced, Traced::Closed { .. });
+        // What becomes of a delivery may be known only when the session is over, and nobody would forget it again.
+        let may_be_late = matches!(traced, Traced::Trouble { .. });
         let entry = TraceEntry::new(self.clock.now(), session, traced);
         let line = entry.to_line();
         let Some(session) = session else { return (self.keep)(&line) };
@@ -68,7 +70,7 @@ impl DecisionTrace {
         let after = octets.saturating_add(line.len());
         if closes {
             sessions.remove(&session);
-        } else if octets > 0 || sessions.len() < SESSIONS {
+        } else if octets > 0 || (!may_be_late && sessions.len() < SESSIONS) {
             sessions.insert(session, after.min(TRACE_SESSION_LIMIT_OCTETS + 1));
         }
         drop(sessions);
@@ -270,5 +272,26 @@ fn attempted(attempt: &DeliveryAttempt, result: &'static str) -> Traced {
         result: SafeText::new(result),
         reply: text(&attempt.reply),
         remote: attempt.remote.clone().unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use smtp_core::SessionId;
+
+    use super::*;
+
+    #[test] // SECURITY: nothing is unbounded
+    fn what_comes_behind_the_end_of_a_session_is_written_and_leaves_nothing() {
+        let trace = DecisionTrace::new(|_: &str| {});
+        let known = |trace: &DecisionTrace| trace.sessions.lock().unwrap_or_else(PoisonError::into_inner).len();
+        let session = Some(SessionId::new(1));
+        let late = || Traced::Trouble { problem: SafeText::new("it was delivered after all") };
+        trace.write(session, Traced::Greeted { name: SafeText::new("a"), protocol: SafeText::new("ESMTP") });
+        assert_eq!(known(&trace), 1);
+        trace.write(session, late());
+        trace.write(session, Traced::Closed { reason: SafeText::new("quit") });
+        trace.write(session, late());
+        assert_eq!(known(&trace), 0);
     }
 }
