@@ -420,6 +420,7 @@ impl Profile {
             authentication,
             limits: listener.limits.clone().unwrap_or_else(|| self.session.limits.clone()),
             refuse_early_talkers: listener.refuse_early_talkers,
+            greeting_delay: listener.greeting_delay,
             qualify_with: listener.qualify_with.as_deref().map(domain).transpose()?,
             dsn: if self.shared.hooks.delivery.honours_dsn() { listener.dsn } else { DsnOffer::Nobody },
             ..(*self.session).clone()

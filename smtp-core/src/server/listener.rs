@@ -58,6 +58,7 @@ pub struct Listener {
     pub(crate) peers: Peers,
     pub(crate) limits: Option<Limits>,
     pub(crate) refuse_early_talkers: bool,
+    pub(crate) greeting_delay: Duration,
     pub(crate) tls: Option<ServerTls>,
     pub(crate) is_implicit: bool,
     session_tickets: Option<bool>,
@@ -81,6 +82,7 @@ impl Listener {
             peers: Peers::default(),
             limits: None,
             refuse_early_talkers: true,
+            greeting_delay: Duration::ZERO,
             tls: None,
             is_implicit: false,
             session_tickets: None,
@@ -252,6 +254,18 @@ impl Listener {
         self.refuse_early_talkers = refuse;
         self
     }
+
+    /// How long strangers wait for the greeting. Programs that send spam often do not wait, and get `554 5.5.0`; other servers
+    /// wait for five minutes (RFC 5321 §4.5.3.2.1). Relay clients do not wait, and neither does anybody while the server is under stress.
+    /// Each that waits is a connection that counts. Default: none; at most 60 s.
+    #[must_use]
+    pub fn greeting_delay(mut self, delay: Duration) -> Self {
+        self.greeting_delay = delay.min(Self::GREETING_DELAY_LIMIT);
+        self
+    }
+
+    /// The longest [delay](Self::greeting_delay): 60 s.
+    pub const GREETING_DELAY_LIMIT: Duration = Duration::from_secs(60);
 
     /// To whom `DSN` is offered (RFC 3461), where the delivery [honours](crate::Delivery::honours_dsn) it; otherwise to
     /// nobody. Default: known clients (PRACTICES S22).

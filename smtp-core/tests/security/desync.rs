@@ -1,6 +1,11 @@
 //! SECURITY.md D-3: octets that come before a reply that must be waited for, and other protocols on our port.
 
-use smtp_core::{Listener, SessionConfig};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use smtp_core::{
+    Connection, Decision, Listener, Question, ServerSession, SessionConfig, SessionId, Stages, Step, Treatment, Verdict,
+};
 
 use crate::support::client::Client;
 use crate::support::machine::{Machine, config, patient};
@@ -109,6 +114,69 @@ async fn d3_a_server_refuses_early_talkers_by_default() {
         assert_eq!(inbox.len(), 0);
     })
     .await;
+}
+
+#[test] // SECURITY D-3: who waits is greeted, in time; who does not has shown what it is.
+fn d3_a_greeting_can_keep_strangers_waiting() {
+    let delay = Duration::from_secs(10);
+    let config = Arc::new(SessionConfig { greeting_delay: delay, stages: Stages::CONNECT, ..config() });
+    let address = "192.0.2.1:25".parse().expect("an address");
+    let start = Instant::now();
+    let session = |treatment| {
+        let connection = Connection::new(SessionId::new(1), address, address).with_treatment(treatment);
+        let mut session = ServerSession::new(config.clone(), Arc::new(connection), start);
+        while let Some(step) = session.poll(start, &mut &[][..]) {
+            let Step::Ask(Question::Connect(ask)) = step else { panic!("not asked for: {step:?}") };
+            session.answer(start, ask, Decision::from(Verdict::Continue));
+        }
+        session
+    };
+    let mut known = session(Treatment::RelayClient);
+    assert!(known.output().starts_with(b"220 ") && !known.is_delayed());
+    known.output_written();
+
+    let mut patient = session(Treatment::Mx);
+    assert_eq!((patient.output(), patient.deadline()), (&b""[..], Some(start + delay)));
+    patient.output_written();
+    patient.handle_timeout(start + delay / 2);
+    assert!(patient.output().is_empty());
+    patient.handle_timeout(start + delay);
+    assert!(patient.output().starts_with(b"220 "));
+    patient.output_written();
+    assert!(patient.poll(start + delay, &mut EHLO.as_bytes()).is_none());
+    assert!(patient.output().starts_with(b"250"), "{}", patient.output().escape_ascii());
+
+    for early in [EHLO, "Q"] {
+        let mut hasty = session(Treatment::Mx);
+        hasty.output_written();
+        assert!(hasty.poll(start + delay / 2, &mut early.as_bytes()).is_none());
+        assert!(hasty.output().starts_with(b"554 5.5.0 ") && hasty.is_closed(), "{}", hasty.output().escape_ascii());
+    }
+
+    // Where there is no room, patience is not asked for.
+    let connection = Connection::new(SessionId::new(1), address, address);
+    let stages = SessionConfig { stages: Stages::NONE, ..(*config).clone() };
+    let mut stressed = ServerSession::new(Arc::new(stages), Arc::new(connection), start);
+    stressed.set_under_stress(true);
+    assert!(stressed.poll(start, &mut &[][..]).is_none());
+    assert!(stressed.output().starts_with(b"220 "));
+}
+
+#[tokio::test]
+async fn d3_a_listener_keeps_strangers_waiting() {
+    let (inbox, log) = (Inbox::default(), Log::default());
+    let listener = |delay| Listener::new("127.0.0.1:0").greeting_delay(delay);
+    let known = listener(Duration::from_secs(60)).relay_for("127.0.0.0/8".parse().expect("a network"));
+    let server = builder(&inbox, &log).listener(listener(Duration::from_secs(3600))).listener(known);
+    let server = server.bind().await.expect("loopback has free ports");
+    let [strangers, known] = server.local_addresses()[..] else { panic!("two listeners") };
+    let run = tokio::spawn(server.run());
+    let mut hasty = Client::connect(strangers).await;
+    hasty.send(EHLO).await;
+    hasty.expect("554 5.5.0").await;
+    hasty.expect_closed().await;
+    Client::connect(known).await.expect("220").await;
+    run.abort();
 }
 
 #[tokio::test]

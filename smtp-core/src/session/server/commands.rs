@@ -7,6 +7,7 @@ use crate::message::trace::Protocol;
 use crate::session::connection::{Connection, Greeting, TransactionId, Treatment};
 use crate::session::decision::{Decision, Question};
 use crate::session::event::{CloseReason, SessionEvent, Stage};
+use crate::session::limits::after;
 use crate::session::replies::{self, Fixed};
 use crate::session::transaction::Transaction;
 use crate::syntax::address::Host;
@@ -18,7 +19,7 @@ use crate::syntax::reply::{Reply, write_lines};
 use crate::syntax::text::SafeText;
 use crate::syntax::unqualified::{end_of_unqualified, qualified};
 
-use super::{DsnOffer, HeldRefusal, ServerSession, Stages, State, code};
+use super::{Delayed, DsnOffer, HeldRefusal, ServerSession, Stages, State, code};
 
 /// What a command line may have where `DSN` is offered: those of RFC 5321 §4.5.3.1.4, and 500 more for `RCPT` (RFC 3461
 /// §3).
@@ -62,7 +63,15 @@ impl ServerSession {
         }
         let greeting =
             format!("{} {}", self.config.hostname, if self.config.protocol.is_lmtp() { "LMTP" } else { "ESMTP" });
-        self.say(&Reply::bare(code(220), greeting));
+        let greeting = Reply::bare(code(220), greeting);
+        // Whoever is known has no need to prove its patience, and who is many has no place for the patient.
+        let is_stranger = self.connection.treatment() == Treatment::Mx && !self.under_stress;
+        if is_stranger && !self.config.greeting_delay.is_zero() {
+            let until = after(self.started, self.config.greeting_delay);
+            self.delayed = Some(Box::new(Delayed { until, reply: greeting }));
+        } else {
+            self.say(&greeting);
+        }
     }
 
     // -- commands

@@ -1,5 +1,7 @@
 //! What all sessions of a listener have in common.
 
+use std::time::Duration;
+
 use crate::syntax::address::Mailbox;
 use crate::syntax::domain::Domain;
 
@@ -122,6 +124,9 @@ pub struct SessionConfig {
     pub stages: Stages,
     /// Whether octets that come before a reply that must be waited for end the session with `554 5.5.0`.
     pub refuse_early_talkers: bool,
+    /// How long a stranger waits for the greeting, since it connected, unless the server is under stress: programs that send
+    /// spam do not, and are early talkers then. Default: none.
+    pub greeting_delay: Duration,
     /// Whether `STARTTLS` is offered in clear (RFC 3207). Who drives the session makes the handshake when
     /// [`ServerSession::is_starting_tls`](super::ServerSession::is_starting_tls) says so.
     pub offers_starttls: bool,
@@ -161,6 +166,7 @@ impl SessionConfig {
             relays_rrvs: false,
             stages: Stages::ALL,
             refuse_early_talkers: true,
+            greeting_delay: Duration::ZERO,
             offers_starttls: false,
             protocol: TransferProtocol::default(),
             offers_prdr: false,
