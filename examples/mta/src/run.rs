@@ -181,13 +181,14 @@ fn daily_summary(config: &Config, services: &Services, queue: &Queue) -> DailySu
 
 /// One place to listen at, as the configuration has it.
 fn listener(config: &Config, place: &ListenerConfig, tls: Option<&ServerTls>) -> Listener {
-    let ListenerConfig { address, tls: how, service, qualify, proxies, protocol } = place;
+    let ListenerConfig { address, tls: how, service, qualify, proxies, protocol, greeting_delay } = place;
     let place = place.unix_path().map_or_else(|| Listener::new(address), Listener::unix);
     let mut listener = config.relay_clients.iter().copied().fold(place, Listener::relay_for);
     listener = proxies.iter().copied().fold(listener, Listener::behind_proxy);
     if let Some(tls) = tls.filter(|_| *how != ListenerTls::None) {
         listener = listener.tls(tls.clone());
     }
+    listener = listener.greeting_delay(*greeting_delay);
     if *protocol == Protocol::Lmtp {
         listener = listener.lmtp();
     }

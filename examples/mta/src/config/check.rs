@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use smtp_core::{ConnectionLimits, Domain, Host, IpNet, Limits, Mailbox, RoleMailboxes};
+use smtp_core::{ConnectionLimits, Domain, Host, IpNet, Limits, Listener, Mailbox, RoleMailboxes};
 use smtp_queue::{QuarantineSettings, QueueSettings, Schedule, mailbox_directory};
 use toml::Spanned;
 
@@ -365,6 +365,9 @@ fn listeners(
                 );
             }
         }
+        let (mut delay, most) = (0, Listener::GREETING_DELAY_LIMIT.as_secs());
+        set(report, "listener.greeting_delay_seconds", 0, most, table.greeting_delay_seconds, &mut delay);
+        listener.greeting_delay = Duration::from_secs(delay);
         for text in table.proxies.iter().flatten() {
             if is_unix {
                 report.add(text.span(), "listener.proxies", "a proxy connects by TCP, and this is a Unix socket");

@@ -172,6 +172,7 @@ pub(super) struct ListenerTable {
     pub(super) qualify: Placed<String>,
     pub(super) proxies: Option<Vec<Spanned<String>>>,
     pub(super) protocol: Placed<Protocol>,
+    pub(super) greeting_delay_seconds: Placed<u64>,
 }
 
 /// What is spoken.
@@ -253,6 +254,7 @@ impl From<&Config> for ConfigFile {
             qualify: listener.qualify.as_ref().map(|domain| unplaced(domain.to_string())),
             proxies: Some(texts(&listener.proxies)),
             protocol: Some(unplaced(listener.protocol)),
+            greeting_delay_seconds: Some(unplaced(listener.greeting_delay.as_secs())),
         });
         let (dkim, srs, batv) = outbound::tables(config);
         let certificates =

@@ -126,12 +126,15 @@ pub(crate) struct ListenerConfig {
     pub(crate) proxies: Vec<IpNet>,
     /// What is spoken.
     pub(crate) protocol: Protocol,
+    /// How long strangers wait for the greeting.
+    pub(crate) greeting_delay: Duration,
 }
 
 impl ListenerConfig {
     fn new(address: impl Into<String>, tls: ListenerTls) -> Self {
         let (service, protocol) = (ListenerService::Mx, Protocol::Smtp);
-        Self { address: address.into(), tls, service, qualify: None, proxies: Vec::new(), protocol }
+        let (proxies, greeting_delay) = (Vec::new(), Duration::ZERO);
+        Self { address: address.into(), tls, service, qualify: None, proxies, protocol, greeting_delay }
     }
 
     /// The path, where it is a Unix socket.

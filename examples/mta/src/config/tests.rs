@@ -74,7 +74,7 @@ fn an_error_names_file_line_column_and_key() {
         ("[log]\nlevle = \"info\"\n", "mta.toml:2:1: in `log`: unknown key `levle`, expected `format` or `level`".into()),
         (
             "[[listener]]\naddress = \"[::1]:25\"\n\n[[listener]]\naddress = \"x:25\"\nport = 25\n",
-            "mta.toml:6:1: in `listener`: unknown key `port`, expected one of `address`, `tls`, `service`, `qualify`, `proxies`, `protocol`".into(),
+            "mta.toml:6:1: in `listener`: unknown key `port`, expected one of `address`, `tls`, `service`, `qualify`, `proxies`, `protocol`, `greeting_delay_seconds`".into(),
         ),
         (
             "[log]\n  level = \"loud\"\n",
@@ -92,6 +92,15 @@ fn an_error_names_file_line_column_and_key() {
     ] {
         assert_eq!(errors(text), expected, "{text}");
     }
+}
+
+#[test]
+fn a_listener_may_keep_strangers_waiting_for_a_minute() {
+    let listener =
+        |seconds: &str| format!("[[listener]]\naddress = \"127.0.0.1:2525\"\ngreeting_delay_seconds = {seconds}\n");
+    assert_eq!(errors(&listener("61")), "mta.toml:3:26: listener.greeting_delay_seconds: 61 is not between 0 and 60");
+    let config = Config::parse("mta.toml", listener("60")).expect("a configuration");
+    assert_eq!(config.listeners[0].greeting_delay, std::time::Duration::from_secs(60));
 }
 
 #[test] // PRACTICES S14, S46
