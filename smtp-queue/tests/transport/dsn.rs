@@ -177,3 +177,27 @@ async fn many_recipients_of_both_kinds_keep_their_order() {
         assert!(told.recipients.len() <= 100);
     }
 }
+
+#[tokio::test] // PRACTICES S19: what was judged bad causes no notification at the next hop either.
+async fn s19_a_hop_with_dsn_is_asked_to_tell_nobody_of_junk() {
+    for (offers, notify, reverse_path) in [
+        (DsnOffer::Everybody, Some(Notify::NEVER), "<alice@client.example>"),
+        // Who does not know DSN gets the message as it came.
+        (DsnOffer::Nobody, None, "<alice@client.example>"),
+    ] {
+        let hop = Hop::new(offers);
+        let transport = transport(hop.listen().await);
+        let recipients = ["user1@example.org", "user2@example.org"];
+        let all = Notify::SUCCESS | Notify::FAILURE | Notify::DELAY;
+        let wishes = recipients.map(|recipient| (recipient.to_owned(), wish(Some(all))));
+        let mut envelope = (**attempt(&wishes).envelope()).clone();
+        envelope.recipients[1].disposition = smtp_core::Disposition::Junk;
+        let content = StoredContent::in_memory(Bytes::new(), Bytes::from("Subject: y\r\n\r\nbody\r\n"));
+        let outcomes = transport.deliver(Attempt::new(Arc::new(envelope), 0..2, content, "hop".into(), 1)).await;
+        assert!(outcomes.iter().all(Outcome::is_success), "{outcomes:?}");
+        let [told] = &hop.take()[..] else { panic!("one transaction") };
+        assert_eq!(told.reverse_path, reverse_path);
+        let notified: Vec<_> = told.recipients.iter().map(|(_, dsn)| dsn.notify).collect();
+        assert_eq!(notified, [(offers == DsnOffer::Everybody).then_some(all), notify]);
+    }
+}

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use smtp_core::{
-    Body, ClientConfig, ContentSource, Domain, ForwardPath, Host, Mailer, MailerSettings, NextHop, NotHostAndPort,
-    Notify, Offers, RecipientDsn, Refusal, Reply, ReplyCode, ReversePath, SafeText, SendCause, SendError, TlsPolicy,
-    ValidSince, async_trait,
+    Body, ClientConfig, ContentSource, Disposition, Domain, ForwardPath, Host, Mailer, MailerSettings, NextHop,
+    NotHostAndPort, Notify, Offers, RecipientDsn, Refusal, Reply, ReplyCode, ReversePath, SafeText, SendCause,
+    SendError, TlsPolicy, ValidSince, async_trait,
 };
 
 use super::{Attempt, Transport};
@@ -193,9 +193,8 @@ impl SmtpTransport {
             is_lost = results.iter().all(|result| matches!(result, Err(error) if is_silence(error)));
             let results = results.into_iter().take(taken);
             let has_time = attempt.envelope().deliver_by.is_some();
-            let told = results
-                .zip(rest)
-                .map(|(result, (_, dsn, _))| self.outcome(result, peer, passed_on.is_all(has_time, dsn)));
+            let told =
+                results.zip(rest).map(|(result, to)| self.outcome(result, peer, passed_on.is_all(has_time, &to.dsn)));
             outcomes.extend(told);
             if is_lost && let Some(last) = outcomes.last().cloned() {
                 // The server said nothing of them, so the next transaction would meet the same.
@@ -244,8 +243,17 @@ impl PassedOn {
     }
 }
 
-/// A recipient, what the sender asked for it, and since when it must have owned its mailbox.
-type Recipient = (ForwardPath, RecipientDsn, Option<ValidSince>);
+/// A recipient of the next hop's.
+#[derive(Debug, Clone)]
+struct Recipient {
+    path: ForwardPath,
+    /// What the sender asked for.
+    dsn: RecipientDsn,
+    /// Since when it must have owned its mailbox.
+    valid_since: Option<ValidSince>,
+    /// Whether a policy took this copy for junk.
+    was_judged_bad: bool,
+}
 
 /// What one transaction says to a server that offers that.
 fn envelope(
@@ -256,14 +264,14 @@ fn envelope(
     offers: Offers,
 ) -> smtp_core::Envelope {
     // RFC 3461 §5.2.2 (d): who is never to be told of these is nobody, where it cannot be said otherwise.
-    let is_silent = recipients.iter().all(|(_, dsn, _)| dsn.notify == Some(Notify::NEVER));
+    let is_silent = recipients.iter().all(|to| to.dsn.notify == Some(Notify::NEVER));
     // Nor may it become a null one for want of DSN, where that would pass for a notification (RFC 8689 §5).
     let is_null = is_silent && !offers.dsn() && (offers.requiretls() || !requires_tls);
     let reverse_path = if is_null { ReversePath::Null } else { attempt.reverse_path().clone() };
-    let envelope = smtp_core::Envelope::new(reverse_path, recipients.iter().map(|(path, ..)| path.clone()))
+    let envelope = smtp_core::Envelope::new(reverse_path, recipients.iter().map(|to| to.path.clone()))
         .with_priority(attempt.envelope().priority)
-        .with_dsn(attempt.envelope().dsn.clone(), recipients.iter().map(|(_, dsn, _)| wishes(attempt, dsn, offers)))
-        .with_valid_since(recipients.iter().map(|(.., valid_since)| *valid_since));
+        .with_dsn(attempt.envelope().dsn.clone(), recipients.iter().map(|to| wishes(attempt, to, offers)))
+        .with_valid_since(recipients.iter().map(|to| to.valid_since));
     let envelope = if facts.has_utf8_header { envelope.with_utf8_header() } else { envelope };
     let envelope = if requires_tls { envelope.with_requiretls() } else { envelope };
     let envelope = match &attempt.envelope().solicit {
@@ -277,8 +285,12 @@ fn envelope(
 }
 
 /// RFC 2852 §4.1.4.2: where nobody keeps to the time, the sender at least learns of a delay.
-fn wishes(attempt: &Attempt, asked: &RecipientDsn, offers: Offers) -> RecipientDsn {
-    let mut asked = asked.clone();
+fn wishes(attempt: &Attempt, to: &Recipient, offers: Offers) -> RecipientDsn {
+    let mut asked = to.dsn.clone();
+    if to.was_judged_bad {
+        // PRACTICES S19: nobody hears of it from the next hop either.
+        asked.notify = Some(Notify::NEVER);
+    }
     if attempt.envelope().deliver_by.is_some() && !offers.deliver_by() && asked.notify != Some(Notify::NEVER) {
         asked.notify = Some(asked.notify() | Notify::DELAY);
     }
@@ -288,9 +300,14 @@ fn wishes(attempt: &Attempt, asked: &RecipientDsn, offers: Offers) -> RecipientD
 #[async_trait]
 impl Transport for SmtpTransport {
     async fn deliver(&self, attempt: Attempt) -> Vec<Outcome> {
-        let mut recipients: Vec<Recipient> = attempt
+        let recipients: Vec<Recipient> = attempt
             .recipients()
-            .map(|to| (ForwardPath::Mailbox(to.mailbox.clone()), to.dsn.clone(), to.valid_since))
+            .map(|to| Recipient {
+                path: ForwardPath::Mailbox(to.mailbox.clone()),
+                dsn: to.dsn.clone(),
+                valid_since: to.valid_since,
+                was_judged_bad: to.disposition != Disposition::Deliver,
+            })
             .collect();
         let facts = match Facts::of(&attempt).await {
             Ok(facts) => facts,
@@ -301,13 +318,10 @@ impl Transport for SmtpTransport {
         };
         // RFC 3461 §5.2.2 (d): those whose sender wants to hear nothing go in transactions of their own, at the end.
         let mut places: Vec<usize> = (0..recipients.len()).collect();
-        let is_silent = |place: &usize| recipients[*place].1.notify == Some(Notify::NEVER);
+        let is_silent = |place: &usize| recipients[*place].dsn.notify == Some(Notify::NEVER);
         places.sort_by_key(is_silent);
         let loud = places.iter().filter(|place| !is_silent(place)).count();
-        let taken = |place: &usize| {
-            std::mem::replace(&mut recipients[*place], (ForwardPath::Postmaster, RecipientDsn::default(), None))
-        };
-        let ordered: Vec<Recipient> = places.iter().map(taken).collect();
+        let ordered: Vec<Recipient> = places.iter().map(|place| recipients[*place].clone()).collect();
         let (loud, silent) = ordered.split_at(loud);
         let (mut sent, is_lost) = self.transactions(&attempt, loud, facts).await;
         match sent.last().filter(|_| is_lost).cloned() {
