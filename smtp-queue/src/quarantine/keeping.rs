@@ -21,7 +21,10 @@ use super::{Quarantine, SITE};
 #[async_trait]
 impl Transport for Quarantine {
     async fn deliver(&self, attempt: Attempt) -> Vec<Outcome> {
-        let outcome = match self.keep(&attempt).await {
+        let (quarantine, brought) = (self.clone(), attempt.clone());
+        // In a task of its own: who gives up waiting leaves nothing behind that does not count.
+        let kept = tokio::spawn(async move { quarantine.keep(&brought).await }).await;
+        let outcome = match kept.unwrap_or(Err(SpoolError::Closed)) {
             Ok(()) => Outcome::delivered("Set aside"),
             Err(SpoolError::Full(_)) => {
                 Refusal::transient(3, 1, "There is no room for what is set aside").with_code(452).into()
@@ -54,7 +57,7 @@ impl Quarantine {
         let recipients: Vec<_> = attempt.recipients().cloned().collect();
         let places = (0..).take(recipients.len());
         let envelope = Envelope { recipients, ..(**attempt.envelope()).clone() };
-        let now = attempt.now();
+        let now = attempt.wall();
         let expires = now.checked_add(self.inner.settings.retention).unwrap_or(now);
         let mut progress = Progress::new(SITE.into(), places, expires);
         progress.last_attempt = Some(now);

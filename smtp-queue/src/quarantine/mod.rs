@@ -25,8 +25,8 @@ use crate::id::QueueId;
 use crate::progress::Progress;
 use crate::spool::{Lease, Listed, Shown, Spool, SpoolError};
 
-/// The site of what is set aside.
-pub(crate) const SITE: &str = "quarantine";
+/// The site of what is set aside. No host and no domain has such a name, and no route may.
+pub(crate) const SITE: &str = "(quarantine)";
 /// Messages that are read together when the contents are counted.
 const PAGE: usize = 1000;
 
@@ -220,7 +220,10 @@ impl Quarantine {
 
     /// Forgets a message: how many recipients it had here.
     pub(crate) async fn forget(&self, id: QueueId) -> Result<Option<u64>, SpoolError> {
-        let octets = self.inner.spool.show(id).await?.map_or(0, |shown| shown.listed.octets);
+        // What cannot be read can still be removed.
+        let before = id.as_u128().checked_sub(1).map(QueueId::from_u128);
+        let listed = self.inner.spool.list(before, 1).await?;
+        let octets = listed.first().filter(|listed| listed.id == id).map_or(0, |listed| listed.octets);
         let removed = self.inner.spool.remove(id).await?;
         if removed.is_some() {
             self.gone(octets);
@@ -229,8 +232,11 @@ impl Quarantine {
     }
 
     fn gone(&self, octets: u64) {
-        self.inner.messages.fetch_sub(1, Ordering::Relaxed);
-        self.inner.octets.fetch_sub(octets, Ordering::Relaxed);
+        let less = |count: &AtomicU64, by: u64| {
+            let _ = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |all| Some(all.saturating_sub(by)));
+        };
+        less(&self.inner.messages, 1);
+        less(&self.inner.octets, octets);
     }
 }
 

@@ -152,7 +152,7 @@ impl Work {
             let recipients = group.places.iter().map(|place| progress.waiting[*place].index);
             let (content, site, number) = (self.content.clone(), group.route.site.clone(), progress.attempts + 1);
             let attempt = Attempt::new(envelope.clone(), recipients, content, site, number);
-            let attempt = attempt.with_time(shared.deliver_by_now());
+            let attempt = attempt.with_time(shared.deliver_by_now()).with_wall(shared.clock.wall());
             let Some(outcomes) = deliver(shared, &group.route, attempt, group.places.len()).await else { break };
             answer = of_site(&outcomes, answer);
             for (place, outcome) in group.places.into_iter().zip(outcomes) {
@@ -172,7 +172,7 @@ impl Work {
             let Some(recipient) = envelope.recipients.get(waiting.index as usize) else { continue };
             let route = known.clone().unwrap_or_else(|| shared.route_of(recipient));
             // What is set aside leaves under no reverse-path.
-            let is_kept = &*route.site == SITE;
+            let is_kept = shared.quarantine.is_some() && &*route.site == SITE;
             let fits = |group: &&mut Group| {
                 (is_kept || group.outgoing == recipient.outgoing) && group.route.site == route.site
             };

@@ -129,7 +129,16 @@ impl Shared {
                 let envelope = Arc::new(released(&entry.envelope, name, self.clock.wall()));
                 let pairs = self.sites_of(&envelope, self.clock.steady());
                 let progress = pairs.into_iter().map(|(_, progress)| NewProgress { progress, lease: true }).collect();
-                let leases = self.spool.put(NewMessage { envelope, content, progress }).await?;
+                let leases = match self.spool.put(NewMessage { envelope, content, progress }).await {
+                    Ok(leases) => leases,
+                    Err(error) => {
+                        // Of a full disk it is known that nothing was kept; of other trouble the next request finds out.
+                        if matches!(error, SpoolError::Full(_)) {
+                            quarantine.spool().set_held(id, false).await?;
+                        }
+                        return Err(error);
+                    }
+                };
                 add(&self.accounts.mail.taken, entry.envelope.recipients.len() as u64);
                 leases
             };
@@ -151,11 +160,18 @@ impl Shared {
         for lease in leases {
             self.spool.give_back(lease).await;
         }
+        // It was kept from being delivered where an earlier start could not end this.
+        let name = released_name(id);
+        match self.spool.show(name).await {
+            Ok(Some(shown)) if shown.listed.held => drop(self.spool.set_held(name, false).await?),
+            Ok(_) | Err(SpoolError::Damaged { .. }) => {}
+            Err(error) => return Err(error),
+        }
         self.is_due_at(self.clock.steady());
         self.wake();
         self.tell(|| DeliveryEvent::Released {
             id: SafeText::new(id.to_string()),
-            released_as: SafeText::new(released_name(id).to_string()),
+            released_as: SafeText::new(name.to_string()),
             recipients,
         });
         Ok(())
@@ -169,6 +185,7 @@ impl Shared {
         }
     }
 
+    /// What cannot be settled is kept from being delivered, and everything else goes on.
     async fn settle(self: &Arc<Self>, quarantine: &Quarantine) -> Result<(), SpoolError> {
         if quarantine.spool().totals().held == 0 {
             return Ok(());
@@ -177,16 +194,38 @@ impl Shared {
         loop {
             let page = quarantine.spool().list(after, PAGE).await?;
             for listed in page.iter().filter(|listed| listed.held) {
-                if self.spool.show(released_name(listed.id)).await?.is_some() {
-                    self.leave_quarantine(quarantine, listed.id, &mut leaving).await?;
-                } else {
-                    quarantine.spool().set_held(listed.id, false).await?;
+                if let Err(error) = self.settle_one(quarantine, listed.id, &mut leaving).await {
+                    self.store_failed("end the release of what is set aside", &error);
+                    // Whoever asks again ends it; nobody puts it into the queue a second time.
+                    leaving.entry(listed.id).or_default();
+                    if let Err(error) = self.spool.set_held(released_name(listed.id), true).await {
+                        self.store_failed("hold what is released", &error);
+                    }
                 }
             }
             after = page.last().map(|last| last.id);
             if page.len() < PAGE {
                 return Ok(());
             }
+        }
+    }
+
+    async fn settle_one(
+        self: &Arc<Self>,
+        quarantine: &Quarantine,
+        id: QueueId,
+        leaving: &mut Leaving,
+    ) -> Result<(), SpoolError> {
+        let is_in_queue = match self.spool.show(released_name(id)).await {
+            Ok(shown) => shown.is_some(),
+            // It is there, whatever it looks like.
+            Err(SpoolError::Damaged { .. }) => true,
+            Err(error) => return Err(error),
+        };
+        if is_in_queue {
+            self.leave_quarantine(quarantine, id, leaving).await
+        } else {
+            quarantine.spool().set_held(id, false).await.map(drop)
         }
     }
 
@@ -212,13 +251,15 @@ impl Shared {
         loop {
             let due = quarantine.spool().due(self.clock.wall(), &Room::anywhere(PAGE)).await?;
             let all = due.leases.len();
-            let mut forgotten = 0;
+            let (mut forgotten, mut trouble) = (0, Ok(()));
             for lease in due.leases {
                 let result = self.forget_if_expired(quarantine, lease.id).await;
                 // It is due as long as it is there; nobody else asks for it.
                 quarantine.spool().give_back(lease).await;
-                forgotten += usize::from(result?);
+                forgotten += usize::from(*result.as_ref().unwrap_or(&false));
+                trouble = trouble.and(result.map(drop));
             }
+            trouble?;
             // What a jump of the clock made look old is looked at again in the next round.
             if all < PAGE || forgotten < all {
                 return Ok(());
@@ -228,11 +269,18 @@ impl Shared {
 
     async fn forget_if_expired(self: &Arc<Self>, quarantine: &Quarantine, id: QueueId) -> Result<bool, SpoolError> {
         let leaving = quarantine.leaving().await;
-        let Some(entry) = quarantine.show(id).await? else { return Ok(true) };
-        let (is_expired, jump) = self.clock.is_expired(entry.since, entry.expires);
-        self.clock_jumped(jump);
-        if !is_expired || entry.is_leaving {
-            return Ok(false);
+        match quarantine.show(id).await {
+            Ok(None) => return Ok(true),
+            Ok(Some(entry)) => {
+                let (is_expired, jump) = self.clock.is_expired(entry.since, entry.expires);
+                self.clock_jumped(jump);
+                if !is_expired || entry.is_leaving {
+                    return Ok(false);
+                }
+            }
+            // It is due, and nobody will ever read it.
+            Err(SpoolError::Damaged { .. }) => {}
+            Err(error) => return Err(error),
         }
         let recipients = quarantine.forget(id).await?.unwrap_or(0);
         drop(leaving);

@@ -77,6 +77,8 @@ pub struct Attempt {
     number: u32,
     /// What time it was, and when that was.
     time: (SystemTime, Instant),
+    /// The same by the clock of the host.
+    wall: SystemTime,
 }
 
 impl Attempt {
@@ -91,14 +93,25 @@ impl Attempt {
     ) -> Self {
         let exists = |index: &u32| envelope.recipients.len() > *index as usize;
         let recipients = recipients.into_iter().filter(exists).collect();
-        Self { envelope, recipients, content, site, number, time: (SystemTime::now(), Instant::now()) }
+        let now = SystemTime::now();
+        Self { envelope, recipients, content, site, number, time: (now, Instant::now()), wall: now }
     }
 
     /// The same, where it is that time now: the clock of the queue, and not that of the system, says what is left of the time
     /// that a message may take.
     #[must_use]
     pub fn with_time(self, now: SystemTime) -> Self {
-        Self { time: (now, Instant::now()), ..self }
+        Self { time: (now, Instant::now()), wall: now, ..self }
+    }
+
+    /// The same, where the clock of the host says something else than the one that never jumps.
+    pub(crate) fn with_wall(self, wall: SystemTime) -> Self {
+        Self { wall, ..self }
+    }
+
+    /// When it was begun, by the clock of the host.
+    pub(crate) fn wall(&self) -> SystemTime {
+        self.wall
     }
 
     /// The message.

@@ -1,7 +1,7 @@
 //! Mail that is set aside: kept apart, released once, forgotten in time, and never told of (PRACTICES.md S19, S33).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use smtp_core::{Content, Mailbox, async_trait};
@@ -72,7 +72,13 @@ async fn s33_a_copy_is_set_aside_wherever_its_recipient_lives_and_the_others_are
 #[tokio::test(start_paused = true)] // It is durable before it counts, and nothing is lost where it cannot be kept.
 async fn s33_no_copy_counts_before_it_is_kept() {
     let (inner, faults) = (Arc::new(MemorySpool::new()), Arc::new(AtomicI64::new(i64::MAX)));
-    let spool = Severed { inner: inner.clone(), left: faults.clone(), takes_effect: false };
+    let spool = Severed {
+        inner: inner.clone(),
+        left: faults.clone(),
+        takes_effect: false,
+        unreadable: Arc::default(),
+        stuck: Arc::default(),
+    };
     let quarantine = Quarantine::open(Arc::new(spool), QuarantineSettings::default()).await.expect("it opens");
     let world = World::build(|builder| builder.quarantine(quarantine));
     faults.store(0, Ordering::SeqCst);
@@ -233,8 +239,15 @@ async fn s33_a_crash_at_each_step_of_a_release_neither_loses_nor_doubles() {
         for step in 0..3 {
             let (mail, aside) = (Arc::new(MemorySpool::new()), Arc::new(MemorySpool::new()));
             let left = Arc::new(AtomicI64::new(i64::MAX));
-            let severed =
-                |inner: &Arc<MemorySpool>| Arc::new(Severed { inner: inner.clone(), left: left.clone(), takes_effect });
+            let severed = |inner: &Arc<MemorySpool>| {
+                Arc::new(Severed {
+                    inner: inner.clone(),
+                    left: left.clone(),
+                    takes_effect,
+                    unreadable: Arc::default(),
+                    stuck: Arc::default(),
+                })
+            };
             let quarantine = Quarantine::open(severed(&aside), QuarantineSettings::default()).await.expect("it opens");
             let world = World::over(severed(&mail), mail.clone(), |builder| builder.quarantine(quarantine));
             send(&world.queue, &["b@one.example"], "X-Quarantine: 0\r\n").await;
@@ -270,7 +283,13 @@ async fn s33_a_release_that_failed_half_way_is_ended_by_the_next() {
         let (mail, aside) = (Arc::new(MemorySpool::new()), Arc::new(MemorySpool::new()));
         let left = Arc::new(AtomicI64::new(i64::MAX));
         let severed = |inner: &Arc<MemorySpool>| {
-            Arc::new(Severed { inner: inner.clone(), left: left.clone(), takes_effect: false })
+            Arc::new(Severed {
+                inner: inner.clone(),
+                left: left.clone(),
+                takes_effect: false,
+                unreadable: Arc::default(),
+                stuck: Arc::default(),
+            })
         };
         let quarantine = Quarantine::open(severed(&aside), QuarantineSettings::default()).await.expect("it opens");
         let world = World::over(severed(&mail), mail.clone(), |builder| builder.quarantine(quarantine));
@@ -293,6 +312,98 @@ async fn s33_a_release_that_failed_half_way_is_ended_by_the_next() {
         assert_eq!(world.hops.times("b@one.example").len(), 1, "step {step}");
         world.assert_balanced();
     }
+}
+
+/// A quarantine in which some records cannot be read.
+async fn damaged_world() -> (World, Arc<MemorySpool>, Arc<Mutex<Vec<QueueId>>>) {
+    let (inner, unreadable) = (Arc::new(MemorySpool::new()), Arc::<Mutex<Vec<QueueId>>>::default());
+    let left = Arc::new(AtomicI64::new(i64::MAX));
+    let spool = Severed {
+        inner: inner.clone(),
+        left,
+        takes_effect: false,
+        unreadable: unreadable.clone(),
+        stuck: Arc::default(),
+    };
+    let quarantine = Quarantine::open(Arc::new(spool), QuarantineSettings::default()).await.expect("it opens");
+    (World::build(|builder| builder.quarantine(quarantine)), inner, unreadable)
+}
+
+#[tokio::test(start_paused = true)] // SECURITY.md D-36: retention is counted by one clock.
+async fn d36_a_clock_that_was_wrong_at_the_start_shortens_no_retention() {
+    let (world, spool) = world().await;
+    world.clock.set(start_time() + 10_000 * DAY);
+    send(&world.queue, &["b@one.example"], "X-Quarantine: 0\r\n").await;
+    world.pass(MINUTE).await;
+    let entry = &entries(&world.queue).await[0];
+    assert!(entry.since >= start_time() + 10_000 * DAY, "{entry:?}");
+    assert_eq!(entry.expires, entry.since + 30 * DAY);
+    // As after a restart: both clocks are right.
+    let quarantine = quarantine(&spool, |_| {}).await;
+    let clock = smtp_queue::VirtualClock::starting_at(start_time() + 10_001 * DAY);
+    let again = World::build(|builder| builder.quarantine(quarantine).clock(clock));
+    again.pass(2 * HOUR).await;
+    assert_eq!(spool.totals().messages, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn s33_what_cannot_be_read_can_be_removed_expires_and_keeps_nothing_else_from_it() {
+    let (world, spool, unreadable) = damaged_world().await;
+    for _ in 0..3 {
+        send(&world.queue, &["b@one.example"], "X-Quarantine: 0\r\n").await;
+    }
+    world.pass(MINUTE).await;
+    let ids: Vec<_> = entries(&world.queue).await.iter().map(|entry| entry.id).collect();
+    unreadable.lock().expect("no panic").extend(&ids[..2]);
+    assert_eq!(entries(&world.queue).await.len(), 1);
+    assert_eq!(world.queue.remove_quarantined(ids[0]).await.expect("it works"), Some(1));
+    let totals = world.queue.quarantine().expect("there").totals();
+    assert_eq!((totals.messages, totals.octets > 0), (2, true));
+    world.pass(31 * DAY).await;
+    assert_eq!(spool.totals().messages, 0);
+    assert_eq!(world.queue.quarantine().expect("there").totals(), smtp_queue::QuarantineTotals::default());
+    world.assert_balanced();
+}
+
+/// Of two releases that a crash left half done, one cannot be ended: the other is, and the first is delivered once when it can.
+#[tokio::test(start_paused = true)]
+async fn s33_a_release_that_cannot_be_ended_is_delivered_when_it_can() {
+    let (mail, aside) = (Arc::new(MemorySpool::new()), Arc::new(MemorySpool::new()));
+    let (left, stuck) = (Arc::new(AtomicI64::new(i64::MAX)), Arc::<Mutex<Vec<QueueId>>>::default());
+    let severed = |inner: &Arc<MemorySpool>| {
+        let (left, stuck) = (left.clone(), stuck.clone());
+        Arc::new(Severed { inner: inner.clone(), left, takes_effect: false, unreadable: Arc::default(), stuck })
+    };
+    let open = async || Quarantine::open(severed(&aside), QuarantineSettings::default()).await.expect("it opens");
+    let first = open().await;
+    let world = World::over(severed(&mail), mail.clone(), |builder| builder.quarantine(first));
+    for recipient in ["a@one.example", "b@one.example"] {
+        send(&world.queue, &[recipient], "X-Quarantine: 0\r\n").await;
+    }
+    world.pass(MINUTE).await;
+    let ids: Vec<_> = entries(&world.queue).await.iter().map(|entry| entry.id).collect();
+    for id in &ids {
+        // The mark and the message, and not the removal.
+        left.store(2, Ordering::SeqCst);
+        assert!(world.queue.release_quarantined(*id).await.is_err());
+        left.store(i64::MAX, Ordering::SeqCst);
+    }
+    drop(world);
+    for spool in [&mail, &aside] {
+        spool.reopen();
+    }
+    stuck.lock().expect("no panic").push(ids[0]);
+    let second = open().await;
+    let world = World::over(severed(&mail), mail.clone(), |builder| builder.quarantine(second));
+    world.pass(DAY).await;
+    let times = |recipient: &str| world.hops.times(recipient).len();
+    assert_eq!((times("a@one.example"), times("b@one.example")), (0, 1));
+    assert!(world.queue.release_quarantined(ids[0]).await.is_err());
+    stuck.lock().expect("no panic").clear();
+    assert!(world.queue.release_quarantined(ids[0]).await.expect("it works").is_some());
+    world.pass(DAY).await;
+    assert_eq!((times("a@one.example"), times("b@one.example")), (1, 1));
+    assert_eq!((mail.totals().messages, aside.totals().messages), (0, 0));
 }
 
 #[tokio::test(start_paused = true)] // SECURITY.md D-13: no name from outside becomes the name of a file.
@@ -336,6 +447,10 @@ struct Severed {
     left: Arc<AtomicI64>,
     /// The write at which it ends is done, and its answer lost.
     takes_effect: bool,
+    /// Their records are damaged.
+    unreadable: Arc<Mutex<Vec<QueueId>>>,
+    /// They cannot be removed.
+    stuck: Arc<Mutex<Vec<QueueId>>>,
 }
 
 impl Severed {
@@ -390,6 +505,9 @@ impl Spool for Severed {
     }
 
     async fn remove(&self, id: QueueId) -> Result<Option<u64>, SpoolError> {
+        if self.stuck.lock().expect("no panic").contains(&id) {
+            return Err(Self::error());
+        }
         self.written(self.inner.remove(id)).await
     }
 
@@ -408,6 +526,9 @@ impl Spool for Severed {
 
     async fn show(&self, id: QueueId) -> Result<Option<Shown>, SpoolError> {
         self.read()?;
+        if self.unreadable.lock().expect("no panic").contains(&id) {
+            return Err(SpoolError::Damaged { id });
+        }
         self.inner.show(id).await
     }
 
