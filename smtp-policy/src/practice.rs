@@ -8,7 +8,8 @@ use crate::finding::{Action, Finding, Outcome};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Preset {
-    /// Heuristics only observe; what is refused rests on an RFC.
+    /// Heuristics only observe; what is refused rests on an RFC. Whoever sends is told of failures, also where nothing confirms
+    /// that it was the sender (RFC 5321 §6.1; PRACTICES S21).
     RfcStrict,
     /// Heuristics score and greylist. The default.
     #[default]

@@ -367,7 +367,9 @@ impl Policy for Chain {
         if self.is_ours(cx.connection()) && shared.iter().all(is_silent) {
             return Verdict::Continue;
         }
-        if shared.iter().any(|observation| observation.confirms_sender) {
+        // PRACTICES S21: by the letter of RFC 5321 §6.1 every sender is told; otherwise one whom SPF or DKIM confirms.
+        let tells_everybody = self.rules.preset() == Preset::RfcStrict;
+        if tells_everybody || shared.iter().any(|observation| observation.confirms_sender) {
             cx.confirm_sender();
         }
         if let Some(authserv_id) = &self.authserv_id {

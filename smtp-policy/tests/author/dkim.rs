@@ -220,6 +220,8 @@ async fn s39_a_broken_signature_refuses_nobody() {
             let lines = message(&["RCPT TO:<user@example.org>"], &broken);
             let seen = converse(vec![Arc::new(chain)], "192.0.2.1", &lines).await;
             let [delivered] = &seen.delivered[..] else { panic!("{seen:?}") };
+            // PRACTICES S21: by the letter of RFC 5321 §6.1 whoever sends is told.
+            assert_eq!(delivered.sender_confirmed, preset == Preset::RfcStrict);
             let [results] = &delivered.fields("Authentication-Results")[..] else { panic!("{delivered:?}") };
             assert!(
                 results.starts_with("mx.example.org; dkim=fail reason=\"body was changed\" header.d=client.example")
