@@ -125,3 +125,35 @@ async fn d16_forged_mail_that_fails_makes_no_notification() {
     assert_eq!(TO_OTHERS.load(Ordering::Relaxed), 0, "nothing was sent to anybody whose name was forged");
     assert!(events.count("withheld") > messages / 3, "the log says why nobody was told");
 }
+
+#[tokio::test(start_paused = true)] // PRACTICES.md S17: "dictionary run of 10,000 recipients: zero DSNs"
+async fn s17_a_dictionary_of_ten_thousand_names_is_refused_at_rcpt_and_makes_no_notification() {
+    let world = World::new();
+    let server = Server::builder("mx.example.org")
+        .recipients(MailboxTable::parse(TABLE).expect("a table"))
+        .deliver(world.queue.clone())
+        .listen("127.0.0.1:0")
+        .await
+        .expect("it listens");
+    let config = ClientConfig::new("client.example").expect("a name");
+    // A session ends after 20 unknown recipients (SECURITY.md D-19).
+    for session in 0..500 {
+        let (ours, theirs) = tokio::io::duplex(64 << 10);
+        let address = |text: &str| text.parse().expect("an address");
+        let talk = async {
+            let mut connection = ClientConnection::over(ours, &config).await.expect("it greets");
+            let names: Vec<_> = (0..20).map(|name| format!("name{}@one.example", session * 20 + name)).collect();
+            let envelope = Envelope::parse("forged@victim.example", &names).expect("paths");
+            let said = connection.send(&envelope, Bytes::from_static(b"Subject: x\r\n\r\nx\r\n")).await;
+            for result in said.recipients() {
+                let reply = result.as_ref().err().and_then(|error| error.reply()).map(ToString::to_string);
+                let reply = reply.unwrap_or_default();
+                assert!(reply.starts_with("550 5.1.1 ") || reply.starts_with("421 4.7.0 "), "{reply}");
+            }
+            connection.quit().await;
+        };
+        tokio::join!(talk, server.serve_connection(theirs, address("192.0.2.1:1"), address("192.0.2.25:25")));
+    }
+    world.pass(6 * DAY).await;
+    assert_eq!((world.queue.totals().mail.taken, world.hops.seen().len(), world.events.all().len()), (0, 0, 0));
+}
