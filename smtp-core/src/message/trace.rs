@@ -203,6 +203,43 @@ mod tests {
         assert!(!received("<>", None).contains(" for "));
     }
 
+    #[test] // PRACTICES.md S29: all 17 words (RFC 5321 §4.4, RFC 3848 §2, RFC 6531 §4.3)
+    fn s29_received_has_each_of_the_seventeen_words() {
+        use Protocol::{Esmtp, Esmtpa, Esmtps, Esmtpsa, Lmtp, Lmtpa, Lmtps, Lmtpsa, Smtp};
+        let host = Host::parse("mx.example.org").expect("valid");
+        for (with, word, with_utf8) in [
+            (Smtp, "SMTP", "SMTP"),
+            (Esmtp, "ESMTP", "UTF8SMTP"),
+            (Esmtpa, "ESMTPA", "UTF8SMTPA"),
+            (Esmtps, "ESMTPS", "UTF8SMTPS"),
+            (Esmtpsa, "ESMTPSA", "UTF8SMTPSA"),
+            (Lmtp, "LMTP", "UTF8LMTP"),
+            (Lmtpa, "LMTPA", "UTF8LMTPA"),
+            (Lmtps, "LMTPS", "UTF8LMTPS"),
+            (Lmtpsa, "LMTPSA", "UTF8LMTPSA"),
+        ] {
+            for (with, word) in [(with, word), (with.with_smtputf8(), with_utf8)] {
+                let field = Received {
+                    helo: &host,
+                    client: "192.0.2.1".parse().expect("valid"),
+                    by: &host,
+                    with,
+                    id: "0f3a-1",
+                    reverse_path: &ReversePath::Null,
+                    recipient: None,
+                    priority: None,
+                    time: UNIX_EPOCH,
+                };
+                let field = field.to_field().to_string().replace("\r\n", "");
+                let expected = format!(
+                    "Received: from mx.example.org ([192.0.2.1]) by mx.example.org with {word} id 0f3a-1 \
+                     (envelope-from <>); Thu, 1 Jan 1970 00:00:00 +0000"
+                );
+                assert_eq!(field.replace("  ", " "), expected);
+            }
+        }
+    }
+
     #[test] // RFC 6710 §7: a clause of its own, behind all that RFC 5321 §4.4 has.
     fn r6710_received_says_the_priority() {
         let host = Host::parse("mx.example.org").expect("valid");
