@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use smtp_core::{ClientConfig, DnsName, Domain, Host, IpNet, Observer, Resolver, ResolverTable};
 use smtp_policy::{
-    AbuseForm, AccessRule, AccessRules, Action, Callouts, Chain, Clamd, Dmarc, DnsList, Dnsbl, Dnswl, FileStateStore,
-    FilterAddress, HickoryResolver, MemoryStateStore, Preset, Rate, RateLimits, Rspamd, Spamd, StateStore, Thresholds,
-    UnknownPractice,
+    AbuseForm, AccessRule, AccessRules, Action, Callouts, Chain, Clamd, Dmarc, DnsList, Dnsbl, Dnswl, DomainDnsbl,
+    FileStateStore, FilterAddress, FilterLimits, HickoryResolver, MemoryStateStore, Preset, Rate, RateLimits, Rspamd,
+    Spamd, Spf, StateStore, Thresholds, UnknownPractice,
 };
 
 use crate::AnyError;
@@ -28,6 +29,10 @@ pub(crate) struct PolicySettings {
     pub(crate) trusted: Vec<IpNet>,
     /// Whose seals are believed where DMARC fails.
     pub(crate) trusted_sealers: Vec<Domain>,
+    /// Who forwards mail for our users: SPF has nothing to say of them.
+    pub(crate) forwarders: Vec<IpNet>,
+    /// What a look of the filters may cost.
+    pub(crate) filter_limits: FilterLimits,
     /// Whom to ask for DNS; with none, those whom the system asks.
     pub(crate) dns: Vec<SocketAddr>,
     /// Whether strangers may be asked to come again.
@@ -83,9 +88,22 @@ impl Default for CalloutSettings {
     }
 }
 
-/// A list of bad clients.
+/// What a list is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum BlocklistOf {
+    /// Addresses of clients.
+    #[default]
+    Clients,
+    /// Domains of reverse-paths and greetings.
+    Domains,
+}
+
+/// A list of bad clients, or of domains.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Blocklist {
+    /// What it is about.
+    pub(crate) of: BlocklistOf,
     /// Its zone.
     pub(crate) zone: DnsName,
     /// What a client on it scores; `None`: as the check has it.
@@ -189,26 +207,23 @@ fn chain(
     if let Some(form) = policy.abuse_form.clone() {
         chain = chain.with_abuse_form(form);
     }
-    if !policy.blocklists.is_empty() {
-        let lists = policy.blocklists.iter().map(|list| {
-            let zone = DnsList::new(list.zone.clone());
-            let zone = list.weight.map_or_else(|| zone.clone(), |weight| zone.clone().with_weight(weight));
-            if list.refuse { zone.refusing() } else { zone }
-        });
-        chain = chain.with(lists.fold(Dnsbl::new(dns.clone()), Dnsbl::with));
+    if !policy.forwarders.is_empty() {
+        let spf = policy.forwarders.iter().copied().fold(Spf::new(dns.clone()).named(hostname), Spf::with_forwarder);
+        chain = chain.with_instead(spf);
     }
+    chain = with_blocklists(chain, &policy.blocklists, dns);
     if !policy.allowlists.is_empty() {
         let lists = policy.allowlists.iter().cloned().map(DnsList::new);
         chain = chain.with(lists.fold(Dnswl::new(dns.clone()), Dnswl::with));
     }
     if let Some(address) = policy.clamd.clone() {
-        chain = chain.with(Clamd::new(address));
+        chain = chain.with(Clamd::new(address).with_limits(policy.filter_limits));
     }
     if let Some(address) = policy.spamd.clone() {
-        chain = chain.with(Spamd::new(address));
+        chain = chain.with(Spamd::new(address).with_limits(policy.filter_limits));
     }
     if let Some(address) = policy.rspamd.clone() {
-        chain = chain.with(Rspamd::new(address));
+        chain = chain.with(Rspamd::new(address).with_limits(policy.filter_limits));
     }
     if !policy.greylist {
         chain = chain.without_greylisting().with_action("familiar", Action::Off)?;
@@ -228,6 +243,26 @@ fn chain(
         rules.set_weight(practice, *weight)?;
     }
     Ok(chain)
+}
+
+/// With the lists that name clients, and those that name domains.
+fn with_blocklists(mut chain: Chain, blocklists: &[Blocklist], dns: &Arc<dyn Resolver>) -> Chain {
+    let of = |of: BlocklistOf| {
+        let lists = blocklists.iter().filter(move |list| list.of == of).map(|list| {
+            let zone = DnsList::new(list.zone.clone());
+            let zone = list.weight.map_or_else(|| zone.clone(), |weight| zone.clone().with_weight(weight));
+            if list.refuse { zone.refusing() } else { zone }
+        });
+        lists.collect::<Vec<_>>()
+    };
+    let (clients, domains) = (of(BlocklistOf::Clients), of(BlocklistOf::Domains));
+    if !clients.is_empty() {
+        chain = chain.with(clients.into_iter().fold(Dnsbl::new(dns.clone()), Dnsbl::with));
+    }
+    if !domains.is_empty() {
+        chain = chain.with(domains.into_iter().fold(DomainDnsbl::new(dns.clone()), DomainDnsbl::with));
+    }
+    chain
 }
 
 /// With the callouts that are wanted; they score unless `policy.actions` says more.

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use smtp_policy::{Action, FilterAddress, Preset, Receipts};
+use smtp_policy::{Action, FilterAddress, FilterLimits, Preset, Receipts};
 use toml::Spanned;
 
-use crate::policy::{Blocklist, CalloutSettings, PolicySettings};
+use crate::policy::{Blocklist, BlocklistOf, CalloutSettings, PolicySettings};
 
 use super::access::{self, AccessTable};
 use super::check::{parsed, set};
@@ -26,6 +27,7 @@ pub(super) struct PolicyTable {
     preset: Placed<String>,
     trusted: Option<Vec<Spanned<String>>>,
     trusted_sealers: Option<Vec<Spanned<String>>>,
+    forwarders: Option<Vec<Spanned<String>>>,
     dns: Option<Vec<Spanned<String>>>,
     greylist: Placed<bool>,
     receipts: Placed<String>,
@@ -33,6 +35,8 @@ pub(super) struct PolicyTable {
     clamd: Placed<String>,
     spamd: Placed<String>,
     rspamd: Placed<String>,
+    filter_seconds: Placed<u64>,
+    filter_octets: Placed<u64>,
     greylist_score: Placed<u32>,
     tag_score: Placed<u32>,
     reject_score: Placed<u32>,
@@ -61,6 +65,7 @@ pub(super) struct PolicyTable {
 #[serde(deny_unknown_fields)]
 struct BlocklistTable {
     zone: Spanned<String>,
+    of: Placed<BlocklistOf>,
     weight: Placed<u16>,
     refuse: Placed<bool>,
 }
@@ -107,7 +112,8 @@ pub(super) fn check(report: &mut Report<'_>, table: &PolicyTable) -> PolicySetti
     let blocklists = table.blocklist.iter().filter_map(|list| {
         let zone = parsed(report, "policy.blocklist.zone", "a zone of DNS", &list.zone)?;
         let refuse = list.refuse.as_ref().is_some_and(|refuse| *refuse.get_ref());
-        Some(Blocklist { zone, weight: list.weight.as_ref().map(|weight| *weight.get_ref()), refuse })
+        let of = list.of.as_ref().map(|of| *of.get_ref()).unwrap_or_default();
+        Some(Blocklist { zone, of, weight: list.weight.as_ref().map(|weight| *weight.get_ref()), refuse })
     });
     let blocklists = blocklists.collect();
     PolicySettings {
@@ -125,6 +131,13 @@ pub(super) fn check(report: &mut Report<'_>, table: &PolicyTable) -> PolicySetti
             "the address of a name server, like `192.0.2.53:53`",
             table.dns.as_deref().unwrap_or_default(),
         ),
+        forwarders: all(
+            report,
+            "policy.forwarders",
+            "a network like `192.0.2.0/24`",
+            table.forwarders.as_deref().unwrap_or_default(),
+        ),
+        filter_limits: filter_limits(report, table),
         greylist: table.greylist.as_ref().is_none_or(|on| *on.get_ref()),
         strips_receipts: receipts.unwrap_or_else(|| Receipts::are_stripped(preset)),
         abuse_form: table
@@ -177,6 +190,15 @@ pub(super) fn check_with_others(report: &mut Report<'_>, table: &PolicyTable, co
             );
         }
     }
+}
+
+/// What one look of clamd, spamd or rspamd may cost.
+fn filter_limits(report: &mut Report<'_>, table: &PolicyTable) -> FilterLimits {
+    let limits = FilterLimits::default();
+    let (mut seconds, mut octets) = (limits.time.as_secs(), limits.octets);
+    set(report, "policy.filter_seconds", 1, 100, table.filter_seconds.clone(), &mut seconds);
+    set(report, "policy.filter_octets", 1, 1 << 30, table.filter_octets.clone(), &mut octets);
+    FilterLimits { time: Duration::from_secs(seconds), octets }
 }
 
 fn callouts(report: &mut Report<'_>, table: &PolicyTable) -> CalloutSettings {
@@ -249,6 +271,7 @@ impl From<&PolicySettings> for PolicyTable {
             preset: Some(unplaced(config.preset.as_str().to_owned())),
             trusted: Some(texts(&config.trusted)),
             trusted_sealers: Some(texts(&config.trusted_sealers)),
+            forwarders: Some(texts(&config.forwarders)),
             dns: Some(texts(&config.dns)),
             greylist: Some(unplaced(config.greylist)),
             receipts: Some(unplaced(if config.strips_receipts { STRIP } else { KEEP }.to_owned())),
@@ -256,6 +279,8 @@ impl From<&PolicySettings> for PolicyTable {
             clamd: address(&config.clamd),
             spamd: address(&config.spamd),
             rspamd: address(&config.rspamd),
+            filter_seconds: Some(unplaced(config.filter_limits.time.as_secs())),
+            filter_octets: Some(unplaced(config.filter_limits.octets)),
             greylist_score: score(config.thresholds.greylist),
             tag_score: score(config.thresholds.tag),
             reject_score: score(config.thresholds.reject),
@@ -273,6 +298,7 @@ impl From<&PolicySettings> for PolicyTable {
                 .iter()
                 .map(|list| BlocklistTable {
                     zone: unplaced(list.zone.to_string()),
+                    of: Some(unplaced(list.of)),
                     weight: list.weight.map(unplaced),
                     refuse: Some(unplaced(list.refuse)),
                 })

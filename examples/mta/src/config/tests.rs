@@ -94,6 +94,25 @@ fn an_error_names_file_line_column_and_key() {
     }
 }
 
+#[test] // PRACTICES S27, S35, S18
+fn lists_of_domains_forwarders_and_costs_of_filters_are_said() {
+    let text = "[policy]\nforwarders = [\"192.0.2.0/24\", \"x\"]\nfilter_seconds = 101\nfilter_octets = 0\n\
+                [[policy.blocklist]]\nzone = \"list.example\"\nof = \"hosts\"\n";
+    assert!(errors(text).starts_with("mta.toml:7:6: policy.blocklist.of: unknown variant `hosts`"), "{}", errors(text));
+    assert_eq!(
+        errors(text.trim_end_matches("of = \"hosts\"\n")),
+        "mta.toml:2:31: policy.forwarders: `x` is not a network like `192.0.2.0/24`: invalid IP address syntax\n\
+         mta.toml:3:18: policy.filter_seconds: 101 is not between 1 and 100\n\
+         mta.toml:4:17: policy.filter_octets: 0 is not between 1 and 1073741824"
+    );
+    let text = "[policy]\nforwarders = [\"192.0.2.0/24\"]\nfilter_seconds = 7\n\
+                [[policy.blocklist]]\nzone = \"list.example\"\nof = \"domains\"\nweight = 1\n";
+    let config = Config::parse("mta.toml", text).expect("a configuration");
+    assert_eq!(config.policy.filter_limits.time, std::time::Duration::from_secs(7));
+    let chain = crate::policy::plan(&config.hostname, &config.domains, &config.policy).expect("a plan");
+    assert!(chain.rules().action("domain-dnsbl").is_some() && chain.rules().action("dnsbl").is_none());
+}
+
 #[test]
 fn a_listener_may_keep_strangers_waiting_for_a_minute() {
     let listener =

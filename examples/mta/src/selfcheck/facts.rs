@@ -7,6 +7,7 @@ use smtp_policy::{DkimKey, DnsList, OwnDomain, OwnHost, OwnTls, SelfFinding, Sel
 
 use crate::AnyError;
 use crate::config::{Config, ListenerConfig, ListenerService, ListenerTls, Mailboxes, Protocol};
+use crate::policy::BlocklistOf;
 
 const FILE: SelfItem = SelfItem::new("certificate-file", "S23", "the file of a certificate can be read");
 
@@ -36,7 +37,7 @@ pub(super) fn host(config: &Config, own: &[IpAddr], sends_for: &[Domain]) -> Res
         };
         host = host.with_listener(port, tls, listener.service == ListenerService::Submission);
     }
-    for list in &config.policy.blocklists {
+    for list in config.policy.blocklists.iter().filter(|list| list.of == BlocklistOf::Clients) {
         host = host.with_blocklist(DnsList::new(list.zone.clone()));
     }
     for domain in sends_for {
