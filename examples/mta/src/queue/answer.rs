@@ -1,9 +1,12 @@
 //! What a request of the control socket does.
 
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
+use smtp_core::Mailbox;
 use smtp_queue::{Queue, QueueId, SpoolError};
 
+use super::open::LOCAL;
 use super::{quarantine, report};
 
 /// The most messages in one answer.
@@ -11,7 +14,7 @@ pub(super) const LIST_LIMIT: usize = 10_000;
 /// How many are listed where nothing is said.
 pub(super) const LISTED: usize = 20;
 
-/// Answers one request: `list [LIMIT [AFTER]]`, `totals`, `show ID`, `hold ID`, `release ID`, `retry ID`, `remove ID`, and
+/// Answers one request: `list [LIMIT [AFTER]]`, `domains`, `totals`, `show ID`, `hold ID`, `release ID`, `retry ID`, `remove ID`, and
 /// what `quarantine` knows, with that word in front.
 ///
 /// # Errors
@@ -25,6 +28,7 @@ pub(super) async fn answer(queue: &Queue, request: &str) -> Result<String, Strin
         ("list", []) => list(queue, LISTED, None).await,
         ("list", [limit]) => list(queue, number(limit)?, None).await,
         ("list", [limit, after]) => list(queue, number(limit)?, Some(id(after)?)).await,
+        ("domains", []) => domains(queue).await,
         ("totals", []) => Ok(report::totals(&queue.totals())),
         ("show", [text]) => show(queue, id(text)?).await,
         ("hold", [text]) => said(text, "is held", queue.hold(id(text)?).await),
@@ -86,6 +90,23 @@ async fn list(queue: &Queue, limit: usize, after: Option<QueueId>) -> Result<Str
         None => text.push_str("the queue is empty\n"),
     }
     Ok(text)
+}
+
+/// Under which domains of reverse-paths mail leaves, a line each: of the oldest messages, as many as a list may have.
+async fn domains(queue: &Queue) -> Result<String, String> {
+    let mut domains = BTreeSet::new();
+    for message in queue.list(None, LIST_LIMIT).await.map_err(|error| in_words(&error))? {
+        let Ok(Some(entry)) = queue.show(message.id).await else { continue };
+        let envelope = &entry.shown.envelope;
+        for progress in entry.shown.progress.iter().filter(|progress| *progress.site != *LOCAL) {
+            for waiting in &progress.waiting {
+                let Some(recipient) = envelope.recipients.get(waiting.index as usize) else { continue };
+                let sender = envelope.outgoing_of(recipient).mailbox().and_then(Mailbox::domain);
+                domains.extend(sender.map(ToString::to_string));
+            }
+        }
+    }
+    Ok(domains.into_iter().map(|domain| domain + "\n").collect())
 }
 
 async fn show(queue: &Queue, id: QueueId) -> Result<String, String> {

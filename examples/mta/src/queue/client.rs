@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use smtp_core::Domain;
 use smtp_queue::{FileStorage, OpenError, SegmentSpool};
 
 use crate::AnyError;
@@ -123,7 +124,17 @@ pub(super) fn each(verb: &str, messages: &Messages) -> Result<(), AnyError> {
     failed.map_or(Ok(()), Err)
 }
 
+/// The domains under which mail leaves, as the server says that runs there; none where none runs.
+pub(crate) fn domains_in_use(directory: &Path) -> Vec<Domain> {
+    asked(directory, "domains")
+        .map_or_else(|_| Vec::new(), |text| text.lines().filter_map(|it| it.parse().ok()).collect())
+}
+
 pub(super) fn ask(directory: &Path, request: &str) -> Result<(), AnyError> {
+    Ok(io::stdout().write_all(asked(directory, request)?.as_bytes())?)
+}
+
+fn asked(directory: &Path, request: &str) -> Result<String, AnyError> {
     let path = socket(directory);
     let mut stream = UnixStream::connect(&path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
@@ -136,7 +147,7 @@ pub(super) fn ask(directory: &Path, request: &str) -> Result<(), AnyError> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).map_err(|error| format!("the server did not answer: {error}"))?;
     match answer.split_once('\n') {
-        Some(("ok", text)) => Ok(io::stdout().write_all(text.as_bytes())?),
+        Some(("ok", text)) => Ok(text.to_owned()),
         Some((problem, _)) => Err(problem.strip_prefix("error ").unwrap_or(problem).to_owned().into()),
         None => Err("the server did not answer".into()),
     }

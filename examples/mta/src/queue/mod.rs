@@ -17,7 +17,7 @@ mod quarantine;
 mod report;
 mod sources;
 
-pub(crate) use self::client::{QueueCommand, QueuePlace, run};
+pub(crate) use self::client::{QueueCommand, QueuePlace, domains_in_use, run};
 pub(crate) use self::control::Control;
 pub(crate) use self::open::{QueueOnDisk, describe_durability};
 pub(crate) use self::quarantine::{QuarantineCommand, run as run_quarantine};

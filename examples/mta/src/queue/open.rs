@@ -80,6 +80,9 @@ fn open_spool(directory: &Path, what: &str) -> Result<(Arc<dyn Spool>, RecoveryR
     Ok((Arc::new(spool), report))
 }
 
+/// The site of the Maildirs.
+pub(super) const LOCAL: &str = "local";
+
 /// Local domains to their Maildirs, everything else to the smart host.
 fn routing(config: &Config, store: &Arc<MaildirStore>, sources: &SourcePool) -> Result<Routing, AnyError> {
     let report = |_: &smtp_queue::Attempt, error: &smtp_queue::MaildirError| {
@@ -87,7 +90,7 @@ fn routing(config: &Config, store: &Arc<MaildirStore>, sources: &SourcePool) -> 
     };
     let left_out: &[&str] = if config.policy.strips_receipts { &RECEIPT_FIELDS } else { &[] };
     let maildirs = MaildirTransport::new(store.clone()).on_failure(report).leaving_out(left_out.iter().copied());
-    let local = Route::new("local", maildirs);
+    let local = Route::new(LOCAL, maildirs);
     let elsewhere = match &config.smart_host {
         Some(host) => {
             let protocol = if config.relay_protocol == Protocol::Lmtp { "lmtp" } else { "smtp" };

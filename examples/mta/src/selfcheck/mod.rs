@@ -19,6 +19,7 @@ use smtp_policy::{DkimKey, SelfReport, Severity, is_public, leads_to, selfcheck_
 use crate::AnyError;
 use crate::config::Config;
 use crate::policy;
+use crate::queue::domains_in_use;
 
 /// What `mta check` is told.
 #[derive(Debug, Args)]
@@ -72,7 +73,9 @@ pub(crate) fn run(options: &CheckOptions) -> Result<ExitCode, AnyError> {
         DkimKey::from_pem(selector, &pem).map_err(|error| format!("{}: {error}", file.display()))
     });
     let keys = keys.collect::<Result<Vec<_>, _>>()?;
-    let host = facts::host(&config, &options.address, &options.sends_for)?;
+    // PRACTICES S16: the domains that are told, and those that mail which waits leaves under.
+    let sends_for = [options.sends_for.clone(), domains_in_use(&config.queue_directory())].concat();
+    let host = facts::host(&config, &options.address, &sends_for)?;
     let own = facts::domains(&config, &domains, &keys)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let report = runtime.block_on(async {

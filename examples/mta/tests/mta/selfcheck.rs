@@ -3,6 +3,7 @@
 use std::fs;
 use std::process::Output;
 
+use crate::common::smart_host::nobody;
 use crate::common::{Mta, mta, text};
 use crate::name_server::NameServer;
 
@@ -110,6 +111,32 @@ fn s15_a_role_that_the_server_refuses_is_an_error() {
     assert_eq!(output.status.code(), Some(1));
     assert!(findings.contains(&"X role-mailbox <postmaster@other.example>".to_owned()), "{findings:?}");
     assert!(findings.contains(&"+ role-mailbox <postmaster>".to_owned()), "{findings:?}");
+}
+
+#[test] // PRACTICES S16: "the list equals the domains in the queue's records"
+fn s16_contacts_are_wanted_for_each_domain_under_which_mail_leaves() {
+    let dns = NameServer::start(&ZONE);
+    let relay = format!("\n[relay]\nsmart_host = \"{}\"\nclients = [\"127.0.0.0/8\"]\n", nobody());
+    let server = Mta::with_config(&(config(&dns.address.to_string()) + &relay));
+    for (from, to) in [
+        ("news@lists.example", "carol@other.example"),
+        ("<>", "carol@other.example"),
+        ("bob@example.org", "dave@other.example"),
+        ("stranger@client.example", "alice@example.org"),
+    ] {
+        assert!(server.send(from, &[to], b"Subject: x\n\nx\n").status.success(), "{from}");
+    }
+    let contacts = |output: &Output| {
+        let all = findings(output).into_iter();
+        all.filter_map(|line| line.strip_prefix("- contacts ").map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let output = check(&server, &["--address", "192.0.2.1"]);
+    assert_eq!(
+        contacts(&output),
+        ["example.net", "example.org", "lists.example", "192.0.2.1"],
+        "{}",
+        text(&output.stdout)
+    );
 }
 
 #[test] // PRACTICES P5: what nobody answers is neither right nor wrong, and has a status of its own
