@@ -64,6 +64,16 @@ pub(super) fn list(directory: &Path) -> io::Result<Vec<TraceFile>> {
     Ok(files)
 }
 
+/// Removes what was kept when it was still to be kept.
+pub(super) fn remove_all(directory: &Path) {
+    for file in list(directory).unwrap_or_default() {
+        if let Err(error) = fs::remove_file(&file.path) {
+            let file = file.path.display();
+            tracing::warn!(target: "mta", %file, %error, "an old trace cannot be removed");
+        }
+    }
+}
+
 impl<C: Fn() -> SystemTime> TraceFiles<C> {
     /// In that directory, which is made with the first line. Each file begins with `heading`.
     pub(super) fn new(directory: PathBuf, settings: TraceSettings, heading: String, clock: C) -> Self {

@@ -73,6 +73,7 @@ impl TraceOnDisk {
     /// Where the configuration names a practice that nobody looks at, or there can be no thread.
     pub(crate) fn open(config: &Config) -> Result<Option<Self>, AnyError> {
         if config.trace.keep.is_zero() {
+            files::remove_all(&config.trace_directory());
             return Ok(None);
         }
         let chain = policy::plan(&config.hostname, &config.domains, &config.policy)?;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
-use crate::common::{Mta, mta, text, wait_until};
+use crate::common::{Mta, files, mta, text, wait_until};
 
 /// With a name server that nobody is: all that DNS knows is unknown.
 const STRANGERS: &str = "users = [\"alice@localhost\"]\n[policy]\ntrusted = []\ndns = [\"127.0.0.1:1\"]\n";
@@ -117,6 +117,15 @@ fn nothing_is_traced_where_nobody_wants_it() {
     assert!(server.send("<>", &["alice@localhost"], MESSAGE).status.success());
     server.terminate();
     assert!(!server.data.join(".trace").exists());
+    // Nor is what was traced when somebody did.
+    let directory = tempfile::tempdir().expect("a directory");
+    let trace = directory.path().join("mta-data/.trace");
+    fs::create_dir_all(&trace).expect("made");
+    for name in ["1795311863000.jsonl", "notes.txt"] {
+        fs::write(trace.join(name), "x\n").expect("written");
+    }
+    let server = Mta::in_directory("[trace]\nkeep_days = 0\n", directory);
+    assert_eq!(files(&server.data.join(".trace")), [server.data.join(".trace/notes.txt")]);
 }
 
 /// Two sessions: one is let pass, one has to come again.
