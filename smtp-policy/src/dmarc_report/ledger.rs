@@ -100,12 +100,14 @@ impl Ledger {
             return self.totals(day, now, |totals| totals.left_out += 1).await;
         }
         let row_key = key(b'r', day, domain, &hash);
+        // Of what is left to all a domain takes nothing that it could not use.
+        let is_full = head.as_ref().is_some_and(|head| head.rows >= self.limits.rows_per_domain);
         let is_current = head.is_some_and(|head| head.published == *published && head.phase == Phase::Open);
         if is_current && self.add(&row_key, None, day, now).await? {
             return Ok(());
         }
         let is_there = self.store.get(TABLE, &row_key, now).await?.is_some();
-        let has_room = is_there || self.reserve(day, octets.len() as u64, now).await?;
+        let has_room = is_there || !is_full && self.reserve(day, octets.len() as u64, now).await?;
         let mut place = None;
         self.change_head(day, domain, now, |head| {
             let mut head =

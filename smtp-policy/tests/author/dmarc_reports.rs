@@ -300,6 +300,8 @@ async fn what_is_too_much_is_counted_and_said() {
         ("domains", (vec![("d0", 4, 0), ("d1", 4, 0)], 8)),
         ("rows_per_domain", (vec![("d0", 2, 2), ("d1", 2, 2), ("d2", 2, 2), ("d3", 2, 2)], 0)),
         ("rows", (vec![("d0", 2, 2), ("d1", 0, 4), ("d2", 0, 4), ("d3", 0, 4)], 0)),
+        // What one domain may not have is left to the others.
+        ("both", (vec![("d0", 2, 2), ("d1", 2, 2), ("d2", 0, 4), ("d3", 0, 4)], 0)),
     ] {
         let (world, process) = (World::default(), Process::default());
         world.set_time(TODAY);
@@ -307,7 +309,8 @@ async fn what_is_too_much_is_counted_and_said() {
         match limit {
             "domains" => limits.domains = 2,
             "rows_per_domain" => limits.rows_per_domain = 2,
-            _ => limits.rows = 2,
+            "rows" => limits.rows = 2,
+            _ => (limits.rows_per_domain, limits.rows) = (2, 4),
         }
         for number in 0..4 {
             for peer in ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"] {
