@@ -76,11 +76,11 @@ impl Rewriting {
         });
         let batv = config.outbound.batv.then(|| -> Result<Batv, AnyError> {
             let keys = secrets(&config.batv_secret())?;
-            // The oldest is number 0, so that each keeps its number when another comes.
-            let mut keys = (0..=u8::MAX).zip(keys.into_iter().rev()).collect::<Vec<_>>();
-            let (number, newest) = keys.pop().ok_or("no secret of BATV")?;
-            let batv = Batv::new(number, newest);
-            Ok(keys.into_iter().rev().take(9).fold(batv, |batv, (number, key)| batv.verifying_also(number, key)))
+            // The number that a tag names is that of the key from the end of the file; whoever verifies asks all keys.
+            let numbers = (0..keys.len()).rev().map(|number| u8::try_from(number % 10).unwrap_or_default());
+            let mut keys = numbers.zip(keys);
+            let (number, newest) = keys.next().ok_or("no secret of BATV")?;
+            Ok(keys.fold(Batv::new(number, newest), |batv, (number, key)| batv.verifying_also(number, key)))
         });
         Ok(Self { srs: srs.transpose()?, batv: batv.transpose()? })
     }
