@@ -59,7 +59,11 @@ impl OutboundPolicy for ArcSealing {
         if is_ours(message) || !recipients.iter().any(|recipient| self.leaves(recipient)) {
             return Ok(Vec::new());
         }
-        let status = self.chain.verify(content.arrived()).await.map_err(Transient::new)?.result;
+        // What was seen when the message came counts: a filter may have given it another body since.
+        let status = match reported(content.head()) {
+            Some(status) => status,
+            None => self.chain.verify(content.arrived()).await.map_err(Transient::new)?.result,
+        };
         if status == ArcResult::TempError {
             return Ok(Vec::new());
         }
@@ -73,6 +77,8 @@ fn seal(signer: &DkimSigner, content: &OutboundContent, status: ArcResult) -> io
     let message = Unsigned::read(content.reader()?)?;
     let section = Signed::new(&message.section);
     let Some(number) = next_number(&section) else { return Ok(Vec::new()) };
+    // RFC 8617 §5.1.1: the first set follows none, whatever else stands there.
+    let status = if number == 1 { ArcResult::None } else { status };
     let (now, mut keys) = signer.valid_keys();
     let Some(first) = keys.next() else { return Ok(Vec::new()) };
     let key = if first.is_rsa() { first } else { keys.find(|key| key.is_rsa()).unwrap_or(first) };
@@ -122,11 +128,22 @@ fn name_and_value(field: &[u8]) -> (&[u8], &[u8]) {
     (&field[..colon], field.get(colon + 1..).unwrap_or_default())
 }
 
-/// What our own `Authentication-Results` says, and how the chain came out. Above our `Received` stands only what we wrote.
+/// Our own `Authentication-Results`. Above our `Received` stands what we wrote, and above that what filters wrote later.
+fn own_results(head: &[u8]) -> Option<String> {
+    let own = fields(head).take_while(|field| !field.is("Received")).filter(|field| field.is(FIELD)).last();
+    own.map(|field| String::from_utf8_lossy(field.value).replace("\r\n", "").trim().to_owned())
+}
+
+/// What it says of a chain that was there.
+fn reported(head: &[u8]) -> Option<ArcResult> {
+    let said = results(&own_results(head)?);
+    let word = said.iter().find_map(|result| result.strip_prefix("arc="))?.split([' ', ';']).next()?;
+    [ArcResult::Pass, ArcResult::Fail, ArcResult::TempError].into_iter().find(|result| result.as_str() == word)
+}
+
+/// What our own `Authentication-Results` says, and how the chain came out.
 fn seen(head: &[u8], authserv_id: &Domain, status: ArcResult) -> String {
-    let own = fields(head).take_while(|field| !field.is("Received")).find(|field| field.is(FIELD));
-    let own = own.map(|field| String::from_utf8_lossy(field.value).replace("\r\n", "").trim().to_owned());
-    let own = own.unwrap_or_else(|| authserv_id.as_str().to_owned());
+    let own = own_results(head).unwrap_or_else(|| authserv_id.as_str().to_owned());
     if results(&own).iter().any(|result| result.starts_with("arc=")) {
         return own;
     }

@@ -83,7 +83,8 @@ impl OutboundContent {
         &self.head
     }
 
-    /// The content as it arrived.
+    /// The content as it arrived, or as a policy replaced it
+    /// ([`PolicyContext::replace_body`](crate::PolicyContext::replace_body)).
     pub fn arrived(&self) -> &Content {
         &self.content
     }

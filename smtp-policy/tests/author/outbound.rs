@@ -251,6 +251,25 @@ async fn r8617_5_1_2_a_broken_chain_is_sealed_as_failed_and_then_no_more() {
     assert!(sealed("two.example", dns(), "arc=fail", &full).await.starts_with("Authentication-Results"));
 }
 
+#[tokio::test] // RFC 8617 §5.1: what was seen when the message came counts, whatever filters did to it since
+async fn r8617_5_1_a_chain_that_held_is_sealed_as_that_though_a_filter_changed_the_body() {
+    let good = sealed("one.example", dns(), "spf=pass", MESSAGE).await;
+    let changed = good.replace("Hello", "Hello, says the filter");
+    let again = sealed("two.example", dns(), "spf=pass; arc=pass", &changed).await;
+    assert!(again.starts_with("ARC-Seal: i=2; a=rsa-sha256; cv=pass;"), "{again}");
+    assert_eq!(verify(&again).await.sealers.len(), 2);
+    // A field that a filter put on top of ours is not ours.
+    let head = "Authentication-Results: filter; spf=fail\r\nAuthentication-Results: two.example; spf=pass; arc=pass\r\n\
+                Received: by two.example\r\n";
+    let content = OutboundContent::new(head, Content::new(changed), 0);
+    let set = fields(&sealing("two.example", dns()), Some(Treatment::Mx), "you@third.example", &content).await;
+    assert!(set.contains("ARC-Authentication-Results: i=2; two.example; spf=pass; arc=pass"), "{set}");
+    // RFC 8617 §5.1.1: in front of the first set there is none.
+    let out_of_range = MESSAGE.replace("Subject", "ARC-Seal: i=0; cv=pass\r\nSubject");
+    let first = sealed("two.example", dns(), "arc=fail", &out_of_range).await;
+    assert!(first.starts_with("ARC-Seal: i=1; a=rsa-sha256; cv=none;"), "{first}");
+}
+
 #[tokio::test] // RFC 8617 §5.1; SECURITY G5
 async fn what_is_not_sealed() {
     let good = sealed("one.example", dns(), "spf=pass", MESSAGE).await;
