@@ -71,6 +71,22 @@ pub(crate) struct PolicySettings {
     pub(crate) dmarc_reports: DmarcReportSettings,
 }
 
+impl PolicySettings {
+    /// Whether something that only this practice needs is configured.
+    pub(crate) fn is_wanted(&self, practice: &str) -> bool {
+        let lists =
+            |of: BlocklistOf, refuse: bool| self.blocklists.iter().any(|list| list.of == of && list.refuse == refuse);
+        match practice {
+            "malware" => self.clamd.is_some(),
+            "dnsbl" => lists(BlocklistOf::Clients, false),
+            "dnsbl-refusing" => lists(BlocklistOf::Clients, true),
+            "domain-dnsbl" => lists(BlocklistOf::Domains, false),
+            "domain-dnsbl-refusing" => lists(BlocklistOf::Domains, true),
+            _ => false,
+        }
+    }
+}
+
 /// What is found out by calling others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CalloutSettings {

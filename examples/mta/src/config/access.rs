@@ -1,7 +1,7 @@
 //! The operator's own rules: `[[policy.access]]`.
 
 use serde::{Deserialize, Serialize};
-use smtp_core::Domain;
+use smtp_core::{Domain, Mailbox};
 use smtp_policy::{AccessAction, AccessRule, AccessSubject};
 use toml::Spanned;
 
@@ -51,6 +51,9 @@ fn rule(report: &mut Report<'_>, table: &AccessTable) -> Option<AccessRule> {
             return None;
         }
     };
+    if let Some(text) = table.text.as_ref().filter(|text| text.get_ref().contains(|c: char| c.is_control())) {
+        report.add(text.span(), "policy.access.text", "a reply has no line breaks and no other control characters");
+    }
     match AccessRule::new(subject, action) {
         Ok(rule) => Some(match &table.text {
             Some(text) => rule.saying(text.get_ref().clone()),
@@ -79,6 +82,36 @@ pub(super) fn check_own_domains(report: &mut Report<'_>, tables: &[AccessTable],
         for place in places.filter(|place| place.get_ref().parse().as_ref() == Ok(pattern)) {
             let problem = "senders of our own domains are judged by SPF and DMARC, and not refused by themselves";
             report.add(place.span(), "policy.access.sender", problem);
+        }
+    }
+}
+
+/// Rules about recipients that there are not, or whom nothing keeps mail from.
+pub(super) fn check_recipients(report: &mut Report<'_>, tables: &[AccessTable], rules: &[AccessRule], own: &[Domain]) {
+    const RECIPIENT: &str = "policy.access.recipient";
+    for text in tables.iter().filter_map(|table| table.recipient.as_ref()) {
+        let is_meant = |rule: &&AccessRule| match rule.subject() {
+            AccessSubject::Recipient(pattern) => text.get_ref().parse().as_ref() == Ok(pattern),
+            _ => false,
+        };
+        let Some(AccessSubject::Recipient(pattern)) = rules.iter().find(is_meant).map(AccessRule::subject) else {
+            continue;
+        };
+        let domains = || own.iter().cloned();
+        if domains().any(|domain| Mailbox::postmaster_at(domain).to_string().eq_ignore_ascii_case(text.get_ref())) {
+            report.add(text.span(), RECIPIENT, "nothing keeps mail from `postmaster` (RFC 5321 section 4.5.1)");
+        }
+        let mailbox = text.get_ref().parse::<Mailbox>().ok().filter(|_| text.get_ref().contains('@'));
+        let is_ours = |domain: Domain| match &mailbox {
+            Some(mailbox) => mailbox.domain() == Some(&domain),
+            None => pattern.matches(&Mailbox::postmaster_at(domain)),
+        };
+        if !domains().any(is_ours) {
+            report.add(
+                text.span(),
+                RECIPIENT,
+                format!("`{}` is in none of the `domains`", text.get_ref().escape_debug()),
+            );
         }
     }
 }

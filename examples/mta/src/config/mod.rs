@@ -26,6 +26,7 @@ use std::time::Duration;
 use smtp_core::{
     ConnectionLimits, Domain, IpNet, Limits, LocalDomains, Mailbox, MailboxTable, RoleMailboxes, TlsPolicyTable,
 };
+use smtp_policy::Action;
 use smtp_queue::{QuarantineSettings, Schedule};
 
 use crate::outbound::OutboundSettings;
@@ -218,6 +219,28 @@ impl Config {
     /// What next hops ask of those who send to them, by name.
     pub(crate) fn tls_policy(&self) -> TlsPolicyTable {
         tls_policy::table(&self.tls_policy)
+    }
+
+    /// Where the preset does something else than an RFC says, or than was surely meant (PRACTICES P2).
+    fn policy_warnings(&self) -> Vec<String> {
+        let Ok(chain) = crate::policy::plan(&self.hostname, &self.domains, &self.policy) else { return Vec::new() };
+        let (rules, mut warnings) = (chain.rules(), Vec::new());
+        if rules.action("helo-confirmed") == Some(Action::Reject) {
+            warnings.push(
+                "`helo-confirmed` refuses clients whose name has another address, which RFC 5321 section 4.1.4 does not allow; \
+                 another action in [policy.actions] keeps to it"
+                    .to_owned(),
+            );
+        }
+        for practice in ["malware", "dnsbl", "dnsbl-refusing", "domain-dnsbl", "domain-dnsbl-refusing"] {
+            if rules.action(practice) == Some(Action::Off) && self.policy.is_wanted(practice) {
+                let preset = rules.preset().as_str();
+                warnings.push(format!(
+                    "`{practice}` is off with the preset {preset}: say in [policy.actions] what it is to do"
+                ));
+            }
+        }
+        warnings
     }
 
     /// Where messages wait if nothing is said. No domain has a directory that starts with a dot.

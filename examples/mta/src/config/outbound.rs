@@ -139,7 +139,7 @@ impl Config {
                 "`{alias}` leads to {outside} mailboxes elsewhere: a list manager would care for who comes and goes"
             )
         };
-        long.map(warning).collect()
+        long.map(warning).chain(self.policy_warnings()).collect()
     }
 }
 

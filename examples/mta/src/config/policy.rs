@@ -1,6 +1,6 @@
 //! What is looked at in mail of strangers, and what is done about it: `[policy]`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
@@ -105,6 +105,15 @@ pub(super) fn check(report: &mut Report<'_>, table: &PolicyTable) -> PolicySetti
         set(report, key, 0, 1000, value.clone(), &mut score);
         *threshold = Some(score).filter(|score| *score > 0);
     }
+    if let (Some(tag), Some(reject), Some(text)) = (thresholds.tag, thresholds.reject, &table.tag_score)
+        && tag > reject
+    {
+        report.add(
+            text.span(),
+            "policy.tag_score",
+            format!("from {reject} on all is refused, so nothing would be marked"),
+        );
+    }
     let filter = |report: &mut Report<'_>, key: &str, text: &Placed<String>| {
         let text = text.as_ref()?;
         parsed(report, key, "the address of a filter, `host:port` or `unix:/path`", text)
@@ -115,7 +124,16 @@ pub(super) fn check(report: &mut Report<'_>, table: &PolicyTable) -> PolicySetti
         let of = list.of.as_ref().map(|of| *of.get_ref()).unwrap_or_default();
         Some(Blocklist { zone, of, weight: list.weight.as_ref().map(|weight| *weight.get_ref()), refuse })
     });
-    let blocklists = blocklists.collect();
+    let blocklists: Vec<Blocklist> = blocklists.collect();
+    named_twice(report, "policy.blocklist.zone", table.blocklist.iter().map(|list| &list.zone));
+    named_twice(report, "policy.allowlists", table.allowlists.iter().flatten());
+    for text in table.dns.iter().flatten().filter(|text| text.get_ref().ends_with(":0")) {
+        report.add(text.span(), "policy.dns", "no name server has port 0");
+    }
+    for (_, text) in table.unknown.iter().filter(|(_, text)| text.get_ref() == Action::Reject.as_str()) {
+        let problem = "what is not known is never refused for good; `defer` has it come again";
+        report.add(text.span(), "policy.unknown", problem);
+    }
     PolicySettings {
         preset,
         trusted,
@@ -164,6 +182,7 @@ pub(super) fn check(report: &mut Report<'_>, table: &PolicyTable) -> PolicySetti
 /// Names the practices that nobody looks at, rules that would refuse our own domains, and reports that have no way.
 pub(super) fn check_with_others(report: &mut Report<'_>, table: &PolicyTable, config: &Config) {
     access::check_own_domains(report, &table.access, &config.policy.access, &config.domains);
+    access::check_recipients(report, &table.access, &config.policy.access, &config.domains);
     dmarc_reports::check_ways(report, &table.dmarc_reports, config);
     if let Some(form) = table.abuse_form.as_ref().filter(|_| !config.roles.iter().any(|role| role == ABUSE)) {
         report.add(
@@ -189,6 +208,14 @@ pub(super) fn check_with_others(report: &mut Report<'_>, table: &PolicyTable, co
                 format!("nobody looks at `{shown}`; `mta policy explain` lists what is looked at"),
             );
         }
+    }
+}
+
+/// Case of letters means nothing.
+fn named_twice<'a>(report: &mut Report<'_>, key: &str, names: impl Iterator<Item = &'a Spanned<String>>) {
+    let mut seen = BTreeSet::new();
+    for name in names.filter(|name| !seen.insert(name.get_ref().to_ascii_lowercase())) {
+        report.add(name.span(), key, format!("`{}` is named twice", name.get_ref().escape_debug()));
     }
 }
 

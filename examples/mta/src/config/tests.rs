@@ -94,6 +94,65 @@ fn an_error_names_file_line_column_and_key() {
     }
 }
 
+#[test] // What would have no effect, or another than was meant.
+fn what_makes_no_sense_in_the_policy_is_an_error() {
+    for (text, expected) in [
+        (
+            "tag_score = 12\nreject_score = 3",
+            "2:13: policy.tag_score: from 3 on all is refused, so nothing would be marked",
+        ),
+        ("dns = [\"192.0.2.53:0\"]", "2:8: policy.dns: no name server has port 0"),
+        ("allowlists = [\"a.example\", \"A.example\"]", "2:28: policy.allowlists: `A.example` is named twice"),
+        (
+            "[[policy.blocklist]]\nzone = \"a.example\"\n[[policy.blocklist]]\nzone = \"a.example\"",
+            "5:8: policy.blocklist.zone: `a.example` is named twice",
+        ),
+        (
+            "[policy.unknown]\nspf-readable = \"reject\"",
+            "3:16: policy.unknown: what is not known is never refused for good; `defer` has it come again",
+        ),
+        (
+            "[[policy.access]]\naction = \"refuse\"\nrecipient = \"Postmaster@localhost\"",
+            "4:13: policy.access.recipient: nothing keeps mail from `postmaster` (RFC 5321 section 4.5.1)",
+        ),
+        (
+            "[[policy.access]]\naction = \"refuse\"\nrecipient = \"bob@other.example\"",
+            "4:13: policy.access.recipient: `bob@other.example` is in none of the `domains`",
+        ),
+        (
+            "[[policy.access]]\naction = \"refuse\"\nrecipient = \".other.example\"",
+            "4:13: policy.access.recipient: `.other.example` is in none of the `domains`",
+        ),
+        (
+            "[[policy.access]]\naction = \"refuse\"\nsender = \"a.example\"\ntext = \"a\\r\\n250 ok\"",
+            "5:8: policy.access.text: a reply has no line breaks and no other control characters",
+        ),
+    ] {
+        assert_eq!(errors(&format!("[policy]\n{text}\n")), format!("mta.toml:{expected}"), "{text}");
+    }
+    for text in ["recipient = \"alice@localhost\"", "recipient = \"localhost\"", "recipient = \"abuse@LOCALHOST\""] {
+        let text = format!("[[policy.access]]\naction = \"refuse\"\n{text}\n");
+        Config::parse("mta.toml", text.as_str()).unwrap_or_else(|error| panic!("{text}: {error}"));
+    }
+}
+
+#[test] // PRACTICES P2: the departure is printed at start
+fn p2_a_preset_that_departs_from_an_rfc_or_switches_off_what_is_configured_is_warned_of() {
+    let warnings = |text: &str| Config::parse("mta.toml", text).expect("a configuration").warnings().join("\n");
+    assert_eq!(warnings("[policy]\npreset = \"bcp\"\nclamd = \"unix:/run/x\""), "");
+    let strict = "[policy]\npreset = \"bcp-strict\"\n";
+    assert!(warnings(strict).contains("RFC 5321 section 4.1.4 does not allow"), "{}", warnings(strict));
+    assert_eq!(warnings(&format!("{strict}[policy.actions]\nhelo-confirmed = \"score\"")), "");
+    let lists =
+        "[[policy.blocklist]]\nzone = \"a.example\"\n[[policy.blocklist]]\nzone = \"b.example\"\nrefuse = true\n";
+    let off = warnings(&format!("[policy]\npreset = \"rfc-strict\"\nclamd = \"unix:/run/x\"\n{lists}"));
+    assert_eq!(
+        off.lines().map(|line| line.split(' ').next().unwrap_or_default()).collect::<Vec<_>>(),
+        ["`malware`", "`dnsbl`", "`dnsbl-refusing`"],
+        "{off}"
+    );
+}
+
 #[test] // PRACTICES S27, S35, S18
 fn lists_of_domains_forwarders_and_costs_of_filters_are_said() {
     let text = "[policy]\nforwarders = [\"192.0.2.0/24\", \"x\"]\nfilter_seconds = 101\nfilter_octets = 0\n\

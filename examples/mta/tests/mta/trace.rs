@@ -128,6 +128,15 @@ fn nothing_is_traced_where_nobody_wants_it() {
     assert_eq!(files(&server.data.join(".trace")), [server.data.join(".trace/notes.txt")]);
 }
 
+#[test] // `mta explain ID | head -1`
+fn who_has_read_enough_is_no_error() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let status = mta().args(["config", "show"]).current_dir(directory.path()).stdout(writer).status().expect("it runs");
+    assert!(status.success(), "{status}");
+}
+
 /// Two sessions: one is let pass, one has to come again.
 fn some_traffic() -> Mta {
     let server = Mta::with_config(STRANGERS);
