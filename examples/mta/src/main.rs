@@ -146,8 +146,7 @@ fn show(file: Option<&Path>) -> Result<(), AnyError> {
 
 fn explain(file: Option<&Path>) -> Result<(), AnyError> {
     let config = Config::load(file)?;
-    let chain = policy::plan(&config.hostname, &config.domains, &config.policy)?;
-    Ok(writeln!(io::stdout(), "{}", chain.explain_chain())?)
+    Ok(write!(io::stdout(), "{}", config.explain_policy()?)?)
 }
 
 fn check(file: &Path) -> Result<(), AnyError> {

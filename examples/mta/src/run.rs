@@ -313,8 +313,10 @@ fn introduce(
     }
     writeln!(output)?;
     let listeners = || addresses.iter().zip(&config.listeners);
-    let can_be_tried =
-        |listener: &ListenerConfig| listener.protocol == Protocol::Smtp && listener.unix_path().is_none();
+    let can_be_tried = |listener: &ListenerConfig| {
+        let takes_strangers = listener.service != ListenerService::Submission && listener.tls != ListenerTls::Implicit;
+        listener.protocol == Protocol::Smtp && listener.unix_path().is_none() && takes_strangers
+    };
     if let Some((address, _)) = listeners().find(|(_, listener)| can_be_tried(listener)) {
         let to = config.users.first().unwrap_or(&config.postmaster);
         writeln!(output, "try it:       cargo run --release --bin mta -- send --server {address} --to {to}")?;

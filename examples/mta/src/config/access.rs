@@ -116,6 +116,18 @@ pub(super) fn check_recipients(report: &mut Report<'_>, tables: &[AccessTable], 
     }
 }
 
+/// For people.
+pub(super) fn in_words(rule: &AccessRule) -> String {
+    let subject = match rule.subject() {
+        AccessSubject::Client(network) => format!("client {network}"),
+        AccessSubject::Greeting(pattern) => format!("greeting {pattern}"),
+        AccessSubject::Sender(pattern) => format!("sender {pattern}"),
+        AccessSubject::Recipient(pattern) => format!("recipient {pattern}"),
+        _ => String::new(),
+    };
+    format!("{:<7} {subject}", rule.action().as_str())
+}
+
 /// As it would stand in a file.
 pub(super) fn table(rule: &AccessRule) -> AccessTable {
     let mut table = AccessTable {

@@ -7,7 +7,7 @@ use crate::dmarc_reports::DmarcReportSettings;
 
 use super::Config;
 use super::check::parsed;
-use super::file::{Placed, unplaced};
+use super::file::{Mailboxes, Placed, unplaced};
 use super::problem::Report;
 
 /// The table as it stands in a file.
@@ -36,6 +36,18 @@ pub(super) fn check_ways(report: &mut Report<'_>, table: &DmarcReportsTable, con
     let is_ours = |mailbox: &Mailbox| mailbox.domain().is_some_and(|domain| config.domains.contains(domain));
     if let Some((text, _)) = table.from.as_ref().zip(settings.from.as_ref().filter(|mailbox| !is_ours(mailbox))) {
         let problem = format!("`{}` is in none of the `domains`", text.get_ref());
+        report.add(text.span(), "policy.dmarc_reports.from", problem);
+    }
+    let knows = |mailbox: &Mailbox| {
+        let is = |other: &Mailbox| other.to_string().eq_ignore_ascii_case(&mailbox.to_string());
+        let is_role = config.roles.iter().any(|role| mailbox.local_part().as_str().eq_ignore_ascii_case(role));
+        config.mailboxes == Mailboxes::Any
+            || is_role
+            || config.users.iter().chain(config.aliases.iter().map(|(name, _)| name)).any(is)
+    };
+    let unknown = settings.from.as_ref().filter(|mailbox| is_ours(mailbox) && !knows(mailbox));
+    if let Some((text, _)) = table.from.as_ref().zip(unknown) {
+        let problem = format!("`{}` is none of the users or aliases, and answers would find nobody", text.get_ref());
         report.add(text.span(), "policy.dmarc_reports.from", problem);
     }
     let Some(enabled) = table.enabled.as_ref().filter(|on| *on.get_ref()) else { return };
@@ -70,7 +82,12 @@ mod tests {
         for (text, problems) in [
             ("", ""),
             ("enabled = false\n", ""),
-            ("enabled = true\nfrom = \"dmarc@localhost\"\n", ""),
+            ("enabled = true\nfrom = \"alice@localhost\"\n", ""),
+            ("enabled = true\nfrom = \"abuse@localhost\"\n", ""),
+            (
+                "enabled = true\nfrom = \"dmarc@localhost\"\n",
+                "5:8: policy.dmarc_reports.from: `dmarc@localhost` is none of the users or aliases, and answers would find nobody",
+            ),
             ("enabled = true\n", "4:11: policy.dmarc_reports.enabled: say which of our mailboxes they come `from`"),
             (
                 "enabled = true\nfrom = \"dmarc@example.net\"\n",
@@ -82,7 +99,7 @@ mod tests {
             let found = found.err().unwrap_or_default();
             assert!(if problems.is_empty() { found.is_empty() } else { found.contains(problems) }, "{found}");
         }
-        let alone = "[policy.dmarc_reports]\nenabled = true\nfrom = \"dmarc@localhost\"\n";
+        let alone = "[policy.dmarc_reports]\nenabled = true\nfrom = \"alice@localhost\"\n";
         let found = Config::parse("mta.toml", alone).map_err(|error| crate::describe(&error)).err();
         assert!(
             found.is_some_and(|found| found.contains("2:11: policy.dmarc_reports.enabled: reports would have nowhere"))
@@ -92,7 +109,7 @@ mod tests {
     #[test]
     fn what_is_shown_means_the_same() -> Result<(), Box<dyn std::error::Error>> {
         let text = "[relay]\nsmart_host = \"smtp.example.com:25\"\n\
-                    [policy.dmarc_reports]\nenabled = true\nfrom = \"dmarc@localhost\"\norganization = \"A & B\"\n";
+                    [policy.dmarc_reports]\nenabled = true\nfrom = \"alice@localhost\"\norganization = \"A & B\"\n";
         let config = Config::parse("mta.toml", text)?;
         let again = Config::parse("mta.toml", config.to_toml()?)?;
         assert_eq!(config.policy.dmarc_reports, again.policy.dmarc_reports);

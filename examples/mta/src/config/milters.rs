@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -68,6 +69,16 @@ impl MilterTable {
             fallback: self.fallback.as_ref().map(|it| *it.get_ref()).unwrap_or_default(),
             malware: self.malware.as_ref().is_some_and(|it| *it.get_ref()),
         })
+    }
+}
+
+impl fmt::Display for MilterConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let away = match self.fallback {
+            Fallback::TempFail => "comes again",
+            Fallback::Accept => "passes",
+        };
+        write!(f, "{}: at most {} s; mail {away} while it is away", self.address, self.timeout_seconds)
     }
 }
 

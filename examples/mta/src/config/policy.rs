@@ -1,12 +1,12 @@
 //! What is looked at in mail of strangers, and what is done about it: `[policy]`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use smtp_policy::{Action, FilterAddress, FilterLimits, Preset, Receipts};
+use smtp_policy::{Action, FilterAddress, FilterLimits, Preset, Receipts, UnknownPractice};
 use toml::Spanned;
 
 use crate::policy::{Blocklist, BlocklistOf, CalloutSettings, PolicySettings};
@@ -226,6 +226,34 @@ fn filter_limits(report: &mut Report<'_>, table: &PolicyTable) -> FilterLimits {
     set(report, "policy.filter_seconds", 1, 100, table.filter_seconds.clone(), &mut seconds);
     set(report, "policy.filter_octets", 1, 1 << 30, table.filter_octets.clone(), &mut octets);
     FilterLimits { time: Duration::from_secs(seconds), octets }
+}
+
+impl Config {
+    /// All that is looked at in mail, in the order in which that is done.
+    ///
+    /// # Errors
+    /// Where a practice is named that nobody looks at.
+    pub(crate) fn explain_policy(&self) -> Result<String, UnknownPractice> {
+        let chain = crate::policy::plan(&self.hostname, &self.domains, &self.policy)?;
+        let mut text = String::new();
+        let mut list = |heading: &str, lines: Vec<String>| {
+            if !lines.is_empty() {
+                let _ = writeln!(text, "{heading}\n  {}\n", lines.join("\n  "));
+            }
+        };
+        list("no faster than that [policy.rate]", self.policy.rates.iter().map(ToString::to_string).collect());
+        list(
+            "rules of your own, in their order [policy.access]",
+            self.policy.access.iter().map(access::in_words).collect(),
+        );
+        let _ = writeln!(text, "{}", chain.explain_chain());
+        let mut filters = self.policy.milters.iter().map(ToString::to_string).peekable();
+        if filters.peek().is_some() {
+            let filters = filters.collect::<Vec<_>>().join("\n  ");
+            let _ = writeln!(text, "\nfilters, about mail of everybody [policy.milter]\n  {filters}");
+        }
+        Ok(text)
+    }
 }
 
 fn callouts(report: &mut Report<'_>, table: &PolicyTable) -> CalloutSettings {

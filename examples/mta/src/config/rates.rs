@@ -1,5 +1,6 @@
 //! How much may come: `[[policy.rate]]`.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -81,6 +82,14 @@ impl RateTable {
 }
 
 const HOUR_SECONDS: u64 = 3600;
+
+impl fmt::Display for RateConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { of, by, count, per_seconds, burst } = self;
+        let [of, by] = [format!("{of:?}"), format!("{by:?}")].map(|word| word.to_lowercase());
+        write!(f, "{of} by {by}: {count} in {per_seconds} s, {burst} at once")
+    }
+}
 
 impl RateConfig {
     /// The limits with this one.

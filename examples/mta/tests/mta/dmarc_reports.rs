@@ -44,7 +44,7 @@ fn r9990_what_was_collected_goes_out_once() -> Result<(), Box<dyn std::error::Er
     let hub = SmartHost::start();
     let config = format!(
         "users = [\"alice@localhost\"]\n[relay]\nsmart_host = \"{}\"\n[policy]\ndns = [\"127.0.0.1:1\"]\n\
-         [policy.dmarc_reports]\nenabled = ENABLED\nfrom = \"dmarc@localhost\"\norganization = \"Example\"\n",
+         [aliases]\n\"dmarc@localhost\" = [\"alice@localhost\"]\n[policy.dmarc_reports]\nenabled = ENABLED\nfrom = \"dmarc@localhost\"\norganization = \"Example\"\n",
         hub.address
     );
     let mut mta = Mta::with_config(&config.replace("ENABLED", "false"));

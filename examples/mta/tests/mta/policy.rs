@@ -68,6 +68,28 @@ fn p1_the_configuration_says_what_is_done() {
     assert!(said.starts_with("preset bcp\n") && said.ends_with("score: greylist 2, tag 5, reject 10\n"), "{said}");
 }
 
+#[test]
+fn all_that_is_looked_at_is_explained_in_its_order() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = "[[policy.milter]]\naddress = \"unix:/run/x\"\n[[policy.rate]]\nof = \"messages\"\nby = \"sender\"\ncount = 2\n\
+                  [[policy.access]]\nsender = \".spam.example\"\naction = \"refuse\"\n";
+    std::fs::write(directory.path().join("mta.toml"), config).expect("written");
+    let mut explain = crate::common::mta();
+    let output =
+        explain.args(["policy", "explain", "mta.toml"]).current_dir(directory.path()).output().expect("it runs");
+    let said = text(&output.stdout);
+    let mut rest = said.as_str();
+    for part in [
+        "no faster than that [policy.rate]\n  messages by sender: 2 in 3600 s, 2 at once\n",
+        "\nrules of your own, in their order [policy.access]\n  refuse  sender .spam.example\n",
+        "\npreset bcp\n",
+        "\nfilters, about mail of everybody [policy.milter]\n  unix:/run/x: at most 60 s; mail comes again while it is away\n",
+    ] {
+        let at = rest.find(part).unwrap_or_else(|| panic!("{part:?} in {said}"));
+        rest = &rest[at..];
+    }
+}
+
 #[test] // PRACTICES B2505.8
 fn b2505_8_more_than_the_configured_rate_is_asked_to_come_again() {
     let rate = "[[policy.rate]]\nof = \"messages\"\nby = \"sender\"\ncount = 2\n";
