@@ -80,7 +80,7 @@ impl Root {
     fn named_by(name: &str, entry: &TraceEntry) -> Option<Self> {
         let session = |session: &str| Self::Session(session.to_owned());
         if let Some(of) = entry.session()
-            && (of == name || session_of(name) == Some(of))
+            && (of == name || (session_of(name) == Some(of) && is_of_transaction(entry, name)))
         {
             return Some(session(of));
         }
@@ -97,6 +97,11 @@ impl Root {
             _ => None,
         }
     }
+}
+
+/// Whether the entry is of that transaction: a session may never have had it.
+fn is_of_transaction(entry: &TraceEntry, name: &str) -> bool {
+    entry.to_line().contains(&format!("\"transaction\":\"{name}\""))
 }
 
 /// The session in the name of a transaction.

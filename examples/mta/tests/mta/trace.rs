@@ -44,6 +44,8 @@ fn p9_a_message_is_explained_by_each_of_its_names_while_the_server_runs_and_afte
     let id = field(&server, " accepted ", "id");
     let transaction = field(&server, " accepted ", "transaction");
     let session = field(&server, " accepted ", "session");
+    let never = run(directory.path(), &["explain", &format!("{session}-99"), "--config", "mta.toml"]);
+    assert!(!never.status.success() && text(&never.stderr).contains("has nothing of"), "{never:?}");
     let page = explained(directory.path(), &id, " delivered: ");
     assert!(page.starts_with(&format!("session {session}\n")), "{page}");
     for line in [
