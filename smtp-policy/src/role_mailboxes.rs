@@ -52,8 +52,8 @@ impl AbuseForm {
         &self.0
     }
 
-    /// Whether it stands for that mailbox.
-    pub(crate) fn is_for(&self, to: &ForwardPath) -> bool {
+    /// Whether a form may stand for that mailbox.
+    pub(crate) fn may_stand_for(to: &ForwardPath) -> bool {
         to.local_part().eq_ignore_ascii_case(ABUSE)
     }
 

@@ -45,7 +45,7 @@ fn mixed() -> Listener {
 
 #[tokio::test(start_paused = true)] // RFC 6710 §3, §6
 async fn r6710_it_is_offered_where_the_delivery_honours_it() {
-    in_process(async {
+    in_process(Box::pin(async {
         for (listener, honours, hello, expected) in [
             (mixed(), true, "EHLO", true),
             (mixed(), false, "EHLO", false),
@@ -57,7 +57,7 @@ async fn r6710_it_is_offered_where_the_delivery_honours_it() {
             let reply = if expected { "250 2.1.0" } else { "555 5.5.4" };
             client.ask("MAIL FROM:<a@client.example> MT-PRIORITY=-1", reply).await;
         }
-    })
+    }))
     .await;
 }
 

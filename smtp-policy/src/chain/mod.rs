@@ -281,7 +281,7 @@ impl Chain {
 
     /// How a refusal reads for that recipient.
     fn refusal_for(&self, recipient: &Recipient, refusal: &Refusal) -> Refusal {
-        match self.abuse_form.as_ref().filter(|form| form.is_for(recipient.path())) {
+        match self.abuse_form.as_ref().filter(|_| AbuseForm::may_stand_for(recipient.path())) {
             Some(form) => form.named_in(refusal.clone()),
             None => refusal.clone(),
         }

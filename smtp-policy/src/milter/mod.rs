@@ -239,7 +239,7 @@ impl Milter {
         (outcome, action): (&'static str, &'static str),
         why: &str,
     ) {
-        self.observe(cx, self.event(cx, filter, (outcome, action), why));
+        self.observe(cx, &self.event(cx, filter, (outcome, action), why));
     }
 
     /// It says which of several filters refused, and whom.
@@ -248,7 +248,7 @@ impl Milter {
         let mut event = self.event(cx, filter, ("fail", action.as_str()), "it refuses");
         event.recipient = to.cloned();
         event.reply = Some(refusal.reply().clone());
-        self.observe(cx, event);
+        self.observe(cx, &event);
     }
 
     fn event(
@@ -268,9 +268,9 @@ impl Milter {
         event
     }
 
-    fn observe(&self, cx: &PolicyContext<'_>, event: PolicyEvent) {
+    fn observe(&self, cx: &PolicyContext<'_>, event: &PolicyEvent) {
         if let Some(observer) = &self.observer {
-            observer.policy(cx.connection(), &event);
+            observer.policy(cx.connection(), event);
         }
     }
 }

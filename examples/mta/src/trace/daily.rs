@@ -1,6 +1,6 @@
 //! The day before in numbers, for `postmaster`, soon after midnight UTC (PRACTICES S41).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -51,8 +51,8 @@ impl DailySummary {
                 let error = crate::describe(&error);
                 tracing::warn!(target: "mta", error, "no summary of the day yet");
             }
-            let today = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() % DAY.as_secs();
-            tokio::time::sleep((DAY - Duration::from_secs(today) + DELAY).min(LOOK)).await;
+            let midnight = start_of(number_of(now) + 1).duration_since(now).unwrap_or_default();
+            tokio::time::sleep(LOOK.min(midnight + DELAY)).await;
         }
     }
 
@@ -64,7 +64,7 @@ impl DailySummary {
             return Ok(());
         }
         let trace = self.trace.clone();
-        let summary = tokio::task::spawn_blocking(move || summary_of(trace, yesterday)).await;
+        let summary = tokio::task::spawn_blocking(move || summary_of(&trace, yesterday)).await;
         let summary = summary.unwrap_or_else(|error| Err(error.into())).map_err(NotTold::Trace)?;
         if let Some(summary) = summary {
             let letter = self.letter(yesterday, now, &summary);
@@ -110,14 +110,14 @@ fn start_of(day: u64) -> SystemTime {
 }
 
 /// `None` where nothing happened.
-fn summary_of(directory: PathBuf, day: u64) -> Result<Option<TraceSummary>, AnyError> {
+fn summary_of(directory: &Path, day: u64) -> Result<Option<TraceSummary>, AnyError> {
     if !directory.exists() {
         return Ok(None);
     }
     let mut summary = TraceSummary::new();
     // A clock that was set may have left a later entry before an earlier one.
     let of_the_day = |at: SystemTime| number_of(at) == day;
-    for entry in Trace::open(&directory)?.entries(start_of(day)).filter(|entry| of_the_day(entry.at())) {
+    for entry in Trace::open(directory)?.entries(start_of(day)).filter(|entry| of_the_day(entry.at())) {
         summary.add(&entry);
     }
     Ok((!summary.is_empty()).then_some(summary))

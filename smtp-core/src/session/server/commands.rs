@@ -19,7 +19,7 @@ use crate::syntax::reply::{Reply, write_lines};
 use crate::syntax::text::SafeText;
 use crate::syntax::unqualified::{end_of_unqualified, qualified};
 
-use super::{Delayed, DsnOffer, HeldRefusal, ServerSession, Stages, State, code};
+use super::{Delayed, DsnOffer, HeldRefusal, ServerSession, Stages, State, Unspoken, code};
 
 /// What a command line may have where `DSN` is offered: those of RFC 5321 §4.5.3.1.4, and 500 more for `RCPT` (RFC 3461
 /// §3).
@@ -82,16 +82,21 @@ impl ServerSession {
         if [&b"EHLO"[..], b"HELO", b"LHLO", b"DATA"].into_iter().any(starts_with) {
             self.expect_silence();
         }
+        let command = Command::parse(line);
         // A space in front of it makes a password no less one.
         let first = line.trim_ascii_start().get(..4);
-        self.secrets_may_follow |= first.is_some_and(|start| start.eq_ignore_ascii_case(b"AUTH"));
-        let command = Command::parse(line);
-        self.content_may_follow = starts_with(b"DATA") || (self.content_may_follow && command.is_err());
+        self.unspoken = match self.unspoken {
+            Unspoken::Passwords => Unspoken::Passwords,
+            _ if first.is_some_and(|start| start.eq_ignore_ascii_case(b"AUTH")) => Unspoken::Passwords,
+            _ if starts_with(b"DATA") => Unspoken::Content,
+            Unspoken::Content if command.is_err() => Unspoken::Content,
+            _ => Unspoken::Nothing,
+        };
         if !matches!(command, Ok(Command::Bdat(_))) {
             self.chunks.one_was_refused = false;
         }
         let shown = match &command {
-            _ if self.secrets_may_follow || self.content_may_follow => &[][..],
+            _ if self.unspoken != Unspoken::Nothing => &[][..],
             Err(CommandError::UnknownVerb) => possible_verb(line),
             _ => line,
         };

@@ -10,7 +10,7 @@ use crate::session::transaction::Transaction;
 use crate::syntax::parameter::Body;
 use crate::syntax::text::SafeText;
 
-use super::{ServerSession, Stages, State};
+use super::{ServerSession, Stages, State, Unspoken};
 
 impl ServerSession {
     pub(super) fn data(&mut self, now: Instant) {
@@ -43,7 +43,9 @@ impl ServerSession {
             return self.end_transaction();
         }
         self.content = Some(Box::new(ContentPhase::data(now)));
-        self.content_may_follow = false;
+        if self.unspoken == Unspoken::Content {
+            self.unspoken = Unspoken::Nothing;
+        }
         self.state = State::Content;
         self.say_fixed(replies::START_CONTENT);
     }

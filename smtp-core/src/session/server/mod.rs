@@ -103,6 +103,17 @@ struct Delayed {
     reply: Reply,
 }
 
+/// What lines that are no commands may be, so that no event tells of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unspoken {
+    /// Mistakes, which are told.
+    Nothing,
+    /// Content: the client wanted to send some, and may do so though it may not.
+    Content,
+    /// Passwords: the client has tried to authenticate.
+    Passwords,
+}
+
 /// One session, from the greeting to the last reply.
 pub struct ServerSession {
     config: Arc<SessionConfig>,
@@ -148,10 +159,7 @@ pub struct ServerSession {
     idle_commands: u32,
     transactions: u32,
     introductions: u32,
-    /// The client has tried to authenticate: lines that are no commands may be passwords, and are not logged.
-    secrets_may_follow: bool,
-    /// It wanted to send content and may do so though it may not: what is no command may be that, and is not logged.
-    content_may_follow: bool,
+    unspoken: Unspoken,
     under_stress: bool,
     shutting_down: bool,
     close_reason: Option<CloseReason>,
@@ -194,8 +202,7 @@ impl ServerSession {
             idle_commands: 0,
             transactions: 0,
             introductions: 0,
-            secrets_may_follow: false,
-            content_may_follow: false,
+            unspoken: Unspoken::Nothing,
             under_stress: false,
             shutting_down: false,
             close_reason: None,
