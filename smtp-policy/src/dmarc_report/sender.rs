@@ -119,21 +119,27 @@ impl DmarcReporter {
     /// Sends what is due, every ten minutes, and tells what happened. It never ends; it may be dropped at any time.
     pub async fn run(&self, told: impl Fn(Result<DmarcReportEvent, StateError>) + Send) -> std::convert::Infallible {
         loop {
-            match self.send_due().await {
-                Ok(events) => events.into_iter().for_each(|event| told(Ok(event))),
-                Err(error) => told(Err(error)),
+            let (events, ended) = self.send_due().await;
+            events.into_iter().for_each(|event| told(Ok(event)));
+            if let Err(error) = ended {
+                told(Err(error));
             }
             tokio::time::sleep(ROUND).await;
         }
     }
 
-    /// Sends what is due now.
+    /// Sends what is due now, and gives what happened, whether it came to its end or not.
     ///
     /// # Errors
-    /// [`StateError`]. What was not sent is sent the next time.
-    pub async fn send_due(&self) -> Result<Vec<DmarcReportEvent>, StateError> {
-        let now = self.reports.clock.now();
+    /// [`StateError`], beside what happened before it. What was not sent is sent the next time.
+    pub async fn send_due(&self) -> (Vec<DmarcReportEvent>, Result<(), StateError>) {
         let mut events = Vec::new();
+        let ended = self.send_into(&mut events).await;
+        (events, ended)
+    }
+
+    async fn send_into(&self, events: &mut Vec<DmarcReportEvent>) -> Result<(), StateError> {
+        let now = self.reports.clock.now();
         for day in Day::of(now).before(DAYS) {
             let messages = self.reports.ledger.take_left_out(day, now).await?;
             if messages > 0 {
@@ -141,37 +147,37 @@ impl DmarcReporter {
                 events.push(DmarcReportEvent { domain: None, begin: day.begin(), messages, outcome });
             }
             for domain in self.reports.ledger.domains(day, now).await? {
-                let Some((messages, outcome)) = self.attempt(day, &domain, now).await? else { continue };
-                events.push(DmarcReportEvent { domain: Some(domain), begin: day.begin(), messages, outcome });
+                self.attempt(day, &domain, now, events).await?;
             }
         }
-        Ok(events)
+        Ok(())
     }
 
-    /// Takes one report as far as it goes. `None` where there is nothing to do.
+    /// Takes one report as far as it goes. What became of it is told before the state hears of it, which may fail.
     async fn attempt(
         &self,
         day: Day,
         domain: &str,
         now: SystemTime,
-    ) -> Result<Option<(u64, DmarcReportOutcome)>, StateError> {
+        events: &mut Vec<DmarcReportEvent>,
+    ) -> Result<(), StateError> {
         let ledger = &self.reports.ledger;
-        let Some(head) = ledger.head(day, domain, now).await? else { return Ok(None) };
+        let Some(head) = ledger.head(day, domain, now).await? else { return Ok(()) };
         if head.phase == Phase::Done {
             if head.rows > 0 {
                 ledger.clear(day, domain, &head, now).await?;
             }
-            return Ok(None);
+            return Ok(());
         }
         let id = self.id(day, domain);
         if now < day.end() + PAUSE + delay(&id) {
-            return Ok(None);
+            return Ok(());
         }
         if head.phase == Phase::Open {
             ledger.set_phase(day, domain, Phase::Closed, now).await?;
         }
         // Once more, because it may have changed before it was closed.
-        let Some(head) = ledger.head(day, domain, now).await? else { return Ok(None) };
+        let Some(head) = ledger.head(day, domain, now).await? else { return Ok(()) };
         let rows = ledger.rows(day, domain, &head, now).await?;
         let messages = rows.iter().map(|(_, count)| count).sum();
         let outcome = if now >= day.end() + GIVEN_UP_AFTER {
@@ -179,11 +185,13 @@ impl DmarcReporter {
         } else {
             self.send(&id, day, &head, &rows, now).await
         };
-        if !matches!(outcome, DmarcReportOutcome::Later(_)) {
+        let is_over = !matches!(outcome, DmarcReportOutcome::Later(_));
+        events.push(DmarcReportEvent { domain: Some(domain.to_owned()), begin: day.begin(), messages, outcome });
+        if is_over {
             ledger.set_phase(day, domain, Phase::Done, now).await?;
             ledger.clear(day, domain, &head, now).await?;
         }
-        Ok(Some((messages, outcome)))
+        Ok(())
     }
 
     async fn send(&self, id: &str, day: Day, head: &Head, rows: &[(Row, u64)], now: SystemTime) -> DmarcReportOutcome {
