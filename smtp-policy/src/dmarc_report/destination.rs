@@ -48,8 +48,8 @@ pub(super) async fn destinations(
     let mut found: Vec<Destination> = Vec::new();
     for destination in published.addresses.iter().filter_map(Destination::new).take(DESTINATIONS_LIMIT) {
         let Some(host) = destination.domain() else { continue };
-        let is_internal =
-            host.is_within(&domain) || trees.organizational(&host).await? == trees.organizational(&domain).await?;
+        // Not who is merely below it: below a public suffix are others.
+        let is_internal = host == domain || trees.organizational(&host).await? == trees.organizational(&domain).await?;
         let wanted =
             if is_internal { vec![destination] } else { confirmed(resolver, &domain, &host, destination).await? };
         for destination in wanted {
@@ -135,6 +135,26 @@ mod tests {
             let found = destinations(&dns, &published, &own).await.ok();
             let found = found.map(|found| found.iter().map(|to| to.mailbox.to_string()).collect::<Vec<_>>().join(" "));
             assert_eq!(found.as_deref(), expected, "{rua}");
+        }
+    }
+
+    #[tokio::test] // RFC 9990 §4, RFC 9989 §4.10.2; SECURITY D-40
+    async fn d40_who_is_below_a_public_suffix_is_not_of_it() {
+        let dns = ResolverTable::new()
+            .with_txt("_dmarc.client.example", "v=DMARC1; p=reject; psd=y")
+            .with_txt("_dmarc.tenant.client.example", "v=DMARC1; p=reject");
+        for (domain, to, expected) in [
+            ("client.example", "a@tenant.client.example", 0),
+            ("client.example", "a@x.tenant.client.example", 0),
+            ("client.example", "a@client.example", 1),
+            ("tenant.client.example", "a@x.tenant.client.example", 1),
+            ("tenant.client.example", "a@client.example", 0),
+        ] {
+            let addresses = vec![(to.to_owned(), 0)];
+            let published = Published { domain: domain.to_owned(), addresses, ..published() };
+            let own = "dmarc@example.org".parse().expect("a mailbox");
+            let found = destinations(&dns, &published, &own).await.ok().map(|found| found.len());
+            assert_eq!(found, Some(expected), "{domain}: {to}");
         }
     }
 
