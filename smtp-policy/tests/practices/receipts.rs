@@ -11,9 +11,18 @@ use crate::support::converse;
 const AUTH: &str = "AUTH PLAIN AGFsaWNlAHg=";
 
 async fn delivered(is_user: bool, content: &str) -> String {
+    delivered_from("192.0.2.1", is_user, content).await
+}
+
+/// What a relay client sends.
+async fn relayed(content: &str) -> String {
+    delivered_from("10.201.0.1", false, content).await
+}
+
+async fn delivered_from(peer: &str, is_user: bool, content: &str) -> String {
     let auth = if is_user { AUTH } else { "NOOP" };
     let lines = ["EHLO client.example", auth, "MAIL FROM:<alice@client.example>", "RCPT TO:<user@example.org>", "DATA"];
-    let said = converse(vec![Arc::new(Receipts)], "192.0.2.1", &[&lines[..], &[content, "."]].concat()).await;
+    let said = converse(vec![Arc::new(Receipts)], peer, &[&lines[..], &[content, "."]].concat()).await;
     let text = said.delivered[0].text.clone();
     text.split_once("Subject: ").map(|(_, behind)| format!("Subject: {behind}")).expect("it is there")
 }
@@ -27,6 +36,9 @@ async fn s22_requests_for_receipts_do_not_leave() {
             );
             let expected = format!("Subject: x\r\nX-{name}: y\r\nTo: z\r\n\r\n{name}: body\r\n");
             assert_eq!(delivered(true, &content).await, expected);
+            assert_eq!(relayed(&content).await, expected, "what relay clients send");
+            let signed = content.replacen("\r\n", "\r\nDKIM-Signature: v=1\r\n", 1);
+            assert_eq!(relayed(&signed).await, format!("{signed}\r\n"), "what somebody has signed");
             assert_eq!(delivered(false, &content).await, format!("{content}\r\n"), "what strangers wrote");
         }
     }

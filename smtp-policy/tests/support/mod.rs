@@ -126,7 +126,12 @@ pub(crate) async fn converse_observed(
     }
     let server = builder
         .authenticate(Anybody)
-        .listener(Listener::new("127.0.0.1:0").dangerously_authenticate_in_clear().refuse_early_talkers(false))
+        .listener(
+            Listener::new("127.0.0.1:0")
+                .dangerously_authenticate_in_clear()
+                .refuse_early_talkers(false)
+                .relay_for("10.201.0.0/16".parse().expect("a network")),
+        )
         .deliver(move |message: Message| {
             let delivered = delivered.clone();
             async move {
