@@ -120,7 +120,9 @@ impl DmarcReporter {
     pub async fn run(&self, told: impl Fn(Result<DmarcReportEvent, StateError>) + Send) -> std::convert::Infallible {
         loop {
             let (events, ended) = self.send_due().await;
-            events.into_iter().for_each(|event| told(Ok(event)));
+            for event in events {
+                told(Ok(event));
+            }
             if let Err(error) = ended {
                 told(Err(error));
             }
