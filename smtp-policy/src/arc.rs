@@ -41,6 +41,12 @@ pub enum ArcResult {
 }
 
 impl ArcResult {
+    /// What a result of `Authentication-Results`, in lower case, says of the chain; `None` where it is about something else.
+    pub(crate) fn read(result: &str) -> Option<Self> {
+        let word = result.strip_prefix("arc=")?.split_whitespace().next()?;
+        [Self::None, Self::Pass, Self::Fail, Self::TempError].into_iter().find(|of| of.as_str() == word)
+    }
+
     /// The word for it in `Authentication-Results`.
     pub fn as_str(self) -> &'static str {
         match self {

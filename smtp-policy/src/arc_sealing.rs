@@ -8,7 +8,7 @@ use smtp_core::{
 };
 
 use crate::arc::{ArcChain, ArcResult, RESULTS, SEAL, SETS_LIMIT, SIGNATURE, number};
-use crate::auth_results::{FIELD, results};
+use crate::auth_results::{FIELD, claims, results};
 use crate::dkim_signer::{DkimSigner, Unsigned, seconds};
 use crate::dkim_signing::is_ours;
 use crate::header::fields;
@@ -18,14 +18,18 @@ use crate::signing_room::SigningRoom;
 /// Seals what strangers sent and what goes on to others: an alias that leads out of our domains.
 ///
 /// The set of fields says what our own `Authentication-Results` says, so the message must have come through a
-/// [`Chain`](crate::Chain) that [reports](crate::Chain::reporting_as). A chain that does not hold is sealed once, with `cv=fail`, and
-/// by nobody after that; one of 50 sets gets no other. Where DNS does not answer for the keys of those before us there is no seal:
-/// those behind us may learn what we could not, and `cv=fail` would be final.
+/// [`Chain`](crate::Chain) that [reports](crate::Chain::reporting_as). Whether the chain of seals holds is what that field says,
+/// since a filter may have written another body since then; it is verified anew only where the field does not say.
+///
+/// A chain that does not hold is sealed once, with `cv=fail`, and by nobody after that; one of 50 sets, or of none that has a
+/// number, gets no other. Where DNS does not answer for the keys of those before us there is no seal: those behind us may learn
+/// what we could not, and `cv=fail` would be final.
 #[derive(Debug, Clone)]
 pub struct ArcSealing {
     chain: ArcChain,
     signer: Arc<DkimSigner>,
     ours: Vec<Domain>,
+    authserv_id: Domain,
     room: SigningRoom,
 }
 
@@ -35,7 +39,17 @@ impl ArcSealing {
     /// A set has one signature, so of the signer's keys the first RSA key is used, which everybody knows, or else the first.
     pub fn new(chain: ArcChain, signer: impl Into<Arc<DkimSigner>>, ours: impl IntoIterator<Item = Domain>) -> Self {
         let (signer, ours) = (signer.into(), ours.into_iter().collect());
-        Self { chain, signer, ours, room: SigningRoom::default() }
+        let authserv_id = signer.domain().clone();
+        Self { chain, signer, ours, authserv_id, room: SigningRoom::default() }
+    }
+
+    /// With the name under which the [`Chain`](crate::Chain) reports. Default: the domain of the signer.
+    ///
+    /// Of the fields above our `Received` the one with this name is sealed as ours. Filters write there as well: where several
+    /// have the name, none is.
+    #[must_use]
+    pub fn reporting_as(self, authserv_id: &Domain) -> Self {
+        Self { authserv_id: authserv_id.clone(), ..self }
     }
 
     fn leaves(&self, recipient: &OutboundRecipient) -> bool {
@@ -59,32 +73,38 @@ impl OutboundPolicy for ArcSealing {
         if is_ours(message) || !recipients.iter().any(|recipient| self.leaves(recipient)) {
             return Ok(Vec::new());
         }
-        // What was seen when the message came counts: a filter may have given it another body since.
-        let status = match reported(content.head()) {
+        let mut seen = seen(content.head(), &self.authserv_id);
+        let said = results(&seen).iter().find_map(|result| ArcResult::read(result));
+        let status = match said {
             Some(status) => status,
             None => self.chain.verify(content.arrived()).await.map_err(Transient::new)?.result,
         };
         if status == ArcResult::TempError {
             return Ok(Vec::new());
         }
+        if said.is_none() {
+            seen = format!("{}; arc={}", seen.strip_suffix("; none").unwrap_or(&seen), status.as_str());
+        }
         let (signer, content) = (self.signer.clone(), content.clone());
-        self.room.run(move || seal(&signer, &content, status)).await
+        self.room.run(move || seal(&signer, &content, &seen, status)).await
     }
 }
 
 /// The three fields of a set, the seal on top.
-fn seal(signer: &DkimSigner, content: &OutboundContent, status: ArcResult) -> io::Result<Vec<HeaderField>> {
+fn seal(signer: &DkimSigner, content: &OutboundContent, seen: &str, status: ArcResult) -> io::Result<Vec<HeaderField>> {
     let message = Unsigned::read(content.reader()?)?;
     let section = Signed::new(&message.section);
     let Some(number) = next_number(&section) else { return Ok(Vec::new()) };
-    // RFC 8617 §5.1.1: the first set follows none, whatever else stands there.
-    let status = if number == 1 { ArcResult::None } else { status };
+    // The first set says `cv=none`, and no other does (RFC 8617 §5.2).
+    if (number == 1) != (status == ArcResult::None) {
+        return Ok(Vec::new());
+    }
     let (now, mut keys) = signer.valid_keys();
     let Some(first) = keys.next() else { return Ok(Vec::new()) };
     let key = if first.is_rsa() { first } else { keys.find(|key| key.is_rsa()).unwrap_or(first) };
 
     let field = |name, value: &str| HeaderField::new(name, value).map_err(io::Error::other);
-    let seen = field(RESULTS, &format!("i={number}; {}", seen(content.head(), signer.domain(), status)))?;
+    let seen = field(RESULTS, &format!("i={number}; {seen}"))?;
     let first_tag = format!("i={number}");
     let signature = message.signature(key, (SIGNATURE, &first_tag), signer.domain(), now, &["dkim-signature"])?;
     let unsigned = format!(
@@ -105,8 +125,11 @@ fn seal(signer: &DkimSigner, content: &OutboundContent, status: ArcResult) -> io
 /// The number of the set that is to be added; `None` where there may be none (RFC 8617 §4.2.1, §5.1): there are 50, or somebody has
 /// sealed that the chain does not hold.
 fn next_number(section: &Signed<'_>) -> Option<usize> {
-    let all = [RESULTS, SIGNATURE, SEAL].into_iter().flat_map(|name| section.named(name));
-    let highest = all.filter_map(|field| number(field.value)).max().unwrap_or(0);
+    let mut all = [RESULTS, SIGNATURE, SEAL].into_iter().flat_map(|name| section.named(name)).peekable();
+    let is_first = all.peek().is_none();
+    let highest = all.filter_map(|field| number(field.value)).max();
+    // Fields without a number that counts are no chain that one could go on with.
+    let highest = if is_first { 0 } else { highest? };
     let ended = |field: crate::header::Field<'_>| {
         number(field.value) == Some(highest)
             && tag(field.value, "cv").is_some_and(|cv| cv.eq_ignore_ascii_case(b"fail"))
@@ -128,24 +151,15 @@ fn name_and_value(field: &[u8]) -> (&[u8], &[u8]) {
     (&field[..colon], field.get(colon + 1..).unwrap_or_default())
 }
 
-/// Our own `Authentication-Results`. Above our `Received` stands what we wrote, and above that what filters wrote later.
-fn own_results(head: &[u8]) -> Option<String> {
-    let own = fields(head).take_while(|field| !field.is("Received")).filter(|field| field.is(FIELD)).last();
-    own.map(|field| String::from_utf8_lossy(field.value).replace("\r\n", "").trim().to_owned())
-}
-
-/// What it says of a chain that was there.
-fn reported(head: &[u8]) -> Option<ArcResult> {
-    let said = results(&own_results(head)?);
-    let word = said.iter().find_map(|result| result.strip_prefix("arc="))?.split([' ', ';']).next()?;
-    [ArcResult::Pass, ArcResult::Fail, ArcResult::TempError].into_iter().find(|result| result.as_str() == word)
-}
-
-/// What our own `Authentication-Results` says, and how the chain came out.
-fn seen(head: &[u8], authserv_id: &Domain, status: ArcResult) -> String {
-    let own = own_results(head).unwrap_or_else(|| authserv_id.as_str().to_owned());
-    if results(&own).iter().any(|result| result.starts_with("arc=")) {
-        return own;
+/// What our own `Authentication-Results` says; nothing where it cannot be told from that of a filter. Above our `Received` stands
+/// only what we wrote, one such field of each message, and what filters wrote.
+fn seen(head: &[u8], authserv_id: &Domain) -> String {
+    let name = authserv_id.to_ascii();
+    let above = fields(head).take_while(|field| !field.is("Received")).filter(|field| field.is(FIELD));
+    let values = above.map(|field| String::from_utf8_lossy(field.value).into_owned());
+    let mut own = values.filter(|value| claims(value, name.as_str()));
+    match (own.next(), own.next()) {
+        (Some(value), None) => value.replace("\r\n", "").trim().to_owned(),
+        _ => name.as_str().to_owned(),
     }
-    format!("{}; arc={}", own.strip_suffix("; none").unwrap_or(&own), status.as_str())
 }

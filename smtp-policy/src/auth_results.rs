@@ -79,7 +79,7 @@ pub(crate) fn forged(section: &[u8], authserv_id: &Domain) -> Vec<usize> {
 }
 
 /// Whether the field names us, in any spelling that somebody might read as our name. In doubt it does.
-fn claims(value: &str, own: &str) -> bool {
+pub(crate) fn claims(value: &str, own: &str) -> bool {
     let Some(name) = first_part(value) else {
         return value.to_ascii_lowercase().contains(&own.to_ascii_lowercase());
     };

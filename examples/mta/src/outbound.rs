@@ -123,7 +123,8 @@ impl Rewriting {
         let signers: Vec<Arc<DkimSigner>> = signers.into_iter().map(|(_, signer)| Arc::new(signer)).collect();
         if let Some(first) = signers.first() {
             let before = ArcChain::new(services.dns.clone());
-            chain = chain.with(ArcSealing::new(before, first.clone(), config.domains.clone()));
+            let sealing = ArcSealing::new(before, first.clone(), config.domains.clone());
+            chain = chain.with(sealing.reporting_as(&config.hostname));
         }
         Ok(chain.with(signers.into_iter().fold(DkimSigning::new(), DkimSigning::with)))
     }

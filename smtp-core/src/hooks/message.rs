@@ -100,7 +100,8 @@ impl Message {
         &self.recipients
     }
 
-    /// The octets as they arrived, without the fields of ours; see [`Message::reader`].
+    /// The octets without the fields of ours: as they arrived, but with the body that a policy wrote instead, where one did
+    /// ([`PolicyContext::replace_body`](crate::PolicyContext::replace_body)); see [`Message::reader`].
     pub fn content(&self) -> &Content {
         &self.content
     }

@@ -83,7 +83,7 @@ impl OutboundContent {
         &self.head
     }
 
-    /// The content as it arrived, or as a policy replaced it
+    /// The content without what we put in front: as it arrived, but with the body that a policy wrote instead, where one did
     /// ([`PolicyContext::replace_body`](crate::PolicyContext::replace_body)).
     pub fn arrived(&self) -> &Content {
         &self.content

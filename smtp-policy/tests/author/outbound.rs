@@ -251,23 +251,50 @@ async fn r8617_5_1_2_a_broken_chain_is_sealed_as_failed_and_then_no_more() {
     assert!(sealed("two.example", dns(), "arc=fail", &full).await.starts_with("Authentication-Results"));
 }
 
-#[tokio::test] // RFC 8617 §5.1: what was seen when the message came counts, whatever filters did to it since
-async fn r8617_5_1_a_chain_that_held_is_sealed_as_that_though_a_filter_changed_the_body() {
+#[tokio::test] // RFC 8617 §5.1: the chain is judged as it arrived, also where a filter has written another body since
+async fn r8617_5_1_what_we_saw_counts_and_not_what_a_filter_left() {
     let good = sealed("one.example", dns(), "spf=pass", MESSAGE).await;
-    let changed = good.replace("Hello", "Hello, says the filter");
-    let again = sealed("two.example", dns(), "spf=pass; arc=pass", &changed).await;
-    assert!(again.starts_with("ARC-Seal: i=2; a=rsa-sha256; cv=pass;"), "{again}");
-    assert_eq!(verify(&again).await.sealers.len(), 2);
-    // A field that a filter put on top of ours is not ours.
-    let head = "Authentication-Results: filter; spf=fail\r\nAuthentication-Results: two.example; spf=pass; arc=pass\r\n\
-                Received: by two.example\r\n";
-    let content = OutboundContent::new(head, Content::new(changed), 0);
-    let set = fields(&sealing("two.example", dns()), Some(Treatment::Mx), "you@third.example", &content).await;
-    assert!(set.contains("ARC-Authentication-Results: i=2; two.example; spf=pass; arc=pass"), "{set}");
-    // RFC 8617 §5.1.1: in front of the first set there is none.
-    let out_of_range = MESSAGE.replace("Subject", "ARC-Seal: i=0; cv=pass\r\nSubject");
-    let first = sealed("two.example", dns(), "arc=fail", &out_of_range).await;
-    assert!(first.starts_with("ARC-Seal: i=1; a=rsa-sha256; cv=none;"), "{first}");
+    let rewritten = good.replace("Hello", "Hello, says a filter");
+    let passed = sealed("two.example", dns(), "spf=pass; arc=pass", &rewritten).await;
+    assert!(passed.starts_with("ARC-Seal: i=2; a=rsa-sha256; cv=pass;"), "{passed}");
+    assert_eq!(verify(&passed).await.result, ArcResult::Pass);
+    // Where nothing is said of the chain it is verified as it is.
+    let unsaid = sealed("two.example", dns(), "spf=pass", &rewritten).await;
+    assert!(unsaid.starts_with("ARC-Seal: i=2; a=rsa-sha256; cv=fail;"), "{unsaid}");
+    let unknown = sealed("two.example", dns(), "arc=temperror", &good).await;
+    assert!(unknown.starts_with("Authentication-Results"), "{unknown}");
+}
+
+#[tokio::test] // RFC 8617 §5.1, §5.2: `i=1` is `cv=none` and nothing else
+async fn r8617_5_2_a_chain_without_a_number_gets_no_seal() {
+    for number in ["0", "51", "x", ""] {
+        let text = MESSAGE.replace("Subject", &format!("ARC-Seal: i={number}; cv=pass\r\nSubject"));
+        for seen in ["arc=fail", "arc=none", "spf=pass"] {
+            let left = sealed("two.example", dns(), seen, &text).await;
+            assert!(left.starts_with("Authentication-Results"), "i={number}, {seen}: {left}");
+        }
+    }
+}
+
+#[tokio::test] // SECURITY D-24: a filter may write fields above our `Received`
+async fn d24_what_a_filter_wrote_is_not_sealed_as_ours() {
+    let (ours, received) = ("Authentication-Results: one.example; spf=fail\r\n", "Received: by one.example\r\n");
+    let of_filter = |name: &str| format!("Authentication-Results: {name}; dkim=pass header.d=client.example\r\n");
+    let policy = sealing("mail.example", dns()).reporting_as(&domain("one.example"));
+    for (head, expected) in [
+        (format!("{ours}{received}"), "one.example; spf=fail; arc=none"),
+        (format!("{}{ours}{received}", of_filter("filter.example")), "one.example; spf=fail; arc=none"),
+        (format!("{ours}{}{received}", of_filter("filter.example")), "one.example; spf=fail; arc=none"),
+        (format!("{}{received}", of_filter("filter.example")), "one.example; arc=none"),
+        // One of them is not ours, and nobody can say which.
+        (format!("{}{ours}{received}", of_filter("one.example")), "one.example; arc=none"),
+        (format!("{ours}{}{received}", of_filter("ONE.example 1")), "one.example; arc=none"),
+    ] {
+        let content = OutboundContent::new(head.clone(), Content::new(MESSAGE), 0);
+        let set = fields(&policy, Some(Treatment::Mx), "you@third.example", &content).await;
+        let expected = format!("ARC-Authentication-Results: i=1; {expected}\r\n");
+        assert!(set.contains(&expected), "{head}{set}");
+    }
 }
 
 #[tokio::test] // RFC 8617 §5.1; SECURITY G5
