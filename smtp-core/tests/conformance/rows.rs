@@ -147,7 +147,9 @@ fn has_test(text: &str, function: &str) -> bool {
 
 /// The function is there, and it is called.
 fn has_check(text: &str, function: &str) -> bool {
-    text.contains(&format!("\ndef {function}(")) && text.contains(&format!(" {function}(directory)\n"))
+    let call = format!("{function}(directory");
+    let is_called = text.lines().any(|line| line.trim_start().starts_with(&call));
+    text.contains(&format!("\ndef {function}(")) && is_called
 }
 
 /// What is wrong with the table; nothing, if all is well.
