@@ -157,15 +157,13 @@ impl Shared {
     ) -> Result<(), SpoolError> {
         let recipients = quarantine.forget(id).await?.unwrap_or(0);
         let leases: Vec<Lease> = leaving.remove(&id).unwrap_or_default();
+        let name = released_name(id);
+        if leases.is_empty() && self.spool.show(name).await?.is_some_and(|shown| shown.listed.held) {
+            // It was kept from being delivered where an earlier start could not end this.
+            self.spool.set_held(name, false).await?;
+        }
         for lease in leases {
             self.spool.give_back(lease).await;
-        }
-        // It was kept from being delivered where an earlier start could not end this.
-        let name = released_name(id);
-        match self.spool.show(name).await {
-            Ok(Some(shown)) if shown.listed.held => drop(self.spool.set_held(name, false).await?),
-            Ok(_) | Err(SpoolError::Damaged { .. }) => {}
-            Err(error) => return Err(error),
         }
         self.is_due_at(self.clock.steady());
         self.wake();
@@ -196,11 +194,6 @@ impl Shared {
             for listed in page.iter().filter(|listed| listed.held) {
                 if let Err(error) = self.settle_one(quarantine, listed.id, &mut leaving).await {
                     self.store_failed("end the release of what is set aside", &error);
-                    // Whoever asks again ends it; nobody puts it into the queue a second time.
-                    leaving.entry(listed.id).or_default();
-                    if let Err(error) = self.spool.set_held(released_name(listed.id), true).await {
-                        self.store_failed("hold what is released", &error);
-                    }
                 }
             }
             after = page.last().map(|last| last.id);
@@ -210,23 +203,26 @@ impl Shared {
         }
     }
 
+    /// Only of a message that the queue is known to have the quarantine may forget its copy.
     async fn settle_one(
         self: &Arc<Self>,
         quarantine: &Quarantine,
         id: QueueId,
         leaving: &mut Leaving,
     ) -> Result<(), SpoolError> {
-        let is_in_queue = match self.spool.show(released_name(id)).await {
-            Ok(shown) => shown.is_some(),
-            // It is there, whatever it looks like.
-            Err(SpoolError::Damaged { .. }) => true,
-            Err(error) => return Err(error),
+        let name = released_name(id);
+        let error = match self.spool.show(name).await {
+            Ok(None) => return quarantine.spool().set_held(id, false).await.map(drop),
+            Ok(Some(_)) => {
+                let Err(error) = self.leave_quarantine(quarantine, id, leaving).await else { return Ok(()) };
+                // Whoever asks again ends it, and puts it into the queue no second time.
+                leaving.entry(id).or_default();
+                error
+            }
+            Err(error) => error,
         };
-        if is_in_queue {
-            self.leave_quarantine(quarantine, id, leaving).await
-        } else {
-            quarantine.spool().set_held(id, false).await.map(drop)
-        }
+        self.spool.set_held(name, true).await?;
+        Err(error)
     }
 
     /// Forgets what has expired, again and again, until the queue drains.
