@@ -1,16 +1,14 @@
 //! Mail that is set aside: kept apart, released once, forgotten in time, and never told of (PRACTICES.md S19, S33).
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use smtp_core::{Content, Mailbox, async_trait};
-use smtp_queue::{
-    Change, Due, Envelope, Lease, Listed, MemorySpool, NewMessage, Progress, Quarantine, QuarantineSettings, Queue,
-    QueueId, Room, Shown, Spool, SpoolError, SpoolTotals, StoredContent,
-};
+use smtp_core::{Content, Mailbox};
+use smtp_queue::{Envelope, MemorySpool, Quarantine, QuarantineSettings, Queue, QueueId, Spool, StoredContent};
 
 use crate::accept::send;
+use crate::severed_spool::Severed;
 use crate::support::*;
 
 /// Who wants to be told, and may be.
@@ -32,12 +30,12 @@ async fn world_with(change: impl FnOnce(&mut QuarantineSettings)) -> (World, Arc
     (World::build(|builder| builder.quarantine(quarantine)), spool)
 }
 
-async fn entries(queue: &Queue) -> Vec<smtp_queue::QuarantinedMessage> {
+pub(crate) async fn entries(queue: &Queue) -> Vec<smtp_queue::QuarantinedMessage> {
     queue.quarantine().expect("there is one").list(None, 100).await.expect("it answers")
 }
 
 /// What was set aside of the only message there is.
-async fn only(queue: &Queue) -> QueueId {
+pub(crate) async fn only(queue: &Queue) -> QueueId {
     let entries = entries(queue).await;
     assert_eq!(entries.len(), 1, "{entries:?}");
     entries[0].id
@@ -72,13 +70,7 @@ async fn s33_a_copy_is_set_aside_wherever_its_recipient_lives_and_the_others_are
 #[tokio::test(start_paused = true)] // It is durable before it counts, and nothing is lost where it cannot be kept.
 async fn s33_no_copy_counts_before_it_is_kept() {
     let (inner, faults) = (Arc::new(MemorySpool::new()), Arc::new(AtomicI64::new(i64::MAX)));
-    let spool = Severed {
-        inner: inner.clone(),
-        left: faults.clone(),
-        takes_effect: false,
-        unreadable: Arc::default(),
-        stuck: Arc::default(),
-    };
+    let spool = Severed::over(&inner, &faults);
     let quarantine = Quarantine::open(Arc::new(spool), QuarantineSettings::default()).await.expect("it opens");
     let world = World::build(|builder| builder.quarantine(quarantine));
     faults.store(0, Ordering::SeqCst);
@@ -239,15 +231,7 @@ async fn s33_a_crash_at_each_step_of_a_release_neither_loses_nor_doubles() {
         for step in 0..3 {
             let (mail, aside) = (Arc::new(MemorySpool::new()), Arc::new(MemorySpool::new()));
             let left = Arc::new(AtomicI64::new(i64::MAX));
-            let severed = |inner: &Arc<MemorySpool>| {
-                Arc::new(Severed {
-                    inner: inner.clone(),
-                    left: left.clone(),
-                    takes_effect,
-                    unreadable: Arc::default(),
-                    stuck: Arc::default(),
-                })
-            };
+            let severed = |inner: &Arc<MemorySpool>| Arc::new(Severed::over(inner, &left).answering_late(takes_effect));
             let quarantine = Quarantine::open(severed(&aside), QuarantineSettings::default()).await.expect("it opens");
             let world = World::over(severed(&mail), mail.clone(), |builder| builder.quarantine(quarantine));
             send(&world.queue, &["b@one.example"], "X-Quarantine: 0\r\n").await;
@@ -282,15 +266,7 @@ async fn s33_a_release_that_failed_half_way_is_ended_by_the_next() {
     for step in 0..3 {
         let (mail, aside) = (Arc::new(MemorySpool::new()), Arc::new(MemorySpool::new()));
         let left = Arc::new(AtomicI64::new(i64::MAX));
-        let severed = |inner: &Arc<MemorySpool>| {
-            Arc::new(Severed {
-                inner: inner.clone(),
-                left: left.clone(),
-                takes_effect: false,
-                unreadable: Arc::default(),
-                stuck: Arc::default(),
-            })
-        };
+        let severed = |inner: &Arc<MemorySpool>| Arc::new(Severed::over(inner, &left));
         let quarantine = Quarantine::open(severed(&aside), QuarantineSettings::default()).await.expect("it opens");
         let world = World::over(severed(&mail), mail.clone(), |builder| builder.quarantine(quarantine));
         send(&world.queue, &["b@one.example"], "X-Quarantine: 0\r\n").await;
@@ -314,21 +290,6 @@ async fn s33_a_release_that_failed_half_way_is_ended_by_the_next() {
     }
 }
 
-/// A quarantine in which some records cannot be read.
-async fn damaged_world() -> (World, Arc<MemorySpool>, Arc<Mutex<Vec<QueueId>>>) {
-    let (inner, unreadable) = (Arc::new(MemorySpool::new()), Arc::<Mutex<Vec<QueueId>>>::default());
-    let left = Arc::new(AtomicI64::new(i64::MAX));
-    let spool = Severed {
-        inner: inner.clone(),
-        left,
-        takes_effect: false,
-        unreadable: unreadable.clone(),
-        stuck: Arc::default(),
-    };
-    let quarantine = Quarantine::open(Arc::new(spool), QuarantineSettings::default()).await.expect("it opens");
-    (World::build(|builder| builder.quarantine(quarantine)), inner, unreadable)
-}
-
 #[tokio::test(start_paused = true)] // SECURITY.md D-36: retention is counted by one clock.
 async fn d36_a_clock_that_was_wrong_at_the_start_shortens_no_retention() {
     let (world, spool) = world().await;
@@ -344,66 +305,6 @@ async fn d36_a_clock_that_was_wrong_at_the_start_shortens_no_retention() {
     let again = World::build(|builder| builder.quarantine(quarantine).clock(clock));
     again.pass(2 * HOUR).await;
     assert_eq!(spool.totals().messages, 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn s33_what_cannot_be_read_can_be_removed_expires_and_keeps_nothing_else_from_it() {
-    let (world, spool, unreadable) = damaged_world().await;
-    for _ in 0..3 {
-        send(&world.queue, &["b@one.example"], "X-Quarantine: 0\r\n").await;
-    }
-    world.pass(MINUTE).await;
-    let ids: Vec<_> = entries(&world.queue).await.iter().map(|entry| entry.id).collect();
-    unreadable.lock().expect("no panic").extend(&ids[..2]);
-    assert_eq!(entries(&world.queue).await.len(), 1);
-    assert_eq!(world.queue.remove_quarantined(ids[0]).await.expect("it works"), Some(1));
-    let totals = world.queue.quarantine().expect("there").totals();
-    assert_eq!((totals.messages, totals.octets > 0), (2, true));
-    world.pass(31 * DAY).await;
-    assert_eq!(spool.totals().messages, 0);
-    assert_eq!(world.queue.quarantine().expect("there").totals(), smtp_queue::QuarantineTotals::default());
-    world.assert_balanced();
-}
-
-/// Of two releases that a crash left half done, one cannot be ended: the other is, and the first is delivered once when it can.
-#[tokio::test(start_paused = true)]
-async fn s33_a_release_that_cannot_be_ended_is_delivered_when_it_can() {
-    let (mail, aside) = (Arc::new(MemorySpool::new()), Arc::new(MemorySpool::new()));
-    let (left, stuck) = (Arc::new(AtomicI64::new(i64::MAX)), Arc::<Mutex<Vec<QueueId>>>::default());
-    let severed = |inner: &Arc<MemorySpool>| {
-        let (left, stuck) = (left.clone(), stuck.clone());
-        Arc::new(Severed { inner: inner.clone(), left, takes_effect: false, unreadable: Arc::default(), stuck })
-    };
-    let open = async || Quarantine::open(severed(&aside), QuarantineSettings::default()).await.expect("it opens");
-    let first = open().await;
-    let world = World::over(severed(&mail), mail.clone(), |builder| builder.quarantine(first));
-    for recipient in ["a@one.example", "b@one.example"] {
-        send(&world.queue, &[recipient], "X-Quarantine: 0\r\n").await;
-    }
-    world.pass(MINUTE).await;
-    let ids: Vec<_> = entries(&world.queue).await.iter().map(|entry| entry.id).collect();
-    for id in &ids {
-        // The mark and the message, and not the removal.
-        left.store(2, Ordering::SeqCst);
-        assert!(world.queue.release_quarantined(*id).await.is_err());
-        left.store(i64::MAX, Ordering::SeqCst);
-    }
-    drop(world);
-    for spool in [&mail, &aside] {
-        spool.reopen();
-    }
-    stuck.lock().expect("no panic").push(ids[0]);
-    let second = open().await;
-    let world = World::over(severed(&mail), mail.clone(), |builder| builder.quarantine(second));
-    world.pass(DAY).await;
-    let times = |recipient: &str| world.hops.times(recipient).len();
-    assert_eq!((times("a@one.example"), times("b@one.example")), (0, 1));
-    assert!(world.queue.release_quarantined(ids[0]).await.is_err());
-    stuck.lock().expect("no panic").clear();
-    assert!(world.queue.release_quarantined(ids[0]).await.expect("it works").is_some());
-    world.pass(DAY).await;
-    assert_eq!((times("a@one.example"), times("b@one.example")), (1, 1));
-    assert_eq!((mail.totals().messages, aside.totals().messages), (0, 0));
 }
 
 #[tokio::test(start_paused = true)] // SECURITY.md D-13: no name from outside becomes the name of a file.
@@ -438,105 +339,5 @@ async fn d13_names_of_recipients_are_no_names_of_files() {
             assert!(!name.contains("passwd") && !name.contains(".."), "{name}");
             directories.extend(entry.path().is_dir().then(|| entry.path()));
         }
-    }
-}
-
-/// Ends with the process: after so many writes, of all that share the number, nothing is answered any more.
-struct Severed {
-    inner: Arc<MemorySpool>,
-    left: Arc<AtomicI64>,
-    /// The write at which it ends is done, and its answer lost.
-    takes_effect: bool,
-    /// Their records are damaged.
-    unreadable: Arc<Mutex<Vec<QueueId>>>,
-    /// They cannot be removed.
-    stuck: Arc<Mutex<Vec<QueueId>>>,
-}
-
-impl Severed {
-    fn error() -> SpoolError {
-        SpoolError::Io { action: "go on", source: Arc::new(std::io::Error::other("the process has ended")) }
-    }
-
-    /// Whether the write is done, and whether its answer arrives.
-    fn write(&self) -> (bool, bool) {
-        let left = self.left.fetch_sub(1, Ordering::SeqCst);
-        (left > 0 || (left == 0 && self.takes_effect), left > 0)
-    }
-
-    async fn written<T>(&self, work: impl Future<Output = Result<T, SpoolError>>) -> Result<T, SpoolError> {
-        let (is_done, is_answered) = self.write();
-        let result = if is_done { work.await } else { Err(Self::error()) };
-        if is_answered { result } else { Err(Self::error()) }
-    }
-
-    fn read(&self) -> Result<(), SpoolError> {
-        if self.left.load(Ordering::SeqCst) >= 0 { Ok(()) } else { Err(Self::error()) }
-    }
-}
-
-#[async_trait]
-impl Spool for Severed {
-    async fn put(&self, message: NewMessage) -> Result<Vec<Lease>, SpoolError> {
-        self.written(self.inner.put(message)).await
-    }
-
-    async fn due(&self, now: SystemTime, room: &Room) -> Result<Due, SpoolError> {
-        self.read()?;
-        self.inner.due(now, room).await
-    }
-
-    async fn load(&self, lease: &Lease) -> Result<(Arc<Envelope>, Progress), SpoolError> {
-        self.read()?;
-        self.inner.load(lease).await
-    }
-
-    async fn content(&self, id: QueueId) -> Result<StoredContent, SpoolError> {
-        self.read()?;
-        self.inner.content(id).await
-    }
-
-    async fn record(&self, lease: Lease, change: Change) -> Result<(), SpoolError> {
-        self.written(self.inner.record(lease, change)).await
-    }
-
-    async fn give_back(&self, lease: Lease) {
-        self.inner.give_back(lease).await;
-    }
-
-    async fn remove(&self, id: QueueId) -> Result<Option<u64>, SpoolError> {
-        if self.stuck.lock().expect("no panic").contains(&id) {
-            return Err(Self::error());
-        }
-        self.written(self.inner.remove(id)).await
-    }
-
-    async fn set_held(&self, id: QueueId, held: bool) -> Result<bool, SpoolError> {
-        self.written(self.inner.set_held(id, held)).await
-    }
-
-    async fn reschedule(&self, id: QueueId, next_attempt: SystemTime) -> Result<bool, SpoolError> {
-        self.written(self.inner.reschedule(id, next_attempt)).await
-    }
-
-    async fn list(&self, after: Option<QueueId>, limit: usize) -> Result<Vec<Listed>, SpoolError> {
-        self.read()?;
-        self.inner.list(after, limit).await
-    }
-
-    async fn show(&self, id: QueueId) -> Result<Option<Shown>, SpoolError> {
-        self.read()?;
-        if self.unreadable.lock().expect("no panic").contains(&id) {
-            return Err(SpoolError::Damaged { id });
-        }
-        self.inner.show(id).await
-    }
-
-    fn totals(&self) -> SpoolTotals {
-        self.inner.totals()
-    }
-
-    fn has_room(&self, octets: Option<u64>) -> bool {
-        self.inner.has_room(octets)
     }
 }
